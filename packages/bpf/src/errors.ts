@@ -1,0 +1,50 @@
+/**
+ * The error base of every Tailrace package. Errors are data: a literal code, one lowercase line, an optional hint.
+ * Each package adds subclasses by what went wrong; `new Error` is banned by lint.
+ */
+
+/** What went wrong, for programs that branch on errors. */
+export type ErrorCode =
+  | 'encoding' // an instruction, BTF or attribute that cannot be encoded or decoded
+  | 'compile' // a stage's source is refused
+  | 'chain' // a pipeline that cannot be built: open exit, cycle, too deep
+  | 'conflict' // a map, name or interface is taken by something else
+  | 'verifier' // the kernel's verifier rejected a program
+  | 'syscall' // a system call failed
+  | 'netlink' // an rtnetlink request failed
+  | 'unsupported' // this kernel, engine or machine lacks something
+  | 'privilege' // capabilities are missing
+  | 'argument'; // a value handed in is out of its range or of the wrong shape
+
+export interface ErrorOptions {
+  /** What the user can do about it, one lowercase line. */
+  readonly hint?: string;
+  readonly cause?: unknown;
+}
+
+/** Base class of all errors that Tailrace throws. */
+export class TailraceError extends Error {
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+
+  constructor(code: ErrorCode, message: string, options: ErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = new.target.name;
+    this.code = code;
+    this.hint = options.hint;
+  }
+}
+
+/** A value handed in is out of range or of the wrong shape. */
+export class ArgumentError extends TailraceError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('argument', message, options);
+  }
+}
+
+/** A kernel, engine or machine lacks something that was asked for. */
+export class UnsupportedError extends TailraceError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('unsupported', message, options);
+  }
+}

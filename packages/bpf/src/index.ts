@@ -1,0 +1,5 @@
+export * from './engine.ts';
+export * from './errors.ts';
+export * from './instruction.ts';
+export * from './map.ts';
+export * from './program.ts';

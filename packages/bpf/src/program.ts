@@ -1,0 +1,50 @@
+/** Program specs: what the compiler hands to an engine. */
+import type { Instruction } from './instruction.ts';
+
+/** Kernel program kinds (enum bpf_prog_type). */
+export const ProgramType = { socketFilter: 1, schedCls: 3, xdp: 6 } as const;
+export type ProgramType = keyof typeof ProgramType;
+
+/** A wide load whose immediate is filled in at load time with a map's fd. */
+export interface MapReference {
+  /** Instruction slot of the wide load (BPF_LD | BPF_IMM | BPF_DW). */
+  readonly pc: number;
+  /** The map's name inside this program. */
+  readonly map: string;
+  /** Set: load the address of this byte of element 0's value area (BPF_PSEUDO_MAP_VALUE) instead of the map. */
+  readonly valueOffset?: number;
+}
+
+/** One line of `bpf_line_info`: from this instruction slot on. Slots rise strictly; the first is 0. */
+export interface LineInfo {
+  readonly pc: number;
+  readonly file: string;
+  /** The source line's text. */
+  readonly text: string;
+  /** From 1. */
+  readonly line: number;
+  /** From 1. */
+  readonly column: number;
+}
+
+/** One function of a program: the entry point is the first, subprograms follow. */
+export interface FunctionInfo {
+  /** Instruction slot at which it starts. */
+  readonly pc: number;
+  readonly name: string;
+}
+
+/** A blueprint of one program: deterministic, independent of the host. */
+export interface ProgramSpec {
+  /** Full name, e.g. `l4lb.encap`; the engine shortens it to the kernel's 15 characters. */
+  readonly name: string;
+  readonly type: ProgramType;
+  /** Loaded with BPF_F_XDP_HAS_FRAGS; every program of an XDP chain must agree. */
+  readonly frags: boolean;
+  /** `Dual MIT/GPL` unless said otherwise. */
+  readonly license: string;
+  readonly instructions: readonly Instruction[];
+  readonly mapReferences: readonly MapReference[];
+  readonly functions: readonly FunctionInfo[];
+  readonly lines: readonly LineInfo[];
+}

@@ -1,0 +1,28 @@
+/** Two projects: `unit` runs anywhere and in parallel; `kernel` needs root and eBPF and runs one file at a time. */
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: 'unit',
+          include: ['{packages,examples,bench}/**/*.test.ts', 'test/**/*.test.ts'],
+          exclude: ['**/node_modules/**', '**/*.kernel.test.ts'],
+        },
+      },
+      {
+        test: {
+          name: 'kernel',
+          include: ['{packages,examples,bench}/**/*.kernel.test.ts', 'test/**/*.kernel.test.ts'],
+          exclude: ['**/node_modules/**'],
+          pool: 'forks',
+          maxWorkers: 1,
+          fileParallelism: false,
+          testTimeout: 30_000,
+          hookTimeout: 30_000,
+        },
+      },
+    ],
+  },
+});
