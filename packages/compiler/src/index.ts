@@ -1,1 +1,1 @@
-
+export * from './ir.ts';
