@@ -48,3 +48,17 @@ export class UnsupportedError extends TailraceError {
     super('unsupported', message, options);
   }
 }
+
+/** An instruction, BTF or attribute that cannot be encoded or decoded. */
+export class EncodingError extends TailraceError {
+  /** The field at fault, e.g. `offset`, `imm`, `member name`. */
+  readonly field: string;
+  /** The instruction slot at fault, where there is one. */
+  readonly pc: number | undefined;
+
+  constructor(field: string, message: string, options: ErrorOptions & { readonly pc?: number } = {}) {
+    super('encoding', message, options);
+    this.field = field;
+    this.pc = options.pc;
+  }
+}
