@@ -6,7 +6,7 @@ import type { LineInfo, ProgramSpec } from './program.ts';
 describe('programBtf', () => {
   it('describes functions and lines', () => {
     const { funcInfo, lineInfo } = programBtf(program([line(0, 3, 5), line(2, 9, 2000)]));
-    expect(words(funcInfo)).toEqual([0, 5, 2, 7]);
+    expect(words(funcInfo)).toEqual([0, 6, 2, 7]);
     const [file, text] = words(lineInfo).slice(1, 3);
     expect(words(lineInfo)).toEqual([0, file, text, (3 << 10) | 5, 2, file, text, (9 << 10) | 1023]);
   });

@@ -40,8 +40,7 @@ const MAX_COLUMN = 0x3ff; // 10 bits
  * Throws EncodingError where functions or lines do not rise strictly from 0, or a function lacks a line.
  */
 export function programBtf(spec: ProgramSpec): ProgramBtf {
-  const functions: readonly FunctionInfo[] =
-    spec.functions.length > 0 ? spec.functions : [{ pc: 0, name: spec.name }];
+  const functions: readonly FunctionInfo[] = spec.functions.length > 0 ? spec.functions : [{ pc: 0, name: spec.name }];
   checkRising('function', functions);
   if (spec.lines.length > 0) checkLines(functions, spec.lines);
 
@@ -94,8 +93,7 @@ function checkLines(functions: readonly FunctionInfo[], lines: readonly LineInfo
   checkRising('line', lines);
   const pcs = new Set(lines.map(({ pc }) => pc));
   for (const { pc, name } of functions)
-    if (!pcs.has(pc))
-      throw new EncodingError('line', `function ${name} starts at pc ${pc} without a line record, expected one`, { pc });
+    if (!pcs.has(pc)) throw new EncodingError('line', `function ${name} starts at pc ${pc} without a line record, expected one`, { pc });
 }
 
 function words(values: readonly number[]): Uint8Array {

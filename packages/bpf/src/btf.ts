@@ -132,10 +132,7 @@ export class BtfBuilder {
 
   /** A function's type. */
   funcProto(returns: BtfTypeId, parameters: readonly BtfParameter[]): BtfTypeId {
-    const words = parameters.flatMap(({ name, type }) => [
-      this.#identifier('parameter name', name),
-      this.#known('parameter', type),
-    ]);
+    const words = parameters.flatMap(({ name, type }) => [this.#identifier('parameter name', name), this.#known('parameter', type)]);
     return this.#add(BtfKind.funcProto, 0, parameters.length, this.#known('funcProto', returns), words);
   }
 

@@ -63,8 +63,7 @@ function readSlot(view: DataView, pc: number): Instruction {
 
 /** The upper immediate of the wide instruction at `pc`; everything else in that slot must be zero. */
 function readSecondSlot(view: DataView, pc: number, slots: number): number {
-  if (pc + 1 >= slots)
-    throw new EncodingError('immHigh', `pc ${pc}: a wide instruction is cut off, expected two slots`, { pc });
+  if (pc + 1 >= slots) throw new EncodingError('immHigh', `pc ${pc}: a wide instruction is cut off, expected two slots`, { pc });
   const { opcode, dst, src, offset, imm } = readSlot(view, pc + 1);
   for (const [field, value] of Object.entries({ opcode, dst, src, offset }))
     if (value !== 0)

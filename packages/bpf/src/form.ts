@@ -40,11 +40,7 @@ export function checkInstruction(instruction: Instruction, pc?: number): void {
   const value = field === 'opcode' ? opcodeText(instruction.opcode) : String(instruction[field]);
   const where = pc === undefined ? '' : `pc ${pc}: `;
   const whose = field === 'opcode' ? '' : ` of opcode ${opcodeText(instruction.opcode)}`;
-  throw new EncodingError(
-    field,
-    `${where}${field}${whose} is ${value}, expected ${expected}`,
-    pc === undefined ? {} : { pc },
-  );
+  throw new EncodingError(field, `${where}${field}${whose} is ${value}, expected ${expected}`, pc === undefined ? {} : { pc });
 }
 
 /** The first field out of its range, or undefined. */
@@ -110,8 +106,7 @@ function aluProblem(instruction: Instruction): FormProblem | undefined {
 /** `mov` between registers: plain, sign-extending (offset 8, 16, 32) or an arena cast (offset 1, kernel 6.9). */
 function movProblem(instruction: Instruction, is64: boolean): FormProblem | undefined {
   const { offset, imm } = instruction;
-  if (is64 && offset === 1)
-    return imm === 1 || imm === 0x1_0000 ? undefined : { field: 'imm', expected: '1 or 65536 for a cast' };
+  if (is64 && offset === 1) return imm === 1 || imm === 0x1_0000 ? undefined : { field: 'imm', expected: '1 or 65536 for a cast' };
   if (offset !== 0 && offset !== 8 && offset !== 16 && !(is64 && offset === 32))
     return { field: 'offset', expected: is64 ? '0, 8, 16 or 32' : '0, 8 or 16' };
   return zeros(instruction, 'imm');
@@ -132,8 +127,7 @@ function jumpProblem(instruction: Instruction): FormProblem | undefined {
     if (src > CallPseudo.kfunc) return { field: 'src', expected: '0 (helper), 1 (subprogram) or 2 (kfunc)' };
     return src === CallPseudo.kfunc ? zeros(instruction, 'dst') : zeros(instruction, 'dst', 'offset');
   }
-  if (code === JumpCode.exit)
-    return is32 || fromRegister ? UNKNOWN : zeros(instruction, 'dst', 'src', 'offset', 'imm');
+  if (code === JumpCode.exit) return is32 || fromRegister ? UNKNOWN : zeros(instruction, 'dst', 'src', 'offset', 'imm');
   if (code === JumpCode.cond) return is32 || fromRegister ? UNKNOWN : zeros(instruction, 'dst', 'src', 'imm');
   if (code > JumpCode.cond) return UNKNOWN;
   return zeros(instruction, fromRegister ? 'imm' : 'src');

@@ -219,9 +219,7 @@ export const Helper = {
 } as const;
 export type Helper = keyof typeof Helper;
 
-const NAMES: ReadonlyMap<number, Helper> = new Map(
-  Object.entries(Helper).map(([name, id]) => [id, name as Helper] as const),
-);
+const NAMES: ReadonlyMap<number, Helper> = new Map(Object.entries(Helper).map(([name, id]) => [id, name as Helper] as const));
 
 /** The name of a helper, without `bpf_`; undefined where the kernel has none of that id. */
 export function helperName(id: number): Helper | undefined {

@@ -1,5 +1,7 @@
+export * from './assembler.ts';
 export * from './btf.ts';
 export * from './btf-program.ts';
+export * from './disassembler.ts';
 export * from './encoding.ts';
 export * from './engine.ts';
 export * from './errors.ts';
@@ -10,3 +12,4 @@ export * from './instruction.ts';
 export * from './map.ts';
 export * from './opcode.ts';
 export * from './program.ts';
+export { AssemblyError } from './scanner.ts';

@@ -56,10 +56,18 @@ export const insn = {
   /** `w1 = w2`, zero-extended. */
   mov32: (dst: number, operand: Operand) => binary(InstructionClass.alu | AluCode.mov, dst, operand, 0),
   /** `r1 = (s8)r2`: sign-extends to 64 bits (cpu v4). */
-  movsx: (dst: number, src: number, bits: 8 | 16 | 32) =>
-    binary(InstructionClass.alu64 | AluCode.mov, dst, reg(src), bits),
+  movsx: (dst: number, src: number, bits: 8 | 16 | 32) => binary(InstructionClass.alu64 | AluCode.mov, dst, reg(src), bits),
   /** `w1 = (s8)w2`: sign-extends to 32 bits, then zero-extends (cpu v4). */
   movsx32: (dst: number, src: number, bits: 8 | 16) => binary(InstructionClass.alu | AluCode.mov, dst, reg(src), bits),
+  /** `r1 = addr_space_cast(r2, 0, 1)`: an arena pointer from one address space into the other (kernel 6.9). */
+  castAddressSpace: (dst: number, src: number, to: 0 | 1, from: 0 | 1) =>
+    checked({
+      opcode: InstructionClass.alu64 | AluCode.mov | Source.reg,
+      dst,
+      src,
+      offset: 1,
+      imm: (to << 16) | from,
+    }),
   /** `r1 = -r1` */
   neg: (dst: number) => binary(InstructionClass.alu64 | AluCode.neg, dst, 0, 0),
   /** `w1 = -w1` */
@@ -80,16 +88,13 @@ export const insn = {
   /** `goto pc+5` */
   ja: (offset: number) => checked({ opcode: InstructionClass.jmp | JumpCode.ja, dst: 0, src: 0, offset, imm: 0 }),
   /** `gotol pc+5`: with a 32-bit distance (cpu v4). */
-  ja32: (distance: number) =>
-    checked({ opcode: InstructionClass.jmp32 | JumpCode.ja, dst: 0, src: 0, offset: 0, imm: distance }),
+  ja32: (distance: number) => checked({ opcode: InstructionClass.jmp32 | JumpCode.ja, dst: 0, src: 0, offset: 0, imm: distance }),
   /** `may_goto pc+5`: jumps once the kernel's loop budget is spent (kernel 6.9). */
-  mayGoto: (offset: number) =>
-    checked({ opcode: InstructionClass.jmp | JumpCode.cond, dst: 0, src: 0, offset, imm: 0 }),
+  mayGoto: (offset: number) => checked({ opcode: InstructionClass.jmp | JumpCode.cond, dst: 0, src: 0, offset, imm: 0 }),
   /** `call bpf_tail_call#12`: a helper by its id, see `Helper`. */
   call: (helperId: number) => call(CallPseudo.helper, helperId, 0),
   /** `callx r2`: a helper by the id in a register (RFC 9669, conformance group callx); Linux refuses it. */
-  callRegister: (dst: number) =>
-    checked({ opcode: CALL_OPCODE | Source.reg, dst, src: 0, offset: 0, imm: 0 }),
+  callRegister: (dst: number) => checked({ opcode: CALL_OPCODE | Source.reg, dst, src: 0, offset: 0, imm: 0 }),
   /** `call pc+5`: a subprogram, in slots from the next instruction. */
   callSubprogram: (distance: number) => call(CallPseudo.subprogram, distance, 0),
   /** `call kernel-function#5`: a kernel function by BTF id; a module's also by its index in fd_array. */
