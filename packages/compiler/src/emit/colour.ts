@@ -1,0 +1,266 @@
+/**
+ * Register assignment by iterated register coalescing (George and Appel, "Iterated Register Coalescing", TOPLAS 1996):
+ * simplify, coalesce conservatively, freeze, pick spill candidates optimistically, then colour.
+ */
+import type { Interference } from './interference.ts';
+import { FIRST_VIRTUAL, type Move, type Register } from './machine.ts';
+
+/** The registers to hand out, in order of preference: those that calls clobber come first. */
+const ASSIGNABLE: readonly Register[] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+const COLOURS = ASSIGNABLE.length;
+
+export interface Colouring {
+  /** The machine register of each virtual one; complete where `spilled` is empty. */
+  readonly colours: ReadonlyMap<Register, Register>;
+  /** Registers that found no place. */
+  readonly spilled: readonly Register[];
+  /** Registers that were coalesced into a spilled one. */
+  readonly merged: ReadonlyMap<Register, Register>;
+}
+
+/** Colours a graph. `unspillable` registers are the loads and stores of earlier spills. */
+export function colour(graph: Interference, unspillable: ReadonlySet<Register>): Colouring {
+  return new Colourer(graph, unspillable).run();
+}
+
+class Colourer {
+  private readonly graph: Interference;
+  private readonly unspillable: ReadonlySet<Register>;
+  private readonly neighbours = new Map<Register, Set<Register>>();
+  private readonly degree = new Map<Register, number>();
+  private readonly movesOf = new Map<Register, Set<Move>>();
+  private readonly alias = new Map<Register, Register>();
+  private readonly removed = new Set<Register>();
+  private readonly stack: Register[] = [];
+  private readonly pendingMoves = new Set<Move>();
+  private readonly waitingMoves = new Set<Move>();
+  private readonly simplifiable = new Set<Register>();
+  private readonly freezable = new Set<Register>();
+  private readonly crowded = new Set<Register>();
+
+  constructor(graph: Interference, unspillable: ReadonlySet<Register>) {
+    this.graph = graph;
+    this.unspillable = unspillable;
+  }
+
+  run(): Colouring {
+    for (const [register, others] of this.graph.neighbours) {
+      this.neighbours.set(register, new Set(others));
+      this.degree.set(register, isMachine(register) ? Number.POSITIVE_INFINITY : others.size);
+      this.movesOf.set(register, new Set());
+    }
+    for (const move of this.graph.moves) {
+      if (move.dst === move.src) continue;
+      this.pendingMoves.add(move);
+      this.movesOf.get(move.dst)?.add(move);
+      this.movesOf.get(move.src)?.add(move);
+    }
+    for (const register of this.neighbours.keys()) {
+      if (isMachine(register)) continue;
+      if (this.degreeOf(register) >= COLOURS) this.crowded.add(register);
+      else if (this.isMoveRelated(register)) this.freezable.add(register);
+      else this.simplifiable.add(register);
+    }
+    while (this.simplify() || this.coalesce() || this.freeze() || this.selectSpill());
+    return this.assign();
+  }
+
+  private simplify(): boolean {
+    const register = first(this.simplifiable);
+    if (register === undefined) return false;
+    this.simplifiable.delete(register);
+    this.stack.push(register);
+    this.removed.add(register);
+    for (const other of this.adjacent(register)) this.decrementDegree(other);
+    return true;
+  }
+
+  private coalesce(): boolean {
+    const move = first(this.pendingMoves);
+    if (!move) return false;
+    this.pendingMoves.delete(move);
+    const a = this.resolve(move.dst);
+    const b = this.resolve(move.src);
+    const [into, from] = isMachine(b) ? [b, a] : [a, b];
+    if (into === from) this.enableSimplify(into);
+    else if (isMachine(from) || this.interferes(into, from)) {
+      this.enableSimplify(into);
+      this.enableSimplify(from);
+    } else if (isMachine(into) ? this.fitsMachine(into, from) : this.fitsVirtual(into, from)) {
+      this.combine(into, from);
+      this.enableSimplify(into);
+    } else this.waitingMoves.add(move);
+    return true;
+  }
+
+  private freeze(): boolean {
+    const register = first(this.freezable);
+    if (register === undefined) return false;
+    this.freezable.delete(register);
+    this.simplifiable.add(register);
+    this.freezeMoves(register);
+    return true;
+  }
+
+  private selectSpill(): boolean {
+    let best: Register | undefined;
+    let bestCost = Number.POSITIVE_INFINITY;
+    for (const register of this.crowded) {
+      const cost = this.unspillable.has(register)
+        ? Number.MAX_VALUE
+        : (this.graph.spillCost.get(register) ?? 0) / this.degreeOf(register);
+      if (best === undefined || cost < bestCost) {
+        best = register;
+        bestCost = cost;
+      }
+    }
+    if (best === undefined) return false;
+    this.crowded.delete(best);
+    this.simplifiable.add(best);
+    this.freezeMoves(best);
+    return true;
+  }
+
+  private assign(): Colouring {
+    const colours = new Map<Register, Register>();
+    const spilled: Register[] = [];
+    const placeOf = (register: Register): Register | undefined => {
+      const resolved = this.resolve(register);
+      return isMachine(resolved) ? resolved : colours.get(resolved);
+    };
+    for (let register = this.stack.pop(); register !== undefined; register = this.stack.pop()) {
+      const taken = new Set<Register>();
+      for (const other of this.neighbours.get(register) ?? []) {
+        const place = placeOf(other);
+        if (place !== undefined) taken.add(place);
+      }
+      const wished = [...(this.movesOf.get(register) ?? [])]
+        .map((move) => placeOf(this.resolve(move.dst) === register ? move.src : move.dst))
+        .find((place) => place !== undefined && !taken.has(place));
+      const chosen = wished ?? ASSIGNABLE.find((candidate) => !taken.has(candidate));
+      if (chosen === undefined) spilled.push(register);
+      else colours.set(register, chosen);
+    }
+    for (const register of this.alias.keys()) {
+      const place = placeOf(register);
+      if (place !== undefined) colours.set(register, place);
+    }
+    const merged = new Map<Register, Register>();
+    for (const register of this.alias.keys()) {
+      const into = this.resolve(register);
+      if (spilled.includes(into)) merged.set(register, into);
+    }
+    return { colours, spilled, merged };
+  }
+
+  private combine(into: Register, from: Register): void {
+    this.freezable.delete(from);
+    this.crowded.delete(from);
+    this.alias.set(from, into);
+    for (const move of this.movesOf.get(from) ?? []) this.movesOf.get(into)?.add(move);
+    for (const move of this.movesOf.get(from) ?? []) this.wake(move);
+    for (const other of this.adjacent(from)) {
+      this.connect(other, into);
+      this.decrementDegree(other);
+    }
+    if (this.degreeOf(into) >= COLOURS && this.freezable.delete(into)) this.crowded.add(into);
+  }
+
+  /** George's test: whatever `from` touches already touches the machine register, or is no obstacle. */
+  private fitsMachine(into: Register, from: Register): boolean {
+    for (const other of this.adjacent(from))
+      if (this.degreeOf(other) >= COLOURS && !isMachine(other) && !this.interferes(other, into)) return false;
+    return true;
+  }
+
+  /** Briggs's test: the union has fewer than COLOURS neighbours of high degree. */
+  private fitsVirtual(a: Register, b: Register): boolean {
+    const union = new Set([...this.adjacent(a), ...this.adjacent(b)]);
+    let crowded = 0;
+    for (const other of union) {
+      const shared = this.interferes(other, a) && this.interferes(other, b) ? 1 : 0;
+      if (this.degreeOf(other) - shared >= COLOURS) crowded++;
+    }
+    return crowded < COLOURS;
+  }
+
+  private freezeMoves(register: Register): void {
+    for (const move of this.nodeMoves(register)) {
+      this.pendingMoves.delete(move);
+      this.waitingMoves.delete(move);
+      const a = this.resolve(move.dst);
+      const other = a === this.resolve(register) ? this.resolve(move.src) : a;
+      if (!this.isMoveRelated(other) && this.degreeOf(other) < COLOURS && this.freezable.delete(other))
+        this.simplifiable.add(other);
+    }
+  }
+
+  private decrementDegree(register: Register): void {
+    if (isMachine(register)) return;
+    const degree = this.degreeOf(register);
+    this.degree.set(register, degree - 1);
+    if (degree !== COLOURS) return;
+    for (const near of [register, ...this.adjacent(register)])
+      for (const move of this.nodeMoves(near)) this.wake(move);
+    if (!this.crowded.delete(register)) return;
+    if (this.isMoveRelated(register)) this.freezable.add(register);
+    else this.simplifiable.add(register);
+  }
+
+  private wake(move: Move): void {
+    if (this.waitingMoves.delete(move)) this.pendingMoves.add(move);
+  }
+
+  private enableSimplify(register: Register): void {
+    if (isMachine(register) || this.isMoveRelated(register) || this.degreeOf(register) >= COLOURS) return;
+    if (this.freezable.delete(register)) this.simplifiable.add(register);
+  }
+
+  private connect(a: Register, b: Register): void {
+    if (a === b || this.interferes(a, b)) return;
+    this.neighbours.get(a)?.add(b);
+    this.neighbours.get(b)?.add(a);
+    for (const register of [a, b]) this.degree.set(register, this.degreeOf(register) + 1);
+  }
+
+  private interferes(a: Register, b: Register): boolean {
+    if (isMachine(a) && isMachine(b)) return a !== b;
+    return this.neighbours.get(a)?.has(b) ?? false;
+  }
+
+  private *adjacent(register: Register): Generator<Register> {
+    for (const other of this.neighbours.get(register) ?? [])
+      if (!this.removed.has(other) && !this.alias.has(other)) yield other;
+  }
+
+  private nodeMoves(register: Register): Move[] {
+    return [...(this.movesOf.get(register) ?? [])].filter(
+      (move) => this.pendingMoves.has(move) || this.waitingMoves.has(move),
+    );
+  }
+
+  private isMoveRelated(register: Register): boolean {
+    for (const move of this.movesOf.get(register) ?? [])
+      if (this.pendingMoves.has(move) || this.waitingMoves.has(move)) return true;
+    return false;
+  }
+
+  private degreeOf(register: Register): number {
+    return this.degree.get(register) ?? 0;
+  }
+
+  private resolve(register: Register): Register {
+    let resolved = register;
+    for (let next = this.alias.get(resolved); next !== undefined; next = this.alias.get(resolved)) resolved = next;
+    return resolved;
+  }
+}
+
+function isMachine(register: Register): boolean {
+  return register < FIRST_VIRTUAL;
+}
+
+function first<T>(set: ReadonlySet<T>): T | undefined {
+  for (const item of set) return item;
+  return undefined;
+}
