@@ -1,1 +1,19 @@
-
+/** What authors of stages, structures and network functions import; the compiler and the pipeline read the same values. */
+export * from './binding.ts';
+export * from './context.ts';
+export * from './fn.ts';
+export * from './function.ts';
+export * from './handle.ts';
+export * from './headers.ts';
+export * from './hook.ts';
+export * from './layout.ts';
+export * from './map.ts';
+export * from './member.ts';
+export * from './resource.ts';
+export * from './schema.ts';
+export * from './stage.ts';
+export * from './structure.ts';
+export * from './token.ts';
+export * from './traits.ts';
+export * from './uses.ts';
+export * from './wiring.ts';

@@ -1,0 +1,121 @@
+/** Stages: one eBPF program each, declared as a value. Compiling and loading them are other packages' work. */
+import { ArgumentError } from '@tailrace/bpf';
+import { checkBinding } from './binding.ts';
+import type { Contexts } from './context.ts';
+import { type Hook, type Verdict, verdictNames } from './hook.ts';
+import type { AnyStage, AnyTarget, Wiring } from './member.ts';
+import type { Bag, Empty, phantom } from './resource.ts';
+import { hasBytes, type Schemas } from './schema.ts';
+import type { AnyTraits, MetaView, ReadsBy, TraitsOf } from './traits.ts';
+import { checkUses } from './uses.ts';
+import { type Checked, type CheckWiring, checkWiring, type HookWired, hookWired, type Wired } from './wiring.ts';
+
+/** What a stage uses, by name. */
+export type Uses = Readonly<Record<string, unknown>>;
+
+/** One eBPF program: its name, hook, exits still to be wired, metadata, and what its body uses. Frozen. */
+export interface Stage<N extends string, H extends Hook, X extends string, M extends AnyTraits, U extends Uses> extends AnyStage {
+  readonly name: N;
+  readonly hook: H;
+  readonly uses: U;
+  readonly [phantom]: { readonly exits: X; readonly traits: M };
+  /** Wires exits: to a verdict, to `'next'` (rejoin the chain), to a stage, or to a sub-chain. Throws ArgumentError for a target that does not fit. */
+  on<const W extends Wiring<X, H>>(
+    wiring: Checked<W, CheckWiring<N, H, X, W>>,
+  ): Stage<N, HookWired<H, W>, Exclude<X, keyof W>, Wired<M, W>, U>;
+  /** The same stage under another name, so that it can stand in a chain twice. */
+  as<const As extends string>(name: As): Stage<As, H, X, M, U>;
+  /** The same stage with other constants, or bound to other maps of the same schema. Throws ConflictError where a schema differs. */
+  with(uses: { readonly [K in keyof U]?: U[K] }): Stage<N, H, X, M, U>;
+}
+
+/**
+ * Declares a stage. `X`, its exits, is inferred from what `program` returns.
+ * Throws ArgumentError for a name, hook or uses that no pipeline can take.
+ */
+export function stage<
+  const N extends string,
+  H extends Hook,
+  X extends string = never,
+  U extends Uses = Empty,
+  R extends Schemas = Empty,
+  W extends Schemas = Empty,
+>(definition: {
+  /** A letter, then letters, digits and `_`; unique in a chain. Dots join it to its function's name. */
+  readonly name: N;
+  readonly hook: H;
+  /** Maps, structures, fns and constants: everything the body names, next to `ctx`. */
+  readonly uses?: U;
+  /** Metadata that an earlier stage has to write. */
+  readonly reads?: R;
+  /** Metadata that this stage writes. */
+  readonly writes?: W;
+  /** What a tail call counts as that finds its slot empty; `pass` unless said otherwise, guards say `drop`. */
+  readonly onMiss?: 'pass' | 'drop';
+  readonly program: (this: void, ctx: Contexts<MetaView<R, W>>[H], bag: Bag<U>) => Verdict<NoInfer<H>, X>;
+}): Stage<N, H, X, TraitsOf<ReadsBy<keyof R, N>, keyof W & string, never>, U> {
+  const { name, hook, uses = {}, reads = {}, writes = {}, onMiss = 'pass', program } = definition;
+  checkStageName(name);
+  const owner = `stage '${name}'`;
+  if (!Object.hasOwn(verdictNames, hook))
+    throw new ArgumentError(`${owner}: hook is '${String(hook)}', expected ${Object.keys(verdictNames).join(', ')}`);
+  if (typeof program !== 'function') throw new ArgumentError(`${owner}: program is ${typeof program}, expected a function`);
+  if (onMiss !== 'pass' && onMiss !== 'drop') throw new ArgumentError(`${owner}: onMiss is '${String(onMiss)}', expected 'pass' or 'drop'`);
+  return stageOf({
+    name,
+    hook,
+    onMiss,
+    program,
+    uses: checkUses(owner, uses),
+    reads: checkMetadata(`${owner}: reads`, reads),
+    writes: checkMetadata(`${owner}: writes`, writes),
+    wiring: Object.freeze({}),
+  }) as unknown as Stage<N, H, X, TraitsOf<ReadsBy<keyof R, N>, keyof W & string, never>, U>;
+}
+
+/** Throws ArgumentError for a name that is no identifier; `function.stage` is one for stages of functions. */
+export function checkStageName(name: string): void {
+  if (!/^[A-Za-z]\w*(\.[A-Za-z]\w*)*$/.test(name))
+    throw new ArgumentError(`stage: name '${name}', expected a letter, then letters, digits and '_'`);
+}
+
+type StageData = Pick<AnyStage, 'name' | 'hook' | 'uses' | 'reads' | 'writes' | 'program' | 'onMiss' | 'wiring'>;
+/** A stage at run time, before the types are put on. */
+interface PlainStage extends StageData {
+  readonly kind: 'stage';
+  on(wiring: Readonly<Record<string, AnyTarget>>): PlainStage;
+  as(name: string): PlainStage;
+  with(uses: Uses): PlainStage;
+}
+
+function stageOf(data: StageData): PlainStage {
+  return Object.freeze<PlainStage>({
+    kind: 'stage',
+    ...data,
+    on(wiring) {
+      const added = checkWiring(data.name, [data.hook], wiring);
+      return stageOf({ ...data, hook: hookWired(data.hook, added), wiring: Object.freeze({ ...data.wiring, ...added }) });
+    },
+    as(name) {
+      checkStageName(name);
+      return stageOf({ ...data, name });
+    },
+    with(uses) {
+      const owner = `stage '${data.name}'`;
+      const bound = checkUses(owner, uses);
+      for (const [name, value] of Object.entries(bound)) {
+        if (!Object.hasOwn(data.uses, name)) throw new ArgumentError(`${owner}: with '${name}', which is not in its uses`);
+        checkBinding(`${owner}: uses.${name}`, data.uses[name], value);
+      }
+      return stageOf({ ...data, uses: Object.freeze({ ...data.uses, ...bound }) });
+    },
+  });
+}
+
+function checkMetadata(path: string, schemas: Schemas): Schemas {
+  for (const [name, { layout }] of Object.entries(schemas)) {
+    if (!/^[A-Za-z_]\w*$/.test(name)) throw new ArgumentError(`${path}: field name '${name}', expected a C identifier`);
+    if (!hasBytes(layout)) throw new ArgumentError(`${path}.${name} is ${layout.kind}, expected a schema with bytes`);
+  }
+  return Object.freeze({ ...schemas });
+}
