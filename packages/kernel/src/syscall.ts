@@ -1,0 +1,138 @@
+/**
+ * System calls through libc's `syscall(2)`: at once on this thread, or on a thread of libuv's pool. Arguments are plain
+ * numbers (addresses come from memory.ts); results are checked here, so that no caller can forget to.
+ */
+import { UnsupportedError } from '@tailrace/bpf';
+import koffi from 'koffi';
+import { Errno, SyscallError } from './errno.ts';
+import type { Memory } from './memory.ts';
+
+/** Call numbers by architecture (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h). */
+const numbers = {
+  close: { x64: 3, arm64: 57 },
+  ioctl: { x64: 16, arm64: 29 },
+  socket: { x64: 41, arm64: 198 },
+  connect: { x64: 42, arm64: 203 },
+  sendto: { x64: 44, arm64: 206 },
+  recvfrom: { x64: 45, arm64: 207 },
+  bind: { x64: 49, arm64: 200 },
+  listen: { x64: 50, arm64: 201 },
+  getsockname: { x64: 51, arm64: 204 },
+  setsockopt: { x64: 54, arm64: 208 },
+  getsockopt: { x64: 55, arm64: 209 },
+  fcntl: { x64: 72, arm64: 25 },
+  unshare: { x64: 272, arm64: 97 },
+  setns: { x64: 308, arm64: 268 },
+  bpf: { x64: 321, arm64: 280 },
+  membarrier: { x64: 324, arm64: 283 },
+} as const;
+
+/** The system calls that this package makes. */
+export type SyscallName = keyof typeof numbers;
+
+type Arguments = [number: number, a: number, b: number, c: number, d: number, e: number, f: number];
+
+interface RawSyscall {
+  (...args: Arguments): number;
+  async(...args: [...Arguments, (error: unknown, result: number) => void]): void;
+}
+
+let raw: RawSyscall | undefined;
+
+function libc(): RawSyscall {
+  if (raw) return raw;
+  if (process.platform !== 'linux') {
+    throw new UnsupportedError(`the kernel engine needs Linux, this is ${process.platform}`, {
+      hint: 'use the userspace engine here',
+    });
+  }
+  raw = koffi.load(null).func('long syscall(long, uint64, uint64, uint64, uint64, uint64, uint64)');
+  return raw;
+}
+
+function numberOf(name: SyscallName): number {
+  const { arch } = process;
+  if (arch === 'x64' || arch === 'arm64') return numbers[name][arch];
+  throw new UnsupportedError(`the kernel engine knows no system call numbers for ${arch}`, {
+    hint: 'use the userspace engine here',
+  });
+}
+
+/**
+ * Makes a call on this thread and returns its result, or the errno negated. For callers that decide by errno on a
+ * fast path; others use `syscall`.
+ */
+export function trySyscall(name: SyscallName, a = 0, b = 0, c = 0, d = 0, e = 0, f = 0): number {
+  const injected = takeFailure(name);
+  if (injected !== 0) return -injected;
+  const result = libc()(numberOf(name), a, b, c, d, e, f);
+  return result === -1 ? -koffi.errno() : result;
+}
+
+/** Makes a call on this thread. Throws SyscallError; `about` names the object in its message. */
+export function syscall(name: SyscallName, about: string | undefined, ...args: readonly number[]): number {
+  const result = trySyscall(name, ...args);
+  if (result < 0) throw new SyscallError(name, -result, about);
+  return result;
+}
+
+/**
+ * Makes a call on a thread of libuv's pool and resolves to its result, or the errno negated. Never for calls that
+ * depend on the thread's namespace. `memory` is what the kernel reads and writes; it is kept alive until the call ends.
+ */
+export function trySyscallAsync(
+  name: SyscallName,
+  args: readonly [a?: number, b?: number, c?: number, d?: number],
+  memory: readonly Memory[] = [],
+): Promise<number> {
+  const injected = takeFailure(name);
+  if (injected !== 0) return Promise.resolve(-injected);
+  const [a = 0, b = 0, c = 0, d = 0] = args;
+  return new Promise((resolve, reject) => {
+    libc().async(numberOf(name), a, b, c, d, 0, 0, (error, result) => {
+      // koffi hands the pool thread's errno over to this callback.
+      const value = result === -1 ? -koffi.errno() : result;
+      live.delete(memory);
+      if (error) reject(error);
+      else resolve(value);
+    });
+    live.add(memory);
+  });
+}
+
+/** What calls in flight use: reachable from here, so the collector leaves it alone. */
+const live = new Set<readonly Memory[]>();
+
+/** Closes a file descriptor. Every fd belongs to one owner, so failure (EBADF) is a bug in this package and throws. */
+export function closeFd(fd: number): void {
+  syscall('close', `fd ${fd}`, fd);
+}
+
+/** Closes a file descriptor on a pool thread: closing a link detaches it, which blocks for milliseconds. */
+export async function closeFdAsync(fd: number): Promise<void> {
+  const result = await trySyscallAsync('close', [fd]);
+  if (result < 0) throw new SyscallError('close', -result, `fd ${fd}`);
+}
+
+let countdown = 0;
+let failure = 0;
+
+/**
+ * For tests of clean-up: the `nth` call from now (from 1) fails with `errno` without being made, once. `close` is
+ * neither counted nor failed. Zero turns it off. Not exported from the package.
+ */
+export function injectFailure(nth: number, errno: number = Errno.ENOMEM): void {
+  countdown = nth;
+  failure = errno;
+}
+
+/** True once the injected failure has happened. */
+export function failureTaken(): boolean {
+  return countdown === 0;
+}
+
+function takeFailure(name: SyscallName): number {
+  if (countdown === 0 || name === 'close') return 0;
+  countdown -= 1;
+  return countdown === 0 ? failure : 0;
+}
