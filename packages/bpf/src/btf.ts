@@ -65,6 +65,7 @@ export interface BtfSectionVariable {
 }
 
 const MAGIC = 0xeb9f;
+const KIND_FLAG = 0x80; // bit 31 of info, over the kind in bits 28..24
 const HEADER_BYTES = 24;
 const IDENTIFIER = /^[A-Za-z_][A-Za-z0-9_]*$/;
 const NAME_BYTES = 127; // KSYM_NAME_LEN of kernels before 6.1, without the final zero
@@ -119,10 +120,16 @@ export class BtfBuilder {
     return this.#add(BtfKind.fwd, this.#identifier('struct name', name), 0, 0, []);
   }
 
-  /** An enum of 4 bytes. */
+  /** An enum of 4 bytes; its values are signed where one is negative. */
   enum(name: string, values: Readonly<Record<string, number>>): BtfTypeId {
-    const pairs = Object.entries(values).flatMap(([key, value]) => [this.#identifier('enum value', key), value >>> 0]);
-    return this.#add(BtfKind.enum, name === '' ? 0 : this.#identifier('enum name', name), pairs.length / 2, 4, pairs);
+    const entries = Object.entries(values);
+    const words = entries.flatMap(([key, value]) => [
+      this.#identifier('enum value', key),
+      u32('enum value', value >= 0 ? value : value + 2 ** 32),
+    ]);
+    const signed = entries.some(([, value]) => value < 0) ? KIND_FLAG : 0;
+    const nameAt = name === '' ? 0 : this.#identifier('enum name', name);
+    return this.#add(BtfKind.enum | signed, nameAt, entries.length, 4, words);
   }
 
   /** Another name for a type. */
@@ -186,7 +193,7 @@ export class BtfBuilder {
     const words = members.flatMap((member) => [
       member.name === '' ? 0 : this.#identifier('member name', member.name),
       this.#known(`member ${member.name}`, member.type),
-      u32('member offset', member.offset) * 8,
+      u32('member offset', member.offset * 8), // bits
     ]);
     const nameAt = name === '' ? 0 : this.#identifier('struct name', name);
     return this.#add(kind, nameAt, members.length, u32('struct size', bytes), words);

@@ -116,7 +116,7 @@ function parseStore(scanner: Scanner): Instruction {
 
 /** `r1 …` and `w1 …`. */
 function parseAssignment(scanner: Scanner): ParsedInstruction {
-  if (!/^[rw]$/.test(scanner.peek())) return scanner.fail('expected an instruction');
+  if (!scanner.take(/(?=[rw]\d)/y)) return scanner.fail('expected an instruction');
   const width = registerWidth(scanner);
   const dst = register(scanner, width);
   const operator = scanner.take(/(s>>|s\/|s%|<<|>>|[-+*/|&%^])=/y)?.[1];
@@ -274,10 +274,12 @@ function memory(scanner: Scanner, letter = /u/y): Memory {
   const bits = scanner.take(/8|16|32|64/y)?.[0] ?? scanner.fail('expected 8, 16, 32 or 64 bits');
   scanner.expect('*', ')', '(');
   const base = register(scanner);
-  const offset = scanner.take(/([+-])\s*(\d+)/y) ?? scanner.fail('expected an offset like +8');
+  const column = scanner.column;
+  const match = scanner.take(/([+-])\s*(\d+)/y) ?? scanner.fail('expected an offset like +8');
+  const offset = Number(`${match[1]}${match[2]}`);
+  if (offset < -0x8000 || offset > 0x7fff) return scanner.fail(`${offset} does not fit a signed 16-bit offset`, column);
   scanner.expect(')');
-  const bytes = (Number(bits) / 8) as AccessBytes;
-  return { bytes, base, offset: Number(`${offset[1]}${offset[2]}`), signed: sign === 's' };
+  return { bytes: (Number(bits) / 8) as AccessBytes, base, offset: offset === 0 ? 0 : offset, signed: sign === 's' };
 }
 
 function registerWidth(scanner: Scanner): Width {

@@ -1,4 +1,5 @@
-/** Map specs: what a map is, before any engine has made it. */
+/** Map specs: what a map is, before any engine has made it, and which the kernel takes. */
+import { ArgumentError } from './errors.ts';
 
 /** Kernel map kinds (enum bpf_map_type, include/uapi/linux/bpf.h). */
 export const MapType = {
@@ -40,4 +41,61 @@ export interface MapSpec {
 /** True for kinds that hold one value for each possible CPU. */
 export function isPerCpu(type: MapType): boolean {
   return type === 'perCpuHash' || type === 'perCpuArray' || type === 'lruPerCpuHash';
+}
+
+/** What a kind demands of its spec. Sizes are bytes: the least and the most. */
+interface MapRule {
+  readonly key: readonly [number, number];
+  readonly value: readonly [number, number];
+  /** BPF_F_NO_PREALLOC: some kinds demand it, some refuse it. */
+  readonly noPrealloc: 'must' | 'may' | 'never';
+  /** Whether BTF may describe key and value. */
+  readonly btf: boolean;
+}
+
+const INDEX = [4, 4] as const;
+const ANY = [1, 0x7fff_ffff] as const;
+const PER_CPU = [1, 32_768] as const; // PCPU_MIN_UNIT_SIZE
+const LPM_KEY = [5, 260] as const; // u32 prefix length and 1 to 256 bytes: LPM_KEY_SIZE_MIN, LPM_KEY_SIZE_MAX
+
+/** From the `alloc_check` of each kind (kernel/bpf/{arraymap,hashtab,lpm_trie,devmap}.c at v6.18). */
+const RULES: Readonly<Record<MapType, MapRule>> = {
+  hash: { key: ANY, value: ANY, noPrealloc: 'may', btf: true },
+  array: { key: INDEX, value: ANY, noPrealloc: 'never', btf: true },
+  programArray: { key: INDEX, value: [4, 4], noPrealloc: 'never', btf: false },
+  perCpuHash: { key: ANY, value: PER_CPU, noPrealloc: 'may', btf: true },
+  perCpuArray: { key: INDEX, value: PER_CPU, noPrealloc: 'never', btf: true },
+  lruHash: { key: ANY, value: ANY, noPrealloc: 'never', btf: true },
+  lruPerCpuHash: { key: ANY, value: PER_CPU, noPrealloc: 'never', btf: true },
+  lpmTrie: { key: LPM_KEY, value: ANY, noPrealloc: 'must', btf: true },
+  devmap: { key: INDEX, value: [4, 8], noPrealloc: 'never', btf: false },
+};
+
+/**
+ * Checks a spec against what the kernel takes for its kind, so that a mistake has a name instead of EINVAL. Throws
+ * ArgumentError that names map, field and what was expected.
+ */
+export function checkMapSpec(spec: MapSpec): void {
+  const rule = RULES[spec.type];
+  if (spec.name === '') throw new ArgumentError(`a ${spec.type} map without a name, expected one`);
+  checkSize(spec, 'keySize', rule.key);
+  checkSize(spec, 'valueSize', rule.value);
+  if (spec.type === 'devmap' && spec.valueSize !== 4 && spec.valueSize !== 8) refuse(spec, 'valueSize', spec.valueSize, '4 or 8');
+  checkSize(spec, 'maxEntries', [1, 0xffff_ffff]);
+  checkSize(spec, 'flags', [0, 0xffff_ffff]);
+  const noPrealloc = (spec.flags & MapFlag.noPrealloc) !== 0;
+  if (rule.noPrealloc === 'must' && !noPrealloc) refuse(spec, 'flags', spec.flags, 'BPF_F_NO_PREALLOC');
+  if (rule.noPrealloc === 'never' && noPrealloc) refuse(spec, 'flags', spec.flags, 'no BPF_F_NO_PREALLOC');
+  if ((spec.flags & MapFlag.mmapable) !== 0 && spec.type !== 'array') refuse(spec, 'flags', spec.flags, 'no BPF_F_MMAPABLE');
+  if (spec.btf && !rule.btf) refuse(spec, 'btf', 'present', 'none');
+}
+
+function checkSize(spec: MapSpec, field: 'keySize' | 'valueSize' | 'maxEntries' | 'flags', [least, most]: readonly [number, number]): void {
+  const value = spec[field];
+  if (Number.isInteger(value) && value >= least && value <= most) return;
+  refuse(spec, field, value, least === most ? String(least) : `${least} to ${most}`);
+}
+
+function refuse(spec: MapSpec, field: keyof MapSpec, value: number | string, expected: string): never {
+  throw new ArgumentError(`map ${spec.name} (${spec.type}): ${field} is ${value}, expected ${expected}`);
 }
