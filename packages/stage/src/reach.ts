@@ -1,0 +1,34 @@
+/** What a body reaches through its `uses`: fns use maps and fns in turn, structures hold both. */
+import type { FnDecl, Intrinsic } from './fn.ts';
+import type { AnyMap } from './map.ts';
+import type { AnyStructure } from './structure.ts';
+import { type Constant, isDeclared } from './uses.ts';
+
+/** One value of `uses`, told apart by its `kind`; whatever is not declared is a constant. */
+export type Use = AnyMap | AnyStructure | FnDecl | Intrinsic;
+
+/** A value of `uses` as what it is: a declaration, or `undefined` for a constant. */
+export function asUse(value: unknown): Use | undefined {
+  return isDeclared(value) ? (value as Use) : undefined;
+}
+
+/** A value of `uses` as a constant, or `undefined` for a declaration. */
+export function asConstant(value: unknown): Constant | undefined {
+  return isDeclared(value) ? undefined : (value as Constant);
+}
+
+/** Every map that a body with these `uses` can reach, each once, in order of declaration. */
+export function mapsIn(uses: Readonly<Record<string, unknown>>): readonly AnyMap[] {
+  const maps = new Set<AnyMap>();
+  const seen = new Set<Use>();
+  const visit = (value: unknown): void => {
+    const use = asUse(value);
+    if (use === undefined || seen.has(use)) return;
+    seen.add(use);
+    if (use.kind === 'map') maps.add(use);
+    else if (use.kind === 'structure') for (const member of [...Object.values(use.maps), ...Object.values(use.fns)]) visit(member);
+    else if (use.kind === 'fn') for (const member of Object.values(use.uses ?? {})) visit(member);
+  };
+  for (const value of Object.values(uses)) visit(value);
+  return [...maps];
+}
