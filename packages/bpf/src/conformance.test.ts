@@ -16,9 +16,13 @@ interface Case {
 const file = fileURLToPath(new URL('../../../../shared/conformance/isa.json', import.meta.url));
 const present = existsSync(file);
 const cases: readonly Case[] = present ? JSON.parse(readFileSync(file, 'utf8')) : [];
-const reason = present ? '' : `, skipped: there is no ${file}`;
+if (!present) console.warn(`the instruction-set suite is skipped: there is no ${file}`);
 
-describe.skipIf(!present)(`instruction-set suite${reason}`, () => {
+describe.skipIf(!present)('instruction-set suite', () => {
+  it('has cases', () => {
+    expect(cases.length).toBeGreaterThan(300);
+  });
+
   it.each(cases.filter((one) => one.expect === 'value'))('$name survives decode and encode', ({ program }) => {
     expect(hex(encode(decode(unhex(program))))).toBe(program);
   });
