@@ -148,7 +148,7 @@ policy.on({ audit: 'tx' });
 // @ts-expect-error target of another hook
 acl.on({ expired: shaper });
 // @ts-expect-error target with an open exit
-log.as('again'), acl.on({ expired: acl.as('second') });
+acl.on({ expired: acl.as('second') });
 // @ts-expect-error sub-chain with a stage of another hook
 acl.on({ expired: [log, shaper] });
 // @ts-expect-error no such name in uses
