@@ -1,0 +1,140 @@
+/**
+ * Packet headers as tables of bit fields in the order of their RFCs; one table serves the builder, the parser and
+ * the diff. Every field is big-endian; a field of more than 32 bits is bytes.
+ */
+import { ArgumentError } from '@tailrace/bpf';
+import { formatIpv4, formatIpv6, formatMac } from './address.ts';
+
+/** How a field reads in descriptions. */
+export type FieldStyle = 'decimal' | 'hex' | 'flag' | 'mac' | 'ipv4' | 'ipv6';
+
+/** One field of a header. */
+export interface HeaderField {
+  readonly name: string;
+  readonly bits: number;
+  readonly style: FieldStyle;
+}
+
+/** A header's fixed part. */
+export interface HeaderLayout {
+  /** Bytes. */
+  readonly size: number;
+  readonly fields: readonly HeaderField[];
+}
+
+/** Field values by name: numbers, or bytes for fields of more than 32 bits. */
+export type FieldValues = Readonly<Record<string, number | Uint8Array>>;
+
+/** Ethernet II (IEEE 802.3, 3.2.6). */
+export const ethernetLayout = layout(['dst', 48, 'mac'], ['src', 48, 'mac'], ['etherType', 16, 'hex']);
+
+/** RFC 791, 3.1; options follow. */
+export const ipv4Layout = layout(
+  ['version', 4],
+  ['ihl', 4],
+  ['tos', 8, 'hex'],
+  ['totalLength', 16],
+  ['id', 16],
+  ['reserved', 1, 'flag'],
+  ['dontFragment', 1, 'flag'],
+  ['moreFragments', 1, 'flag'],
+  ['fragmentOffset', 13],
+  ['ttl', 8],
+  ['protocol', 8],
+  ['checksum', 16, 'hex'],
+  ['saddr', 32, 'ipv4'],
+  ['daddr', 32, 'ipv4'],
+);
+
+/** RFC 8200, 3. */
+export const ipv6Layout = layout(
+  ['version', 4],
+  ['trafficClass', 8, 'hex'],
+  ['flowLabel', 20, 'hex'],
+  ['payloadLength', 16],
+  ['nextHeader', 8],
+  ['hopLimit', 8],
+  ['saddr', 128, 'ipv6'],
+  ['daddr', 128, 'ipv6'],
+);
+
+/** RFC 9293, 3.1; options follow. */
+export const tcpLayout = layout(
+  ['sport', 16],
+  ['dport', 16],
+  ['seq', 32],
+  ['ackSeq', 32],
+  ['dataOffset', 4],
+  ['reserved', 4, 'hex'],
+  ['cwr', 1, 'flag'],
+  ['ece', 1, 'flag'],
+  ['urg', 1, 'flag'],
+  ['ack', 1, 'flag'],
+  ['psh', 1, 'flag'],
+  ['rst', 1, 'flag'],
+  ['syn', 1, 'flag'],
+  ['fin', 1, 'flag'],
+  ['window', 16],
+  ['checksum', 16, 'hex'],
+  ['urgentPointer', 16],
+);
+
+/** RFC 768. */
+export const udpLayout = layout(['sport', 16], ['dport', 16], ['length', 16], ['checksum', 16, 'hex']);
+
+/** RFC 792 and RFC 4443, 2.1; the last four bytes read as those of an echo. */
+export const icmpLayout = layout(['type', 8], ['code', 8], ['checksum', 16, 'hex'], ['identifier', 16], ['sequence', 16]);
+
+/** Encodes a header; a field that is not given is zero. Throws ArgumentError where a value does not fit its field. */
+export function writeHeader(header: HeaderLayout, values: FieldValues): Uint8Array {
+  const bytes = new Uint8Array(header.size);
+  let bit = 0;
+  for (const field of header.fields) {
+    const value = values[field.name] ?? 0;
+    if (typeof value === 'number') writeBits(bytes, bit, field, value);
+    else if (value.length * 8 === field.bits) bytes.set(value, bit / 8);
+    else throw new ArgumentError(`field '${field.name}' has ${value.length} bytes, expected ${field.bits / 8}`);
+    bit += field.bits;
+  }
+  return bytes;
+}
+
+/** Decodes the header at `offset`, which must lie within `bytes` as a whole. */
+export function readHeader(header: HeaderLayout, bytes: Uint8Array, offset: number): FieldValues {
+  const values: Record<string, number | Uint8Array> = {};
+  let bit = offset * 8;
+  for (const field of header.fields) {
+    values[field.name] = field.bits > 32 ? bytes.slice(bit / 8, (bit + field.bits) / 8) : readBits(bytes, bit, field.bits);
+    bit += field.bits;
+  }
+  return values;
+}
+
+/** A field's value as text: addresses in their usual form, flags as `true` and `false`. */
+export function formatField(field: HeaderField, value: number | Uint8Array): string {
+  if (typeof value !== 'number') return field.style === 'mac' ? formatMac(value) : formatIpv6(value);
+  if (field.style === 'ipv4') return formatIpv4(value);
+  if (field.style === 'flag') return String(value === 1);
+  return field.style === 'hex' ? `0x${value.toString(16).padStart(Math.ceil(field.bits / 4), '0')}` : String(value);
+}
+
+function layout(...fields: readonly (readonly [name: string, bits: number, style?: FieldStyle])[]): HeaderLayout {
+  const bits = fields.reduce((sum, [, width]) => sum + width, 0);
+  return { size: bits / 8, fields: fields.map(([name, width, style = 'decimal']) => ({ name, bits: width, style })) };
+}
+
+function writeBits(bytes: Uint8Array, start: number, field: HeaderField, value: number): void {
+  if (!Number.isInteger(value) || value < 0 || value >= 2 ** field.bits) {
+    throw new ArgumentError(`field '${field.name}' is ${value}, expected an integer of ${field.bits} bits`);
+  }
+  for (let index = 0; index < field.bits; index++) {
+    const bit = start + field.bits - 1 - index;
+    if (Math.floor(value / 2 ** index) % 2 === 1) bytes[bit >> 3] = (bytes[bit >> 3] ?? 0) | (0x80 >> (bit & 7));
+  }
+}
+
+function readBits(bytes: Uint8Array, start: number, count: number): number {
+  let value = 0;
+  for (let bit = start; bit < start + count; bit++) value = value * 2 + (((bytes[bit >> 3] ?? 0) >> (7 - (bit & 7))) & 1);
+  return value;
+}
