@@ -1,5 +1,26 @@
+export { type KernelEngine, KernelInstance, type KernelOptions, kernel } from './engine.ts';
 export { errnoName, SyscallError } from './errno.ts';
-export { createMap, KernelMap, type MapContext } from './map.ts';
+export type { Offload } from './ethtool.ts';
+export type { AttachedXdp, InterfaceChange, InterfaceInfo, VethEnd, XdpMode } from './interface.ts';
+export { type AttachMode, ConflictError, type KernelAttachment } from './link.ts';
+export { KernelMap } from './map.ts';
+export { type Neighbour, type NeighbourEvent, type NeighbourState, watchNeighbours } from './neighbour.ts';
+export { NetlinkError } from './netlink.ts';
 export { createNamespace, currentNamespace, inNamespace, NetworkNamespace, openNamespace } from './netns.ts';
-export { KernelProgram, loadProgram, type ProgramInfo, type ReferencedMap } from './program.ts';
+export {
+  bpffsMounted,
+  Capability,
+  effectiveCapabilities,
+  PrivilegeError,
+  possibleCpus,
+  requireBpf,
+  requireBpffs,
+  requireCapabilities,
+  requireKernel,
+} from './privilege.ts';
+export { KernelProgram, type ProgramInfo } from './program.ts';
+export type { InterfaceAddress, Route } from './routing.ts';
+export { Rtnetlink } from './rtnetlink.ts';
+export { bindUdp, type ConnectOptions, connectTcp, listenTcp } from './socket.ts';
+export { enableForwarding, getSysctl, setSysctl } from './sysctl.ts';
 export { formatVerifierError, type RegisterState, type Rejection, type SourceLine, VerifierError } from './verifier.ts';

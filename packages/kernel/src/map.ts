@@ -178,6 +178,11 @@ export class KernelMap implements LoadedMap {
     });
   }
 
+  /** Whether `close` was called. */
+  get closed(): boolean {
+    return this.#descriptor.closed;
+  }
+
   close(): void {
     this.#descriptor.close();
   }

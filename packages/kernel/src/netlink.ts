@@ -129,6 +129,11 @@ export class RouteSocket implements Disposable {
     this.#exchange(what, type, flags | NetlinkFlag.ack, payload);
   }
 
+  /** Asks for one object and returns its message. Throws NetlinkError. */
+  get(what: string, type: number, payload: Uint8Array): NetlinkMessage[] {
+    return this.#exchange(what, type, NetlinkFlag.ack, payload);
+  }
+
   /** Asks for all objects of a kind and returns their messages. Throws NetlinkError. */
   dump(what: string, type: number, payload: Uint8Array): NetlinkMessage[] {
     return this.#exchange(what, type, NetlinkFlag.dump, payload);

@@ -176,6 +176,11 @@ export class KernelProgram implements LoadedProgram {
     return programInfo(this.fd, `program ${this.spec.name}`);
   }
 
+  /** Whether `close` was called. */
+  get closed(): boolean {
+    return this.#descriptor.closed;
+  }
+
   close(): void {
     this.#descriptor.close();
   }

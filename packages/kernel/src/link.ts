@@ -1,0 +1,172 @@
+/**
+ * XDP links: attaching a program to interfaces, all or none. A program of somebody else is never displaced: the kernel
+ * refuses a second link by itself, and the interface is looked at first so that the error can name what is there.
+ */
+import { ArgumentError, type Attachment, TailraceError, UnsupportedError } from '@tailrace/bpf';
+import type { Attributes } from './attribute.ts';
+import { bpfError, tryBpf, tryBpfAsync } from './bpf.ts';
+import { Errno, SyscallError } from './errno.ts';
+import { type AttachedXdp, type InterfaceInfo, requireInterface } from './interface.ts';
+import type { RouteSocket } from './netlink.ts';
+import { inNamespace, type NetworkNamespace } from './netns.ts';
+import { type KernelProgram, programInfo } from './program.ts';
+import { closeFd, closeFdAsync } from './syscall.ts';
+
+/** BPF_XDP (enum bpf_attach_type). */
+const BPF_XDP = 37;
+/** XDP_FLAGS_SKB_MODE and XDP_FLAGS_DRV_MODE (include/uapi/linux/if_link.h). */
+const modeFlags = { generic: 1 << 1, native: 1 << 2 } as const;
+/** ARPHRD_ETHER and ARPHRD_LOOPBACK (include/uapi/linux/if_arp.h): frames start with an Ethernet header. */
+const ethernetTypes: readonly number[] = [1, 772];
+const ERANGE = 34;
+
+/** `auto` attaches native and, where the driver has no XDP of its own, generic. */
+export type AttachMode = 'native' | 'generic' | 'auto';
+
+/** Another XDP program is on the interface. */
+export class ConflictError extends TailraceError {
+  readonly interface: string;
+  /** The other program's name; empty where it has none or may not be asked. */
+  readonly program: string;
+  /** The other program's id in the kernel. */
+  readonly programId: number;
+
+  constructor(name: string, program: string, { programId, mode }: AttachedXdp) {
+    const other = program === '' ? '' : ` ${program}`;
+    super('conflict', `interface ${name} has another XDP program, ${mode}:${other} (id ${programId})`, {
+      hint: `stop what attached it, or: ip link set dev ${name} xdp off`,
+    });
+    this.interface = name;
+    this.program = program;
+    this.programId = programId;
+  }
+}
+
+/** Where attaching happens. */
+export interface AttachPlace {
+  /** Looks interfaces up. */
+  readonly socket: RouteSocket;
+  /** The interfaces' namespace, entered on this thread; undefined where the pool's threads are in it. */
+  readonly namespace?: NetworkNamespace | undefined;
+}
+
+/** A live attachment in the kernel. */
+export interface KernelAttachment extends Attachment {
+  /** How the program is attached, by interface. */
+  readonly modes: ReadonlyMap<string, 'native' | 'generic'>;
+}
+
+/** The interface of that name, if it can carry XDP stages. Throws ArgumentError. */
+export function requireEthernet(socket: RouteSocket, name: string): InterfaceInfo {
+  const info = requireInterface(socket, name);
+  if (ethernetTypes.includes(info.type)) return info;
+  throw new ArgumentError(`interface ${name} carries no Ethernet headers (hardware type ${info.type})`, {
+    hint: 'stages read packets from the Ethernet header on: choose an Ethernet interface',
+  });
+}
+
+/**
+ * Attaches a program to every interface or to none. Throws ConflictError, ArgumentError (no such interface, no Ethernet),
+ * UnsupportedError (mode `native` without a driver for it), SyscallError.
+ */
+export async function attachXdp(
+  program: KernelProgram,
+  interfaces: readonly string[],
+  mode: AttachMode,
+  place: AttachPlace,
+): Promise<KernelAttachment> {
+  const links: Link[] = [];
+  try {
+    for (const name of interfaces) links.push(await program.hold((fd) => createLink(fd, program.spec.name, name, mode, place)));
+  } catch (error) {
+    await closeLinks(links);
+    throw error;
+  }
+  let detached: Promise<void> | undefined;
+  return {
+    interfaces: [...interfaces],
+    modes: new Map(links.map((link) => [link.interface, link.mode])),
+    detach: () => {
+      detached ??= closeLinks(links);
+      return detached;
+    },
+  };
+}
+
+interface Link {
+  readonly interface: string;
+  readonly mode: 'native' | 'generic';
+  readonly fd: number;
+}
+
+async function createLink(prog_fd: number, program: string, name: string, wanted: AttachMode, place: AttachPlace): Promise<Link> {
+  const info = requireEthernet(place.socket, name);
+  refuseOccupied(info);
+  let mode: Link['mode'] = wanted === 'generic' ? 'generic' : 'native';
+  let result = await tryLink(prog_fd, info.index, mode, place);
+  // EOPNOTSUPP: the driver has no XDP (net/core/dev.c, dev_xdp_attach).
+  if (result === -Errno.EOPNOTSUPP && wanted === 'auto') {
+    mode = 'generic';
+    result = await tryLink(prog_fd, info.index, mode, place);
+  }
+  if (result >= 0) return { interface: name, mode, fd: result };
+  if (result === -Errno.EOPNOTSUPP && wanted === 'native') {
+    throw new UnsupportedError(`the driver of interface ${name} has no native XDP`, {
+      hint: "use mode 'auto' or 'generic'",
+    });
+  }
+  // Somebody was faster: EBUSY in the same mode, EEXIST in the other.
+  if (result === -Errno.EBUSY || result === -Errno.EEXIST) refuseOccupied(requireInterface(place.socket, name));
+  throw bpfError('BPF_LINK_CREATE', result, `program ${program} on interface ${name}`, linkHint(-result, info));
+}
+
+async function tryLink(prog_fd: number, index: number, mode: Link['mode'], place: AttachPlace): Promise<number> {
+  const attributes: Attributes<'BPF_LINK_CREATE'> = {
+    prog_fd,
+    target_ifindex: index,
+    attach_type: BPF_XDP,
+    flags: modeFlags[mode],
+  };
+  const { result } = place.namespace
+    ? inNamespace(place.namespace, () => tryBpf('BPF_LINK_CREATE', attributes))
+    : await tryBpfAsync('BPF_LINK_CREATE', attributes);
+  return result;
+}
+
+function refuseOccupied({ name, xdp }: InterfaceInfo): void {
+  const [occupant] = xdp;
+  if (occupant) throw new ConflictError(name, programName(occupant.programId), occupant);
+}
+
+/** The name of a program by its id; empty where it is gone, or another capability (CAP_SYS_ADMIN) is wanted to ask. */
+function programName(id: number): string {
+  const { result: fd } = tryBpf('BPF_PROG_GET_FD_BY_ID', { prog_id: id });
+  if (fd < 0) return '';
+  try {
+    return programInfo(fd, `program ${id}`).name;
+  } catch (error) {
+    if (error instanceof SyscallError) return '';
+    throw error;
+  } finally {
+    closeFd(fd);
+  }
+}
+
+/** Closes all links, the last one first; a failure is thrown after the rest are closed. */
+async function closeLinks(links: Link[]): Promise<void> {
+  let failure: unknown;
+  for (let link = links.pop(); link; link = links.pop()) {
+    try {
+      await closeFdAsync(link.fd);
+    } catch (error) {
+      failure ??= error;
+    }
+  }
+  if (failure !== undefined) throw failure;
+}
+
+function linkHint(errno: number, { mtu, kind }: InterfaceInfo): string | undefined {
+  if (errno === ERANGE) return `its MTU of ${mtu} does not fit one page: load programs with frags, or lower the MTU`;
+  if (errno === Errno.ENOSPC && kind === 'veth') return 'native XDP on veth needs as many receive queues as the peer has transmit queues';
+  return undefined;
+}
