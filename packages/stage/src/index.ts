@@ -12,6 +12,7 @@ export * from './headers.ts';
 export * from './hook.ts';
 export * from './layout.ts';
 export * from './map.ts';
+export * from './map-spec.ts';
 export * from './member.ts';
 export * from './reach.ts';
 export * from './resource.ts';

@@ -2,7 +2,7 @@
  * Map declarations: what a stage names in its `uses`. A declaration is a value, and identity is the value: two stages
  * that use one declaration share one map. Making the map is the registry's work, in the pipeline package.
  */
-import { ArgumentError, isPerCpu, MapFlag, type MapSpec, type MapType, type UpdateFlag } from '@tailrace/bpf';
+import { ArgumentError, isPerCpu, MapFlag, type MapType, type UpdateFlag } from '@tailrace/bpf';
 import type { ArrayHandle, KeyedHandle, PerCpuArrayHandle, PerCpuHandle, ProgramArrayHandle } from './handle.ts';
 import type { Layout } from './layout.ts';
 import type { phantom, Resource } from './resource.ts';
@@ -150,19 +150,7 @@ export function programArray(options: MapOptions): ProgramArray {
   return declare('programArray', options, u32, u32);
 }
 
-/** The blueprint of a declared map under the name that it has in a pipeline, e.g. `l4lb/conns`; without BTF. */
-export function toMapSpec(map: AnyMap, scopedName: string): MapSpec {
-  return {
-    name: scopedName,
-    type: map.type,
-    keySize: map.key?.layout.size ?? 0,
-    valueSize: map.value.layout.size,
-    maxEntries: map.maxEntries,
-    flags: map.flags,
-  };
-}
-
-/** The largest key of a hash table: the kernel's MAX_BPF_STACK (kernel/bpf/hashtab.c, htab_map_alloc_check). */
+/** The largest key: programs build keys on their stack, which has this many bytes (MAX_BPF_STACK). */
 const MAX_KEY_BYTES = 512;
 /** The largest value of a per-CPU map: PCPU_MIN_UNIT_SIZE (include/linux/percpu.h). */
 const MAX_PER_CPU_BYTES = 32_768;

@@ -116,7 +116,7 @@ export function hookWired(hook: Hook, wiring: Readonly<Record<string, AnyTarget>
 
 function checkTarget(path: string, hooks: readonly Hook[], target: unknown): ChainMember | AnyVerdictName {
   if (typeof target === 'string') {
-    const names: readonly string[] = ['next', ...hooks.flatMap((hook) => verdictNames[hook])];
+    const names = [...new Set<string>(['next', ...hooks.flatMap((hook) => verdictNames[hook])])];
     if (!names.includes(target))
       throw new ArgumentError(`${path}: '${target}' is no verdict, expected ${names.join(', ')}, a stage or a function`);
     return target as AnyVerdictName;
