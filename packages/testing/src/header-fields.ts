@@ -32,7 +32,7 @@ export interface Ipv4Fields {
   readonly dontFragment?: boolean;
   /** Default false. */
   readonly moreFragments?: boolean;
-  /** In units of 8 bytes, as the header holds it; default 0. */
+  /** In bytes, a multiple of 8; default 0. */
   readonly fragmentOffset?: number;
   /** Raw options; padded with zeros (end of options) to a multiple of 4 bytes. */
   readonly options?: Uint8Array;
@@ -117,7 +117,7 @@ export interface IcmpFields {
   /** Default 0. */
   readonly code?: number;
   /** Default 1. */
-  readonly identifier?: number;
+  readonly id?: number;
   /** Default 1. */
   readonly sequence?: number;
   /** Default: the valid checksum. */

@@ -3,7 +3,7 @@
  * the diff. Every field is big-endian; a field of more than 32 bits is bytes.
  */
 import { ArgumentError } from '@tailrace/bpf';
-import { formatIpv4, formatIpv6, formatMac } from './address.ts';
+import { formatBytes, ipv4Bytes } from './address.ts';
 
 /** How a field reads in descriptions. */
 export type FieldStyle = 'decimal' | 'hex' | 'flag' | 'mac' | 'ipv4' | 'ipv6';
@@ -13,6 +13,8 @@ export interface HeaderField {
   readonly name: string;
   readonly bits: number;
   readonly style: FieldStyle;
+  /** What one unit of the field stands for: 8 for a fragment offset, which is given and shown in bytes. */
+  readonly unit: number;
 }
 
 /** A header's fixed part. */
@@ -38,7 +40,7 @@ export const ipv4Layout = layout(
   ['reserved', 1, 'flag'],
   ['dontFragment', 1, 'flag'],
   ['moreFragments', 1, 'flag'],
-  ['fragmentOffset', 13],
+  ['fragmentOffset', 13, 'decimal', 8],
   ['ttl', 8],
   ['protocol', 8],
   ['checksum', 16, 'hex'],
@@ -83,7 +85,7 @@ export const tcpLayout = layout(
 export const udpLayout = layout(['sport', 16], ['dport', 16], ['length', 16], ['checksum', 16, 'hex']);
 
 /** RFC 792 and RFC 4443, 2.1; the last four bytes read as those of an echo. */
-export const icmpLayout = layout(['type', 8], ['code', 8], ['checksum', 16, 'hex'], ['identifier', 16], ['sequence', 16]);
+export const icmpLayout = layout(['type', 8], ['code', 8], ['checksum', 16, 'hex'], ['id', 16], ['sequence', 16]);
 
 /** Encodes a header; a field that is not given is zero. Throws ArgumentError where a value does not fit its field. */
 export function writeHeader(header: HeaderLayout, values: FieldValues): Uint8Array {
@@ -104,7 +106,7 @@ export function readHeader(header: HeaderLayout, bytes: Uint8Array, offset: numb
   const values: Record<string, number | Uint8Array> = {};
   let bit = offset * 8;
   for (const field of header.fields) {
-    values[field.name] = field.bits > 32 ? bytes.slice(bit / 8, (bit + field.bits) / 8) : readBits(bytes, bit, field.bits);
+    values[field.name] = field.bits > 32 ? bytes.slice(bit / 8, (bit + field.bits) / 8) : readBits(bytes, bit, field.bits) * field.unit;
     bit += field.bits;
   }
   return values;
@@ -112,24 +114,26 @@ export function readHeader(header: HeaderLayout, bytes: Uint8Array, offset: numb
 
 /** A field's value as text: addresses in their usual form, flags as `true` and `false`. */
 export function formatField(field: HeaderField, value: number | Uint8Array): string {
-  if (typeof value !== 'number') return field.style === 'mac' ? formatMac(value) : formatIpv6(value);
-  if (field.style === 'ipv4') return formatIpv4(value);
+  if (typeof value !== 'number') return formatBytes(value);
+  if (field.style === 'ipv4') return formatBytes(ipv4Bytes(value));
   if (field.style === 'flag') return String(value === 1);
   return field.style === 'hex' ? `0x${value.toString(16).padStart(Math.ceil(field.bits / 4), '0')}` : String(value);
 }
 
-function layout(...fields: readonly (readonly [name: string, bits: number, style?: FieldStyle])[]): HeaderLayout {
+function layout(...fields: readonly (readonly [name: string, bits: number, style?: FieldStyle, unit?: number])[]): HeaderLayout {
   const bits = fields.reduce((sum, [, width]) => sum + width, 0);
-  return { size: bits / 8, fields: fields.map(([name, width, style = 'decimal']) => ({ name, bits: width, style })) };
+  return { size: bits / 8, fields: fields.map(([name, width, style = 'decimal', unit = 1]) => ({ name, bits: width, style, unit })) };
 }
 
 function writeBits(bytes: Uint8Array, start: number, field: HeaderField, value: number): void {
-  if (!Number.isInteger(value) || value < 0 || value >= 2 ** field.bits) {
-    throw new ArgumentError(`field '${field.name}' is ${value}, expected an integer of ${field.bits} bits`);
+  const units = value / field.unit;
+  if (!Number.isInteger(units) || units < 0 || units >= 2 ** field.bits) {
+    const steps = field.unit === 1 ? '' : ` in steps of ${field.unit}`;
+    throw new ArgumentError(`field '${field.name}' is ${value}, expected 0..${(2 ** field.bits - 1) * field.unit}${steps}`);
   }
   for (let index = 0; index < field.bits; index++) {
     const bit = start + field.bits - 1 - index;
-    if (Math.floor(value / 2 ** index) % 2 === 1) bytes[bit >> 3] = (bytes[bit >> 3] ?? 0) | (0x80 >> (bit & 7));
+    if (Math.floor(units / 2 ** index) % 2 === 1) bytes[bit >> 3] = (bytes[bit >> 3] ?? 0) | (0x80 >> (bit & 7));
   }
 }
 

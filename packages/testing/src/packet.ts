@@ -211,7 +211,7 @@ function encodeUdp(fields: UdpFields, inner: Uint8Array, network: Network | unde
 }
 
 function icmpValues(fields: IcmpFields, type: number): FieldValues {
-  return { type: fields.type ?? type, code: fields.code ?? 0, identifier: fields.identifier ?? 1, sequence: fields.sequence ?? 1 };
+  return { type: fields.type ?? type, code: fields.code ?? 0, id: fields.id ?? 1, sequence: fields.sequence ?? 1 };
 }
 
 /** Writes a header with its options and sets its `checksum` over header, options, `covered` and the pseudo header. */
