@@ -1,0 +1,41 @@
+/** What the figures should be, and whether they are: the issue's aims, judged from rows. */
+import type { Row, Variant } from './row.ts';
+import { geometricMean } from './statistics.ts';
+
+/** One aim beside what was measured. */
+export interface Judgement {
+  readonly aim: string;
+  readonly value: number;
+  readonly limit: number;
+  readonly met: boolean;
+}
+
+/** Judges what the rows allow to judge; aims without rows are left out. */
+export function judge(rows: readonly Row[]): readonly Judgement[] {
+  const programs = ratios(rows, 'c-same', ({ name }) => name !== HOP);
+  const hop = ratios(rows, 'c-same', ({ name }) => name === HOP);
+  return [
+    ...programs.map(({ row, ratio }) => verdict(`${row.suite} ${row.name}: same algorithm in C`, ratio, 1.05)),
+    ...(programs.length > 0
+      ? [verdict('same algorithm in C, geometric mean', geometricMean(programs.map(({ ratio }) => ratio)), 0.9)]
+      : []),
+    ...hop.map(({ ratio }) => verdict('a hop in a chain, against C', ratio, 1.1)),
+    ...ratios(rows, 'c-lru', ({ name }) => name.startsWith('hit')).map(({ row, ratio }) =>
+      verdict(`l4lb ${row.name}, against LRU maps in C`, ratio, 0.5),
+    ),
+    ...ratios(rows, 'c-lru', ({ name }) => name.startsWith('new')).map(({ row, ratio }) =>
+      verdict(`l4lb ${row.name}, against LRU maps in C`, ratio, 0.3),
+    ),
+  ];
+}
+
+/** The name of the row that holds the slope from the shortest to the longest chain. */
+export const HOP = 'hop';
+
+function ratios(rows: readonly Row[], variant: Variant, wanted: (row: Row) => boolean): readonly { row: Row; ratio: number }[] {
+  return rows.flatMap((row) => (row.variant === variant && row.ratio !== null && wanted(row) ? [{ row, ratio: row.ratio }] : []));
+}
+
+function verdict(aim: string, value: number, limit: number): Judgement {
+  return { aim, value, limit, met: value <= limit };
+}

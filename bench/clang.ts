@@ -1,0 +1,54 @@
+/** C twins: sources in `twins/`, compiled as C authors do (clang -O2), to program specs. */
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { type ProgramSpec, TailraceError, UnsupportedError } from '@tailrace/bpf';
+import { readObject } from './elf.ts';
+
+/** The compiler that makes the twins; `CLANG` in the environment names another. */
+const compiler = process.env.CLANG ?? 'clang';
+
+let missing: string | null | undefined;
+
+/** Why there is no C side here, or null where clang makes eBPF objects. Asked of the machine once. */
+export function clangMissing(): string | null {
+  if (missing === undefined) missing = probe();
+  return missing;
+}
+
+/**
+ * Compiles `twins/NAME.c` and returns its programs by function name. `defines` are handed over as -D.
+ * Throws UnsupportedError where clang is missing, TailraceError with its messages where it refuses the source,
+ * EncodingError for an object that needs more than the bench's reader knows.
+ */
+export function compileTwin(name: string, defines: Readonly<Record<string, number>> = {}): ReadonlyMap<string, ProgramSpec> {
+  const reason = clangMissing();
+  if (reason !== null) throw new UnsupportedError(reason, { hint: 'install clang, or set CLANG to one that has the bpf target' });
+  const source = fileURLToPath(new URL(`./twins/${name}.c`, import.meta.url));
+  const settings = Object.entries(defines).map(([key, value]) => `-D${key}=${value}`);
+  const result = spawnSync(compiler, [...OPTIONS, ...settings, '-c', source, '-o', '-'], { maxBuffer: 1 << 26 });
+  if (result.status !== 0) throw new TailraceError('compile', `${compiler} refused ${name}.c: ${result.stderr.toString().trim()}`);
+  return new Map(
+    readObject(result.stdout).map(({ name: entry, instructions, mapReferences }) => [
+      entry,
+      {
+        name: `${name}.${entry}`,
+        type: 'xdp',
+        frags: true,
+        license: 'Dual MIT/GPL',
+        instructions,
+        mapReferences,
+        functions: [{ pc: 0, name: entry }],
+        lines: [],
+      } satisfies ProgramSpec,
+    ]),
+  );
+}
+
+/** What C authors ask for; cpu v3 has 32-bit arithmetic and jumps, and every kernel that Tailrace runs on takes it. */
+const OPTIONS = ['-O2', '-Wall', '-Werror', '-target', 'bpf', '-mcpu=v3'];
+
+function probe(): string | null {
+  const { error, stdout } = spawnSync(compiler, ['--print-targets'], { encoding: 'utf8' });
+  if (error) return `${compiler} is not installed: the C side is left out`;
+  return /^\s*bpf\b/m.test(stdout) ? null : `${compiler} has no bpf target: the C side is left out`;
+}

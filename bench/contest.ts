@@ -1,0 +1,140 @@
+/**
+ * A contest: programs that do the same work, test-run in turns over one packet. Each has an engine of its own, in a
+ * namespace of its own, and is attached to that namespace's `lo` once: that spares every test run the RCU waits of
+ * entering the kernel's XDP dispatcher. Time is this thread's CPU time, because the kernel's own figure is whole
+ * nanoseconds and the wall's includes what other processes took.
+ */
+import { type EngineInstance, insn, type LoadedProgram, type ProgramSpec, TailraceError } from '@tailrace/bpf';
+import { createNamespace, kernel } from '@tailrace/kernel';
+import type { Effort, Row, Variant } from './row.ts';
+import { summarise } from './statistics.ts';
+
+/** One program in a contest. */
+export interface Entrant {
+  readonly variant: Variant;
+  /** Makes maps, fills them, loads programs; all of it is closed with the instance. */
+  load(instance: EngineInstance): Promise<Loaded>;
+}
+
+/** An entrant, ready to run. */
+export interface Loaded {
+  /** The program that is run. */
+  readonly entry: LoadedProgram;
+  /** Instruction slots of all programs that a packet may pass. */
+  readonly insns: number;
+  /**
+   * Checks by counters that all packets, `runs` or more, went the way that the contest is about. There are more where a
+   * signal cut a run short and it began anew. Throws PathError where they did not.
+   */
+  verify(runs: number): void;
+}
+
+/** What is measured. */
+export interface Contest {
+  readonly suite: string;
+  readonly name: string;
+  readonly packet: Uint8Array;
+  /** What every run must return. */
+  readonly returnValue: number;
+  readonly entrants: readonly Entrant[];
+  /** Programs whose mean cost is taken off: what the harness itself costs. Default the empty program. */
+  readonly floors?: readonly Floor[];
+}
+
+/** Loads a program that costs what the harness costs, for the contest's packet. */
+export type Floor = (instance: EngineInstance) => Promise<LoadedProgram>;
+
+/** A program went another way than the one that was to be measured. */
+export class PathError extends TailraceError {
+  constructor(message: string) {
+    super('conflict', message);
+  }
+}
+
+/** Measures all entrants of a contest. Throws PathError where a program does not do what is measured. */
+export async function measure(contest: Contest, { repeats, rounds }: Effort): Promise<readonly Row[]> {
+  await using stack = new AsyncDisposableStack();
+  const enter = async <T extends { readonly entry: LoadedProgram }>(load: (instance: EngineInstance) => Promise<T>): Promise<T> => {
+    const instance = stack.use(await openMachine());
+    const loaded = await load(instance);
+    await instance.attach(loaded.entry, 'xdp');
+    return loaded;
+  };
+  const floors: { readonly entry: LoadedProgram; readonly samples: number[] }[] = [];
+  for (const floor of contest.floors ?? [emptyProgram])
+    floors.push({ ...(await enter(async (instance) => ({ entry: await floor(instance) }))), samples: [] });
+  const entrants: (Loaded & { readonly variant: Variant; readonly samples: number[] })[] = [];
+  for (const { variant, load } of contest.entrants) entrants.push({ variant, ...(await enter(load)), samples: [] });
+
+  // A first round warms caches and branch predictors; its samples are dropped.
+  for (let round = -1; round < rounds; round++)
+    for (const runner of rotated([...floors, ...entrants], round)) {
+      const expected = 'insns' in runner ? contest.returnValue : undefined;
+      const ns = await timeRun(runner.entry, contest, repeats, expected);
+      if (round >= 0) runner.samples.push(ns);
+    }
+  for (const { verify } of entrants) verify(repeats * (rounds + 1));
+
+  return entrants.map(({ variant, insns, samples }) => {
+    const net = samples.map((ns, round) => ns - floors.reduce((sum, floor) => sum + (floor.samples[round] ?? 0), 0) / floors.length);
+    const { median, spread } = summarise(net);
+    return { suite: contest.suite, name: contest.name, variant, ns: median, ratio: null, spread, insns };
+  });
+}
+
+/** An engine in a private namespace whose only interface is `lo`; both are gone once it is closed. */
+export async function openMachine(): Promise<EngineInstance> {
+  using namespace = createNamespace();
+  return await kernel({ interfaces: ['lo'], netns: namespace }).open();
+}
+
+/** A program of the bench's own, without maps unless named. */
+export function programSpec(
+  name: string,
+  instructions: ProgramSpec['instructions'],
+  mapReferences: ProgramSpec['mapReferences'] = [],
+): ProgramSpec {
+  return {
+    name,
+    type: 'xdp',
+    frags: true,
+    license: 'Dual MIT/GPL',
+    instructions,
+    mapReferences,
+    functions: [{ pc: 0, name: 'main' }],
+    lines: [],
+  };
+}
+
+/** The floor of all floors: returns XDP_PASS. */
+function emptyProgram(instance: EngineInstance): Promise<LoadedProgram> {
+  return instance.loadProgram(programSpec('empty', [insn.mov32(0, 2), insn.exit()]), new Map());
+}
+
+/** Nanoseconds of CPU time for each packet. */
+async function timeRun(program: LoadedProgram, { packet }: Contest, repeat: number, expected: number | undefined): Promise<number> {
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const before = process.threadCpuUsage();
+    const { returnValue, durationNs } = await program.testRun({ packet, repeat });
+    const { user, system } = process.threadCpuUsage(before);
+    if (expected !== undefined && returnValue !== expected)
+      throw new PathError(`program ${program.spec.name} returned ${returnValue}, expected ${expected}`);
+    const ns = ((user + system) * 1_000) / repeat;
+    // The kernel floors the wall's time of the run that it finished. Less CPU time: the run was on another thread, or
+    // others had the CPU. More: a signal cut a first run short, and its time is in ours.
+    if (ns > durationNs / 2 - 1 && ns < durationNs * 1.05 + 1 + OVERHEAD_NS / repeat) return ns;
+  }
+  throw new PathError(`program ${program.spec.name} was disturbed in ${ATTEMPTS} test runs: the machine is too busy to measure`);
+}
+
+/** Test runs that may be disturbed before measuring is given up. */
+const ATTEMPTS = 10;
+
+/** What a test run's system call may cost beside its packets. */
+const OVERHEAD_NS = 1_000_000;
+
+/** The same list, begun elsewhere each time, so that nobody always runs behind the same neighbour. */
+function rotated<T>(list: readonly T[], by: number): readonly T[] {
+  const start = (by + list.length) % list.length;
+  return [...list.slice(start), ...list.slice(0, start)];
+}

@@ -1,0 +1,6 @@
+/** All suites, in the order in which they are shown. */
+import type { Suite } from '../row.ts';
+import { chain } from './chain.ts';
+import { map } from './map.ts';
+
+export const suites: readonly Suite[] = [map, chain];

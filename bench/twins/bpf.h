@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the C twins need of the kernel's interface, written out so that clang needs no header files: integer types, the
+ * XDP context, helpers by id (enum bpf_func_id), packet headers. Maps are extern symbols: the bench makes them from the
+ * same specs as the TypeScript side and fills in their descriptors.
+ */
+#pragma once
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+/* struct xdp_md and enum xdp_action (include/uapi/linux/bpf.h) */
+struct xdp_md {
+	u32 data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex;
+};
+enum { XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT };
+
+/* A map of any kind: only its address is ever used. */
+struct map;
+
+#define SECTION(name) __attribute__((section(name), used))
+#define always_inline inline __attribute__((always_inline))
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+static void *(*map_lookup)(struct map *map, const void *key) = (void *)1;
+static long (*map_update)(struct map *map, const void *key, const void *value, u64 flags) = (void *)2;
+static u64 (*ktime_get_ns)(void) = (void *)5;
+static u32 (*smp_processor_id)(void) = (void *)8;
+static long (*adjust_head)(struct xdp_md *ctx, int delta) = (void *)44;
+static u64 (*jiffies64)(void) = (void *)118;
+static u64 (*ktime_get_coarse_ns)(void) = (void *)160;
+
+enum { BPF_ANY, BPF_NOEXIST, BPF_EXIST };
+
+/*
+ * A tail call whose map and slot the compiler cannot move into a variable: the verifier then sees constants on every
+ * path and the JIT makes a direct jump of it (helper 12).
+ */
+static always_inline void tail_call(struct xdp_md *ctx, const struct map *array, const u32 slot)
+{
+	asm volatile("r1 = %[ctx]\n\t"
+		     "r2 = %[array]\n\t"
+		     "r3 = %[slot]\n\t"
+		     "call 12"
+		     :
+		     : [ctx] "r"(ctx), [array] "r"(array), [slot] "i"(slot)
+		     : "r0", "r1", "r2", "r3", "r4", "r5", "memory");
+}
+
+/* Byte order: every host here is little endian. */
+#define be16(x) __builtin_bswap16(x)
+#define be32(x) __builtin_bswap32(x)
+#define BE16(x) ((u16)((((x) & 0xff) << 8) | (((x) >> 8) & 0xff)))
+
+struct ethernet {
+	u8 dst[6], src[6];
+	u16 type;
+};
+
+struct ipv4 {
+	u8 version_ihl, tos;
+	u16 total_length, id, flags_fragment;
+	u8 ttl, protocol;
+	u16 checksum;
+	u32 saddr, daddr;
+};
+
+struct ipv6 {
+	u32 version_class_flow;
+	u16 payload_length;
+	u8 next_header, hop_limit;
+	u8 saddr[16], daddr[16];
+};
+
+struct tcp {
+	u16 sport, dport;
+	u32 seq, ack_seq;
+	u8 data_offset, flags;
+	u16 window, checksum, urgent;
+};
+
+struct udp {
+	u16 sport, dport, length, checksum;
+};
+
+enum { ETHERTYPE_IPV4 = 0x0800, ETHERTYPE_IPV6 = 0x86dd, PROTOCOL_IPIP = 4, PROTOCOL_TCP = 6, PROTOCOL_UDP = 17 };
+
+/*
+ * The counters of one stage in a chain's state, in the order of `counterNames`; exits, where a stage has any, follow.
+ * A chain's state is one per-CPU array entry: the packet's length, then the counters of each stage.
+ */
+struct counters {
+	u64 bytes, misses, abort, drop, pass, tx, redirect, next;
+};
+
+static always_inline void *entry(struct map *map, u32 index)
+{
+	return map_lookup(map, &index);
+}
