@@ -14,7 +14,7 @@ export interface Difference {
 }
 
 /** Two declarations that would have to be one are not alike. */
-export class ConflictError extends TailraceError {
+export class DeclarationConflictError extends TailraceError {
   readonly differences: readonly Difference[];
 
   constructor(subject: string, differences: readonly Difference[], hint?: string) {
@@ -42,12 +42,12 @@ export function mapDifferences(ours: AnyMap, theirs: AnyMap): readonly Differenc
   ];
 }
 
-/** Throws where `theirs` cannot stand for `ours`: ConflictError by schema, ArgumentError where it is another kind of thing. */
+/** Throws where `theirs` cannot stand for `ours`: DeclarationConflictError by schema, ArgumentError where it is another kind of thing. */
 export function checkBinding(path: string, ours: unknown, theirs: unknown): void {
   const [ourKind, theirKind] = [kindOf(ours), kindOf(theirs)];
   if (ourKind !== theirKind) throw new ArgumentError(`${path} is a ${theirKind}, expected a ${ourKind}`);
   const differences = useDifferences(ours as Declared, theirs as Declared);
-  if (differences.length > 0) throw new ConflictError(path, differences);
+  if (differences.length > 0) throw new DeclarationConflictError(path, differences);
 }
 
 type Declared = AnyMap | AnyStructure | FnDecl | Intrinsic;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { ConflictError } from './binding.ts';
+import { DeclarationConflictError } from './binding.ts';
 import { equal, type Fn, fn, hashOf, intrinsicReturns } from './fn.ts';
 import { type AnyMap, arrayMap, hash, lpmTrie } from './map.ts';
 import type { AnyStage } from './member.ts';
@@ -139,7 +139,7 @@ describe('binding', () => {
   });
   test('no other schema', () => {
     const wrong = lpmTrie({ name: 'wrong', key: struct({ prefixLen: u32, addr: be32, port: u8 }), value: u32, maxEntries: 7 });
-    expect(bind(wrong)).toThrow(ConflictError);
+    expect(bind(wrong)).toThrow(DeclarationConflictError);
     expect(bind(wrong)).toThrow("stage 'acl': uses.blocked: key.port is missing and u8, value is u64 and u32");
     expect(bind(hash({ name: 'h', key: ipv4Prefix, value: u64, maxEntries: 7 }))).toThrow('type is lpmTrie and hash');
   });

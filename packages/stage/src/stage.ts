@@ -25,7 +25,7 @@ export interface Stage<N extends string, H extends Hook, X extends string, M ext
   ): Stage<N, HookWired<H, W>, Exclude<X, keyof W>, Wired<M, W>, U>;
   /** The same stage under another name, so that it can stand in a chain twice. */
   as<const As extends string>(name: As): Stage<As, H, X, M, U>;
-  /** The same stage with other constants, or bound to other maps of the same schema. Throws ConflictError where a schema differs. */
+  /** The same stage with other constants, or bound to other maps of the same schema. Throws DeclarationConflictError where a schema differs. */
   with(uses: { readonly [K in keyof U]?: U[K] }): Stage<N, H, X, M, U>;
 }
 
