@@ -39,22 +39,70 @@ interface NodeBase {
   place: Place | undefined;
 }
 
-export interface Const extends NodeBase { readonly kind: 'const'; /** Signed 64 bits. */ readonly value: bigint }
+export interface Const extends NodeBase {
+  readonly kind: 'const' /** Signed 64 bits. */;
+  readonly value: bigint;
+}
 /** The program's argument. Exists once, in the entry block. */
-export interface Context extends NodeBase { readonly kind: 'context' }
+export interface Context extends NodeBase {
+  readonly kind: 'context';
+}
 /** Address of a byte of a stack slot. */
-export interface StackAddress extends NodeBase { readonly kind: 'stackAddress'; readonly slot: StackSlot; readonly offset: number }
+export interface StackAddress extends NodeBase {
+  readonly kind: 'stackAddress';
+  readonly slot: StackSlot;
+  readonly offset: number;
+}
 /** A map's handle, for helper calls. */
-export interface MapHandle extends NodeBase { readonly kind: 'map'; readonly map: string }
+export interface MapHandle extends NodeBase {
+  readonly kind: 'map';
+  readonly map: string;
+}
 /** Address of a byte of a single-entry array map's value (BPF_PSEUDO_MAP_VALUE); never null. */
-export interface MapValueAddress extends NodeBase { readonly kind: 'mapValueAddress'; readonly map: string; readonly offset: number }
-export interface Binary extends NodeBase { readonly kind: 'binary'; readonly op: BinaryOp; readonly width: 32 | 64; left: Value; right: Value; /** The left operand and the result are pointers into this space. */ readonly pointer?: Space }
-export interface Unary extends NodeBase { readonly kind: 'unary'; readonly op: UnaryOp; operand: Value }
+export interface MapValueAddress extends NodeBase {
+  readonly kind: 'mapValueAddress';
+  readonly map: string;
+  readonly offset: number;
+}
+export interface Binary extends NodeBase {
+  readonly kind: 'binary';
+  readonly op: BinaryOp;
+  readonly width: 32 | 64;
+  left: Value;
+  right: Value /** The left operand and the result are pointers into this space. */;
+  readonly pointer?: Space;
+}
+export interface Unary extends NodeBase {
+  readonly kind: 'unary';
+  readonly op: UnaryOp;
+  operand: Value;
+}
 /** Zero-extends. `base` is a pointer into `space`; `offset` fits 16 signed bits. */
-export interface Load extends NodeBase { readonly kind: 'load'; size: MemorySize; readonly space: Space; base: Value; offset: number; /** context loads of data, data_end, data_meta: the result is a packet pointer. */ readonly pointer?: Space }
-export interface Store extends NodeBase { readonly kind: 'store'; size: MemorySize; readonly space: Space; base: Value; offset: number; value: Value }
+export interface Load extends NodeBase {
+  readonly kind: 'load';
+  size: MemorySize;
+  readonly space: Space;
+  base: Value;
+  offset: number /** context loads of data, data_end, data_meta: the result is a packet pointer. */;
+  readonly pointer?: Space;
+}
+export interface Store extends NodeBase {
+  readonly kind: 'store';
+  size: MemorySize;
+  readonly space: Space;
+  base: Value;
+  offset: number;
+  value: Value;
+}
 /** Atomic add to memory that other CPUs write too; no result. */
-export interface AtomicAdd extends NodeBase { readonly kind: 'atomicAdd'; readonly size: 4 | 8; readonly space: Space; base: Value; offset: number; value: Value }
+export interface AtomicAdd extends NodeBase {
+  readonly kind: 'atomicAdd';
+  readonly size: 4 | 8;
+  readonly space: Space;
+  base: Value;
+  offset: number;
+  value: Value;
+}
 /** A helper call; its result is r0. */
 export interface Call extends NodeBase {
   readonly kind: 'call';
@@ -73,16 +121,46 @@ export interface Call extends NodeBase {
   readonly pointer?: Space;
 }
 /** One input for each predecessor of its block, in the order of `predecessors`. */
-export interface Phi extends NodeBase { readonly kind: 'phi'; inputs: Value[]; /** All non-null inputs are pointers into this space. */ pointer?: Space }
+export interface Phi extends NodeBase {
+  readonly kind: 'phi';
+  inputs: Value[] /** All non-null inputs are pointers into this space. */;
+  pointer?: Space;
+}
 
 export type Value = Const | Context | StackAddress | MapHandle | MapValueAddress | Binary | Unary | Load | Call | Phi;
 export type Node = Value | Store | AtomicAdd;
 
-export interface Jump { readonly kind: 'jump'; target: Block; place?: Place | undefined }
-export interface Branch { readonly kind: 'branch'; readonly op: CompareOp; readonly width: 32 | 64; left: Value; right: Value; then: Block; else: Block; place?: Place | undefined; /** Laid out as the fall-through where it helps. */ readonly likely?: 'then' | 'else' }
+export interface Jump {
+  readonly kind: 'jump';
+  target: Block;
+  place?: Place | undefined;
+}
+export interface Branch {
+  readonly kind: 'branch';
+  readonly op: CompareOp;
+  readonly width: 32 | 64;
+  left: Value;
+  right: Value;
+  then: Block;
+  else: Block;
+  place?: Place | undefined /** Laid out as the fall-through where it helps. */;
+  readonly likely?: 'then' | 'else';
+}
 /** Goes to `ok` when `size` bytes from the packet pointer lie within the packet, else to `fail`. `end` is data_end of the same epoch. */
-export interface BoundsCheck { readonly kind: 'check'; pointer: Value; size: number; end: Value; ok: Block; fail: Block; place?: Place | undefined }
-export interface Return { readonly kind: 'return'; value: Value; place?: Place | undefined }
+export interface BoundsCheck {
+  readonly kind: 'check';
+  pointer: Value;
+  size: number;
+  end: Value;
+  ok: Block;
+  fail: Block;
+  place?: Place | undefined;
+}
+export interface Return {
+  readonly kind: 'return';
+  value: Value;
+  place?: Place | undefined;
+}
 export type Terminator = Jump | Branch | BoundsCheck | Return;
 
 export interface Block {
@@ -125,7 +203,10 @@ export function createSlot(graph: Graph, size: number): StackSlot {
 type Fields<T extends Node> = Omit<T, 'id' | 'block' | 'place'> & { readonly place?: Place | undefined };
 
 /** Makes a detached node; `append` or `insertBefore` put it into a block. */
-export function createNode<K extends Node['kind']>(graph: Graph, fields: Fields<Extract<Node, { kind: K }>> & { kind: K }): Extract<Node, { kind: K }> {
+export function createNode<K extends Node['kind']>(
+  graph: Graph,
+  fields: Fields<Extract<Node, { kind: K }>> & { kind: K },
+): Extract<Node, { kind: K }> {
   return { place: undefined, ...fields, id: graph.nextId++, block: undefined } as unknown as Extract<Node, { kind: K }>;
 }
 
@@ -156,10 +237,14 @@ export function remove(node: Node): void {
 export function successors(block: Block): Block[] {
   const t = block.terminator;
   switch (t?.kind) {
-    case 'jump': return [t.target];
-    case 'branch': return t.then === t.else ? [t.then] : [t.then, t.else];
-    case 'check': return t.ok === t.fail ? [t.ok] : [t.ok, t.fail];
-    default: return [];
+    case 'jump':
+      return [t.target];
+    case 'branch':
+      return t.then === t.else ? [t.then] : [t.then, t.else];
+    case 'check':
+      return t.ok === t.fail ? [t.ok] : [t.ok, t.fail];
+    default:
+      return [];
   }
 }
 
@@ -183,44 +268,79 @@ function dropPredecessor(block: Block, predecessor: Block): void {
 /** The values that a node reads. */
 export function operands(node: Node): Value[] {
   switch (node.kind) {
-    case 'binary': return [node.left, node.right];
-    case 'unary': return [node.operand];
-    case 'load': return [node.base];
-    case 'store': case 'atomicAdd': return [node.base, node.value];
-    case 'call': return node.args;
-    case 'phi': return node.inputs;
-    default: return [];
+    case 'binary':
+      return [node.left, node.right];
+    case 'unary':
+      return [node.operand];
+    case 'load':
+      return [node.base];
+    case 'store':
+    case 'atomicAdd':
+      return [node.base, node.value];
+    case 'call':
+      return node.args;
+    case 'phi':
+      return node.inputs;
+    default:
+      return [];
   }
 }
 
 /** The values that a terminator reads. */
 export function terminatorOperands(t: Terminator | undefined): Value[] {
   switch (t?.kind) {
-    case 'branch': return [t.left, t.right];
-    case 'check': return [t.pointer, t.end];
-    case 'return': return [t.value];
-    default: return [];
+    case 'branch':
+      return [t.left, t.right];
+    case 'check':
+      return [t.pointer, t.end];
+    case 'return':
+      return [t.value];
+    default:
+      return [];
   }
 }
 
 /** Rewrites every operand of a node by `to`. */
 export function mapOperands(node: Node, to: (value: Value) => Value): void {
   switch (node.kind) {
-    case 'binary': node.left = to(node.left); node.right = to(node.right); break;
-    case 'unary': node.operand = to(node.operand); break;
-    case 'load': node.base = to(node.base); break;
-    case 'store': case 'atomicAdd': node.base = to(node.base); node.value = to(node.value); break;
-    case 'call': node.args = node.args.map(to); break;
-    case 'phi': node.inputs = node.inputs.map(to); break;
+    case 'binary':
+      node.left = to(node.left);
+      node.right = to(node.right);
+      break;
+    case 'unary':
+      node.operand = to(node.operand);
+      break;
+    case 'load':
+      node.base = to(node.base);
+      break;
+    case 'store':
+    case 'atomicAdd':
+      node.base = to(node.base);
+      node.value = to(node.value);
+      break;
+    case 'call':
+      node.args = node.args.map(to);
+      break;
+    case 'phi':
+      node.inputs = node.inputs.map(to);
+      break;
     default:
   }
 }
 
 export function mapTerminatorOperands(t: Terminator | undefined, to: (value: Value) => Value): void {
   switch (t?.kind) {
-    case 'branch': t.left = to(t.left); t.right = to(t.right); break;
-    case 'check': t.pointer = to(t.pointer); t.end = to(t.end); break;
-    case 'return': t.value = to(t.value); break;
+    case 'branch':
+      t.left = to(t.left);
+      t.right = to(t.right);
+      break;
+    case 'check':
+      t.pointer = to(t.pointer);
+      t.end = to(t.end);
+      break;
+    case 'return':
+      t.value = to(t.value);
+      break;
     default:
   }
 }
@@ -238,36 +358,89 @@ export function reversePostOrder(graph: Graph): Block[] {
   return out.reverse();
 }
 
-/** The graph as text: what tests snapshot and what `--print-ir` shows. */
+/**
+ * The graph as text: what tests snapshot and what `--print-ir` shows; `parseGraph` reads it back. Constants, stack
+ * addresses and map handles stand where they are used, so nothing defines them.
+ */
 export function printGraph(graph: Graph): string {
-  const v = (x: Value): string => (x.kind === 'const' ? String(x.value) : x.kind === 'context' ? 'ctx' : `%${x.id}`);
-  const b = (x: Block): string => `b${x.id}`;
-  const line = (n: Node): string => {
-    switch (n.kind) {
-      case 'const': return '';
-      case 'context': return '';
-      case 'stackAddress': return `%${n.id} = stack s${n.slot.id}+${n.offset}`;
-      case 'map': return `%${n.id} = map ${n.map}`;
-      case 'mapValueAddress': return `%${n.id} = mapValue ${n.map}+${n.offset}`;
-      case 'binary': return `%${n.id} = ${n.op}${n.width === 32 ? '32' : ''} ${v(n.left)}, ${v(n.right)}`;
-      case 'unary': return `%${n.id} = ${n.op} ${v(n.operand)}`;
-      case 'load': return `%${n.id} = load${n.size * 8} ${n.space} ${v(n.base)}+${n.offset}`;
-      case 'store': return `store${n.size * 8} ${n.space} ${v(n.base)}+${n.offset}, ${v(n.value)}`;
-      case 'atomicAdd': return `atomicAdd${n.size * 8} ${n.space} ${v(n.base)}+${n.offset}, ${v(n.value)}`;
-      case 'call': return `%${n.id} = call ${n.helper}(${n.args.map(v).join(', ')})`;
-      case 'phi': return `%${n.id} = phi ${n.inputs.map(v).join(', ')}`;
+  const slots = graph.slots.map((slot) => ` s${slot.id}:${slot.size}`).join('');
+  const blocks = reversePostOrder(graph).map((block) => printBlock(block));
+  return (slots ? [`slots${slots}`, ...blocks] : blocks).join('\n');
+}
+
+/** A value as it stands where it is used. */
+export function printValue(x: Value): string {
+  switch (x.kind) {
+    case 'const':
+      return String(x.value);
+    case 'context':
+      return 'ctx';
+    case 'stackAddress':
+      return `&s${x.slot.id}+${x.offset}`;
+    case 'map':
+      return `@${x.map}`;
+    default:
+      return `%${x.id}`;
+  }
+}
+
+function printAddress(base: Value, offset: number): string {
+  return base.kind === 'stackAddress' ? `&s${base.slot.id}+${base.offset + offset}` : `${printValue(base)}+${offset}`;
+}
+
+/** A node as one line; empty for those that stand where they are used. */
+export function printNode(n: Node): string {
+  const v = printValue;
+  const type = 'pointer' in n && n.pointer ? ` : ${n.pointer}` : '';
+  const width = 'width' in n && n.width === 32 ? '32' : '';
+  switch (n.kind) {
+    case 'const':
+    case 'context':
+    case 'stackAddress':
+    case 'map':
+      return '';
+    case 'mapValueAddress':
+      return `%${n.id} = mapValue @${n.map}+${n.offset}`;
+    case 'binary':
+      return `%${n.id} = ${n.op}${width} ${v(n.left)}, ${v(n.right)}${type}`;
+    case 'unary':
+      return `%${n.id} = ${n.op} ${v(n.operand)}`;
+    case 'load':
+      return `%${n.id} = load${n.size * 8} ${n.space} ${printAddress(n.base, n.offset)}${type}`;
+    case 'store':
+      return `store${n.size * 8} ${n.space} ${printAddress(n.base, n.offset)}, ${v(n.value)}`;
+    case 'atomicAdd':
+      return `atomicAdd${n.size * 8} ${n.space} ${printAddress(n.base, n.offset)}, ${v(n.value)}`;
+    case 'phi':
+      return `%${n.id} = phi ${n.inputs.map(v).join(', ')}${type}`;
+    case 'call': {
+      const slots = (word: string, list: readonly StackSlot[]): string => list.map((slot) => ` ${word} s${slot.id}`).join('');
+      const flags = `${n.pure ? ' pure' : ''}${n.movesPacket ? ' moves' : ''}${slots('reads', n.readsStack)}${slots('writes', n.writesStack)}`;
+      return `%${n.id} = call ${n.helper}(${n.args.map(v).join(', ')})${flags}${type}`;
     }
-  };
+  }
+}
+
+function printBlock(block: Block): string {
+  const v = printValue;
+  const b = (x: Block): string => `b${x.id}`;
   const end = (t: Terminator | undefined): string => {
     switch (t?.kind) {
-      case 'jump': return `jump ${b(t.target)}`;
-      case 'branch': return `if ${v(t.left)} ${t.op}${t.width === 32 ? '32' : ''} ${v(t.right)} then ${b(t.then)} else ${b(t.else)}`;
-      case 'check': return `check ${v(t.pointer)} +${t.size} <= ${v(t.end)} ok ${b(t.ok)} fail ${b(t.fail)}`;
-      case 'return': return `return ${v(t.value)}`;
-      default: return 'open';
+      case 'jump':
+        return `jump ${b(t.target)}`;
+      case 'branch': {
+        const likely = t.likely ? ` likely ${t.likely}` : '';
+        return `if ${v(t.left)} ${t.op}${t.width === 32 ? '32' : ''} ${v(t.right)} then ${b(t.then)} else ${b(t.else)}${likely}`;
+      }
+      case 'check':
+        return `check ${v(t.pointer)} +${t.size} <= ${v(t.end)} ok ${b(t.ok)} fail ${b(t.fail)}`;
+      case 'return':
+        return `return ${v(t.value)}`;
+      default:
+        return 'open';
     }
   };
-  return reversePostOrder(graph)
-    .map((block) => [`${b(block)}: <- ${block.predecessors.map(b).join(' ')}`, ...block.nodes.map(line).filter(Boolean).map((l) => `  ${l}`), `  ${end(block.terminator)}`].join('\n'))
-    .join('\n');
+  const nodes = block.nodes.map(printNode).filter((line) => line !== '');
+  const from = block.predecessors.length > 0 ? ` <- ${block.predecessors.map(b).join(' ')}` : '';
+  return [`${b(block)}:${from}`, ...[...nodes, end(block.terminator)].map((line) => `  ${line}`)].join('\n');
 }

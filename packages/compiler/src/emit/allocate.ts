@@ -27,8 +27,6 @@ function rename(fn: MachineFunction, to: ReadonlyMap<Register, Register>): void 
   for (const block of fn.blocks) {
     for (const instruction of block.instructions) renameRegisters(instruction, place, place);
     renameTerminator(block.terminator, place);
-    block.instructions = block.instructions.filter(
-      (i) => !(i.kind === 'move' && i.width === 64 && i.dst === i.src),
-    );
+    block.instructions = block.instructions.filter((i) => !(i.kind === 'move' && i.width === 64 && i.dst === i.src));
   }
 }

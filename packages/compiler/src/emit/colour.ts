@@ -106,9 +106,7 @@ class Colourer {
     let best: Register | undefined;
     let bestCost = Number.POSITIVE_INFINITY;
     for (const register of this.crowded) {
-      const cost = this.unspillable.has(register)
-        ? Number.MAX_VALUE
-        : (this.graph.spillCost.get(register) ?? 0) / this.degreeOf(register);
+      const cost = this.unspillable.has(register) ? Number.MAX_VALUE : (this.graph.spillCost.get(register) ?? 0) / this.degreeOf(register);
       if (best === undefined || cost < bestCost) {
         best = register;
         bestCost = cost;
@@ -190,8 +188,7 @@ class Colourer {
       this.waitingMoves.delete(move);
       const a = this.resolve(move.dst);
       const other = a === this.resolve(register) ? this.resolve(move.src) : a;
-      if (!this.isMoveRelated(other) && this.degreeOf(other) < COLOURS && this.freezable.delete(other))
-        this.simplifiable.add(other);
+      if (!this.isMoveRelated(other) && this.degreeOf(other) < COLOURS && this.freezable.delete(other)) this.simplifiable.add(other);
     }
   }
 
@@ -200,8 +197,7 @@ class Colourer {
     const degree = this.degreeOf(register);
     this.degree.set(register, degree - 1);
     if (degree !== COLOURS) return;
-    for (const near of [register, ...this.adjacent(register)])
-      for (const move of this.nodeMoves(near)) this.wake(move);
+    for (const near of [register, ...this.adjacent(register)]) for (const move of this.nodeMoves(near)) this.wake(move);
     if (!this.crowded.delete(register)) return;
     if (this.isMoveRelated(register)) this.freezable.add(register);
     else this.simplifiable.add(register);
@@ -229,19 +225,15 @@ class Colourer {
   }
 
   private *adjacent(register: Register): Generator<Register> {
-    for (const other of this.neighbours.get(register) ?? [])
-      if (!this.removed.has(other) && !this.alias.has(other)) yield other;
+    for (const other of this.neighbours.get(register) ?? []) if (!this.removed.has(other) && !this.alias.has(other)) yield other;
   }
 
   private nodeMoves(register: Register): Move[] {
-    return [...(this.movesOf.get(register) ?? [])].filter(
-      (move) => this.pendingMoves.has(move) || this.waitingMoves.has(move),
-    );
+    return [...(this.movesOf.get(register) ?? [])].filter((move) => this.pendingMoves.has(move) || this.waitingMoves.has(move));
   }
 
   private isMoveRelated(register: Register): boolean {
-    for (const move of this.movesOf.get(register) ?? [])
-      if (this.pendingMoves.has(move) || this.waitingMoves.has(move)) return true;
+    for (const move of this.movesOf.get(register) ?? []) if (this.pendingMoves.has(move) || this.waitingMoves.has(move)) return true;
     return false;
   }
 

@@ -1,14 +1,8 @@
 /** The last step: machine code with real registers and block order to instructions, map references and lines. */
 import { type Instruction, insn, type LineInfo, type MapReference, type Operand, reg } from '@tailrace/bpf';
 import type { CompareOp, Place } from '../ir.ts';
-import type {
-  Address,
-  MachineBlock,
-  MachineFunction,
-  MachineInstruction,
-  MachineOperand,
-  MachineTerminator,
-} from './machine.ts';
+import { NEGATED } from '../opt/evaluate.ts';
+import type { Address, MachineBlock, MachineFunction, MachineInstruction, MachineOperand, MachineTerminator } from './machine.ts';
 import type { StackLayout } from './stack.ts';
 
 export interface EncodedProgram {
@@ -21,20 +15,6 @@ export interface EncodedProgram {
 export function encodeFunction(fn: MachineFunction, stack: StackLayout): EncodedProgram {
   return new Encoder(stack).run(fn.blocks);
 }
-
-/** The opposite condition; `set` has none. */
-const INVERTED: Readonly<Record<Exclude<CompareOp, 'set'>, CompareOp>> = {
-  eq: 'ne',
-  ne: 'eq',
-  gt: 'le',
-  le: 'gt',
-  ge: 'lt',
-  lt: 'ge',
-  sgt: 'sle',
-  sle: 'sgt',
-  sge: 'slt',
-  slt: 'sge',
-};
 
 interface Fixup {
   /** Index into the instructions. */
@@ -68,8 +48,7 @@ class Encoder {
       this.mark(block.terminator.place);
       this.terminator(block.terminator, blocks[i + 1]);
     });
-    for (const { index, pc, target, make } of this.fixups)
-      this.instructions[index] = make((this.starts.get(target) ?? 0) - pc - 1);
+    for (const { index, pc, target, make } of this.fixups) this.instructions[index] = make((this.starts.get(target) ?? 0) - pc - 1);
     return { instructions: this.instructions, mapReferences: this.mapReferences, lines: this.lines };
   }
 
@@ -107,11 +86,7 @@ class Encoder {
       }
       case 'store': {
         const { base, offset } = this.resolve(i.address);
-        this.push(
-          'register' in i.src
-            ? insn.store(i.size, base, offset, i.src.register)
-            : insn.storeImm(i.size, base, offset, i.src.imm),
-        );
+        this.push('register' in i.src ? insn.store(i.size, base, offset, i.src.register) : insn.storeImm(i.size, base, offset, i.src.imm));
         return;
       }
       case 'atomicAdd': {
@@ -137,7 +112,7 @@ class Encoder {
     const condition = (op: CompareOp) => (distance: number) =>
       (t.width === 32 ? insn.jump32 : insn.jump)(op, t.left, operand(t.right), distance);
     if (t.then === next && t.op !== 'set') {
-      this.jump(t.else, condition(INVERTED[t.op]));
+      this.jump(t.else, condition(NEGATED[t.op]));
       return;
     }
     this.jump(t.then, condition(t.op));

@@ -2,8 +2,8 @@
 import {
   type MachineBlock,
   type MachineFunction,
-  machineSuccessors,
   type Move,
+  machineSuccessors,
   type Register,
   reads,
   terminatorReads,

@@ -55,8 +55,7 @@ function preferred(block: MachineBlock): MachineBlock[] {
   const t = block.terminator;
   if (t.kind !== 'branch') return machineSuccessors(block);
   if (t.likely) return t.likely === 'then' ? [t.then, t.else] : [t.else, t.then];
-  if (t.then.loopDepth !== t.else.loopDepth)
-    return t.then.loopDepth > t.else.loopDepth ? [t.then, t.else] : [t.else, t.then];
+  if (t.then.loopDepth !== t.else.loopDepth) return t.then.loopDepth > t.else.loopDepth ? [t.then, t.else] : [t.else, t.then];
   return [t.then, t.else];
 }
 

@@ -17,9 +17,7 @@ export const FIRST_VIRTUAL = 16;
 export type MachineOperand = { readonly register: Register } | { readonly imm: number };
 
 /** Where memory is: behind a register, or in a stack slot, whose place is known last. */
-export type Address =
-  | { readonly base: Register; readonly offset: number }
-  | { readonly slot: StackSlot; readonly offset: number };
+export type Address = { readonly base: Register; readonly offset: number } | { readonly slot: StackSlot; readonly offset: number };
 
 interface InstructionBase {
   place: Place | undefined;
@@ -263,4 +261,3 @@ function renameAddress(address: Address, read: (register: Register) => Register)
 function addressRegisters(address: Address): Register[] {
   return 'base' in address ? [address.base] : [];
 }
-

@@ -7,7 +7,6 @@ import {
   type Block,
   type Branch,
   type Call,
-  type CompareOp,
   type Graph,
   type Load,
   type Node,
@@ -21,6 +20,7 @@ import {
   type Value,
 } from '../ir.ts';
 import { dominance } from '../opt/dominance.ts';
+import { MIRRORED } from '../opt/evaluate.ts';
 import {
   type Address,
   FIRST_VIRTUAL,
@@ -37,21 +37,6 @@ export function select(graph: Graph): MachineFunction {
 }
 
 const COMMUTATIVE: ReadonlySet<string> = new Set(['add', 'mul', 'and', 'or', 'xor']);
-
-/** The comparison with its sides exchanged. */
-const MIRRORED: Readonly<Record<CompareOp, CompareOp>> = {
-  eq: 'eq',
-  ne: 'ne',
-  set: 'set',
-  gt: 'lt',
-  lt: 'gt',
-  ge: 'le',
-  le: 'ge',
-  sgt: 'slt',
-  slt: 'sgt',
-  sge: 'sle',
-  sle: 'sge',
-};
 
 class Selection {
   private readonly graph: Graph;
@@ -157,8 +142,7 @@ class Selection {
 
   private binary(node: Binary): void {
     let { left, right } = node;
-    if (COMMUTATIVE.has(node.op) && node.pointer === undefined && this.betterSwapped(left, right))
-      [left, right] = [right, left];
+    if (COMMUTATIVE.has(node.op) && node.pointer === undefined && this.betterSwapped(left, right)) [left, right] = [right, left];
     const dst = this.register(node);
     if (node.op === 'sub' && left.kind === 'const' && left.value === 0n) {
       this.copyInto(dst, right);

@@ -48,23 +48,26 @@ function rematerialise(fn: MachineFunction, register: Register, definition: Mach
       return [copyOf(definition, fresh, block.terminator.place)];
     }
     if (!reads(instruction).includes(register)) return [instruction];
-    if (instruction.kind === 'move' && instruction.width === 64)
-      return [copyOf(definition, instruction.dst, instruction.place)];
+    if (instruction.kind === 'move' && instruction.width === 64) return [copyOf(definition, instruction.dst, instruction.place)];
     const fresh = fn.nextRegister++;
     made.push(fresh);
-    renameRegisters(instruction, (r) => (r === register ? fresh : r), (r) => r);
+    renameRegisters(
+      instruction,
+      (r) => (r === register ? fresh : r),
+      (r) => r,
+    );
     return [copyOf(definition, fresh, instruction.place), instruction];
   });
   return made;
 }
 
-function copyOf(
-  definition: MachineInstruction,
-  dst: Register,
-  place: MachineInstruction['place'],
-): MachineInstruction {
+function copyOf(definition: MachineInstruction, dst: Register, place: MachineInstruction['place']): MachineInstruction {
   const copy = { ...definition, place };
-  renameRegisters(copy, (r) => r, () => dst);
+  renameRegisters(
+    copy,
+    (r) => r,
+    () => dst,
+  );
   return copy;
 }
 
@@ -95,7 +98,11 @@ function keepOnStack(fn: MachineFunction, register: Register): Register[] {
       return [{ kind: 'store', size: 8, address, src: { register: instruction.src }, place }];
     }
     const held = fresh();
-    renameRegisters(instruction, (r) => (r === register ? held : r), (r) => (r === register ? held : r));
+    renameRegisters(
+      instruction,
+      (r) => (r === register ? held : r),
+      (r) => (r === register ? held : r),
+    );
     const out: MachineInstruction[] = [instruction];
     if (isRead) out.unshift({ kind: 'load', size: 8, dst: held, address, repeatable: false, place });
     if (isWritten) out.push({ kind: 'store', size: 8, address, src: { register: held }, place });

@@ -15,11 +15,9 @@ export class StackError extends TailraceError {
 
   constructor(name: string, sizes: readonly number[]) {
     const total = sizes.reduce((sum, size) => sum + roundUp(size), 0);
-    super(
-      'compile',
-      `${name} needs ${total} bytes of stack (${sizes.join(' + ')}), expected at most ${STACK_LIMIT}`,
-      { hint: 'keep fewer or smaller structs alive, or move a part into a stage of its own' },
-    );
+    super('compile', `${name} needs ${total} bytes of stack (${sizes.join(' + ')}), expected at most ${STACK_LIMIT}`, {
+      hint: 'keep fewer or smaller structs alive, or move a part into a stage of its own',
+    });
     this.sizes = sizes;
     this.total = total;
   }
@@ -38,8 +36,7 @@ export function placeSlots(fn: MachineFunction, name: string): StackLayout {
   for (const block of fn.blocks)
     for (const i of block.instructions) {
       if (i.kind === 'frame') used.add(i.slot);
-      if ((i.kind === 'load' || i.kind === 'store' || i.kind === 'atomicAdd') && 'slot' in i.address)
-        used.add(i.address.slot);
+      if ((i.kind === 'load' || i.kind === 'store' || i.kind === 'atomicAdd') && 'slot' in i.address) used.add(i.address.slot);
     }
   const offsets = new Map<StackSlot, number>();
   let size = 0;

@@ -101,10 +101,7 @@ function treeSpans(entry: Block, children: ReadonlyMap<Block, readonly Block[]>)
   return spans;
 }
 
-function dominanceFrontiers(
-  order: readonly Block[],
-  parents: ReadonlyMap<Block, Block>,
-): Map<Block, Set<Block>> {
+function dominanceFrontiers(order: readonly Block[], parents: ReadonlyMap<Block, Block>): Map<Block, Set<Block>> {
   const frontiers = new Map<Block, Set<Block>>(order.map((block) => [block, new Set()]));
   for (const block of order) {
     if (block.predecessors.length < 2) continue;
