@@ -1,8 +1,12 @@
 /** Two projects: `unit` runs anywhere and in parallel; `kernel` needs root and eBPF and runs one file at a time. */
 import { defineConfig } from 'vitest/config';
 
+/** Where to write a JSON report beside the usual output; unset: nowhere. */
+const report = process.env.TAILRACE_TEST_REPORT;
+
 export default defineConfig({
   test: {
+    reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
     projects: [
       {
         test: {
