@@ -4,7 +4,7 @@ import type { FnDecl, Intrinsic } from './fn.ts';
 import { describeLayout, type Layout, sameLayout } from './layout.ts';
 import type { AnyMap } from './map.ts';
 import type { AnyStructure } from './structure.ts';
-import { isDeclared } from './uses.ts';
+import { isDeclared, isSchema } from './uses.ts';
 
 /** One field in which two declarations differ, e.g. `value.packets`, `u64`, `u32`. */
 export interface Difference {
@@ -14,7 +14,7 @@ export interface Difference {
 }
 
 /** Two declarations that would have to be one are not alike. */
-export class DeclarationConflictError extends TailraceError {
+export class ConflictError extends TailraceError {
   readonly differences: readonly Difference[];
 
   constructor(subject: string, differences: readonly Difference[], hint?: string) {
@@ -42,12 +42,15 @@ export function mapDifferences(ours: AnyMap, theirs: AnyMap): readonly Differenc
   ];
 }
 
-/** Throws where `theirs` cannot stand for `ours`: DeclarationConflictError by schema, ArgumentError where it is another kind of thing. */
+/** Throws where `theirs` cannot stand for `ours`: ConflictError by schema, ArgumentError where it is another kind of thing. */
 export function checkBinding(path: string, ours: unknown, theirs: unknown): void {
   const [ourKind, theirKind] = [kindOf(ours), kindOf(theirs)];
   if (ourKind !== theirKind) throw new ArgumentError(`${path} is a ${theirKind}, expected a ${ourKind}`);
-  const differences = useDifferences(ours as Declared, theirs as Declared);
-  if (differences.length > 0) throw new DeclarationConflictError(path, differences);
+  const differences =
+    isSchema(ours) && isSchema(theirs)
+      ? layoutDifferences('layout', ours.layout, theirs.layout)
+      : useDifferences(ours as Declared, theirs as Declared);
+  if (differences.length > 0) throw new ConflictError(path, differences);
 }
 
 type Declared = AnyMap | AnyStructure | FnDecl | Intrinsic;
@@ -103,5 +106,6 @@ function signature({ args, returns }: FnDecl): string {
 
 function kindOf(value: unknown): string {
   if (isDeclared(value)) return value.kind;
+  if (isSchema(value)) return 'schema';
   return Array.isArray(value) ? 'constant array' : `constant ${typeof value}`;
 }

@@ -355,7 +355,7 @@ export async function main(): Promise<void> {
 
 const Vlan = packed({ tci: be16, etherType: be16 }, { vid: bits('tci', 0, 12), priority: bits('tci', 13, 3), dropEligible: flag('tci', 12) });
 same<Infer<typeof Vlan>, { tci: number; etherType: number; readonly vid: number; readonly priority: number; readonly dropEligible: boolean }>(true);
-export const untag = stage({ name: 'untag', hook: 'xdp', uses: { Vlan: 12 }, program(ctx) {
+export const untag = stage({ name: 'untag', hook: 'xdp', uses: { Vlan, forward: forward.uses.ports }, program(ctx, { Vlan, forward }) {
   const vlan = ctx.at(Vlan, 14), ip = ctx.ipv4();
   if (!vlan || !ip || vlan.dropEligible) return ctx.drop();
   ip.ttl -= 1;
@@ -365,7 +365,7 @@ export const untag = stage({ name: 'untag', hook: 'xdp', uses: { Vlan: 12 }, pro
   // @ts-expect-error there is no such header
   ctx.sctp();
   // @ts-expect-error a devmap needs a key
-  ctx.redirect(forward.uses.ports);
+  ctx.redirect(forward);
   return ctx.adjustHead(4) ? ctx.next() : ctx.abort();
 } });
 // encode takes fields, not views

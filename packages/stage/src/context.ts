@@ -46,7 +46,7 @@ export interface Frame {
   icmpv6(): Icmpv6 | undefined;
   /** The ports of TCP or UDP, whichever it is; as `tcp()`. */
   ports(): Ports | undefined;
-  /** What `schema` describes, `offset` bytes behind the packet's first; `undefined` where it does not fit. */
+  /** What `schema` describes, `offset` bytes behind the packet's first; `undefined` where it does not fit. The schema comes through `uses`. */
   at<T>(schema: Schema<T>, offset: number): T | undefined;
   /** Where a header starts, in bytes from the packet's first. */
   offsetOf(header: object): number;

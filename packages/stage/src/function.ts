@@ -3,20 +3,11 @@ import { ArgumentError } from '@tailrace/bpf';
 import type { ContainerModule } from 'inversify';
 import { type ChainHooks, type ChainKey, chainKeys, type Hook, hookFits } from './hook.ts';
 import type { AnyFunction, AnyParts, AnyStage, AnyTarget, ChainMember, ControllerRecipe, FunctionStages, Part, Target } from './member.ts';
-import type { Empty, parts, phantom } from './resource.ts';
+import type { Checked, Empty, parts, phantom } from './resource.ts';
 import { checkStageName, type Stage, type Uses } from './stage.ts';
 import type { Given, Need } from './token.ts';
 import type { AnyTraits, Read, ReadsOf, Trait, TraitsOf, WritesOf } from './traits.ts';
-import {
-  type Checked,
-  type CheckHook,
-  type CheckTargets,
-  checkWiring,
-  type ExitsOf,
-  type NamesOf,
-  type NoExit,
-  type Wired,
-} from './wiring.ts';
+import { type CheckHook, type CheckTargets, checkWiring, type ExitsOf, type NamesOf, type NoExit, type Wired } from './wiring.ts';
 
 /** Stages for one or several hooks and the controller `C` that fills their maps. `P` says what goes into each chain. Frozen. */
 export interface NetworkFunction<N extends string, C, P extends AnyParts> extends AnyFunction {

@@ -11,7 +11,7 @@ export interface AnyStage {
   readonly kind: 'stage';
   readonly name: string;
   readonly hook: Hook;
-  /** Maps, structures, fns and constants, frozen. */
+  /** Maps, structures, fns, schemas and constants, frozen. */
   readonly uses: Readonly<Record<string, unknown>>;
   /** Metadata that an earlier stage writes. */
   readonly reads: Schemas;

@@ -2,19 +2,19 @@
 import type { FnDecl, Intrinsic } from './fn.ts';
 import type { AnyMap } from './map.ts';
 import type { AnyStructure } from './structure.ts';
-import { type Constant, isDeclared } from './uses.ts';
+import { type Constant, isDeclared, isSchema } from './uses.ts';
 
-/** One value of `uses`, told apart by its `kind`; whatever is not declared is a constant. */
+/** One value of `uses`, told apart by its `kind`; the others are schemas (`isSchema`) and constants. */
 export type Use = AnyMap | AnyStructure | FnDecl | Intrinsic;
 
-/** A value of `uses` as what it is: a declaration, or `undefined` for a constant. */
+/** A value of `uses` as what it is: a declaration, or `undefined` for a schema or constant. */
 export function asUse(value: unknown): Use | undefined {
   return isDeclared(value) ? (value as Use) : undefined;
 }
 
-/** A value of `uses` as a constant, or `undefined` for a declaration. */
+/** A value of `uses` as a constant, or `undefined` for a declaration or schema. */
 export function asConstant(value: unknown): Constant | undefined {
-  return isDeclared(value) ? undefined : (value as Constant);
+  return isDeclared(value) || isSchema(value) ? undefined : (value as Constant);
 }
 
 /** Every map that a body with these `uses` can reach, each once, in order of declaration. */

@@ -36,3 +36,10 @@ export type Flat<T> = T extends unknown ? { [K in keyof T]: T[K] } : never;
 /** No members. An alias prints as `{}` where it is computed with, and keeps the lint exception in one place. */
 // biome-ignore lint/complexity/noBannedTypes: a default for records that have no members; Record<never, never> prints badly
 export type Empty = {};
+
+/**
+ * The type of a checked parameter: the argument's own type `T` where the check passes, the messages where not.
+ * (A conditional type and not `T & Check`: TypeScript infers `T` through its first branch, and the error
+ * is then one line instead of three.)
+ */
+export type Checked<T, Check> = T extends Check ? T : Check;

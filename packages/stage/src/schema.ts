@@ -4,7 +4,7 @@
  */
 import { ArgumentError } from '@tailrace/bpf';
 import { type BitsView, describeLayout, type IntLayout, type Layout, type StructField, type StructLayout } from './layout.ts';
-import type { Flat, phantom } from './resource.ts';
+import type { Checked, Flat, phantom } from './resource.ts';
 
 /** The layout of a value in memory; `T` is what a program and the control plane see. */
 export interface Schema<T> {
@@ -77,7 +77,7 @@ export const nothing: Schema<void> = schemaOf({ kind: 'nothing', size: 0, align:
 export function struct<const F extends Schemas>(fields: F): Schema<Flat<Values<F>>>;
 export function struct<const F extends Schemas, const V extends Views>(
   fields: F,
-  views: V & CheckViews<F, V>,
+  views: Checked<V, CheckViews<F, V>>,
 ): ViewedSchema<Flat<Values<F> & ViewValues<V>>, Flat<Values<F>>>;
 export function struct(fields: Schemas, views: Views = {}): Schema<unknown> {
   return schemaOf(structLayout(fields, views));
@@ -90,7 +90,7 @@ export function struct(fields: Schemas, views: Views = {}): Schema<unknown> {
 export function packed<const F extends Schemas>(fields: F): Schema<Flat<Values<F>>>;
 export function packed<const F extends Schemas, const V extends Views>(
   fields: F,
-  views: V & CheckViews<F, V>,
+  views: Checked<V, CheckViews<F, V>>,
 ): ViewedSchema<Flat<Values<F> & ViewValues<V>>, Flat<Values<F>>>;
 export function packed(fields: Schemas, views: Views = {}): Schema<unknown> {
   const loose = Object.fromEntries(Object.entries(fields).map(([name, schema]) => [name, aligned(schema, 1)]));

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { DeclarationConflictError } from './binding.ts';
+import { ConflictError } from './binding.ts';
 import { equal, type Fn, fn, hashOf, intrinsicReturns } from './fn.ts';
 import { type AnyMap, arrayMap, hash, lpmTrie } from './map.ts';
 import type { AnyStage } from './member.ts';
@@ -87,12 +87,12 @@ describe('a stage', () => {
     [
       'use',
       () => stage({ name: 'a', hook: 'xdp', uses: { when: new Date(0) }, program: (ctx) => ctx.pass() }),
-      "stage 'a': uses.when is an instance of Date, expected a map, structure, fn or constant",
+      "stage 'a': uses.when is an instance of Date, expected a map, structure, fn, schema or constant",
     ],
     [
       'function',
       () => stage({ name: 'a', hook: 'xdp', uses: { f: () => 1 }, program: (ctx) => ctx.pass() }),
-      "stage 'a': uses.f is a function, expected a map, structure, fn or constant",
+      "stage 'a': uses.f is a function, expected a map, structure, fn, schema or constant",
     ],
     [
       'constant inside',
@@ -102,7 +102,7 @@ describe('a stage', () => {
     [
       'no constant',
       () => stage({ name: 'a', hook: 'xdp', uses: { x: undefined }, program: (ctx) => ctx.pass() }),
-      "stage 'a': uses.x is undefined, expected a map, structure, fn or constant",
+      "stage 'a': uses.x is undefined, expected a map, structure, fn, schema or constant",
     ],
     [
       'metadata',
@@ -139,11 +139,11 @@ describe('binding', () => {
   });
   test('no other schema', () => {
     const wrong = lpmTrie({ name: 'wrong', key: struct({ prefixLen: u32, addr: be32, port: u8 }), value: u32, maxEntries: 7 });
-    expect(bind(wrong)).toThrow(DeclarationConflictError);
+    expect(bind(wrong)).toThrow(ConflictError);
     expect(bind(wrong)).toThrow("stage 'acl': uses.blocked: key.port is missing and u8, value is u64 and u32");
     expect(bind(hash({ name: 'h', key: ipv4Prefix, value: u64, maxEntries: 7 }))).toThrow('type is lpmTrie and hash');
   });
-  test('structures by their maps, fns by their signatures', () => {
+  test('structures by their maps, fns by their signatures, schemas by their layouts', () => {
     const box = (value: typeof u32 | typeof u8, member = 'get') => {
       const cells = arrayMap({ name: 'cells', value, maxEntries: 1 });
       return defineStructure({
@@ -159,6 +159,14 @@ describe('binding', () => {
     expect(() => user.with({ box: box(u32, 'has') })).toThrow(
       "stage 'user': uses.box: fns.get is fn and missing, fns.has is missing and fn",
     );
+    const reader = stage({
+      name: 'reader',
+      hook: 'xdp',
+      uses: { Header: u16 },
+      program: (ctx, { Header }) => (ctx.at(Header, 0) ? ctx.pass() : ctx.drop()),
+    });
+    expect(reader.uses.Header).toBe(u16);
+    expect(() => reader.with({ Header: be32 })).toThrow("stage 'reader': uses.Header: layout is u16 and be32");
     expect(() => user.with({ f: fn([u16], u32, (a) => a) })).toThrow("stage 'user': uses.f: signature is (u32) => u32 and (u16) => u32");
   });
 });
@@ -179,7 +187,7 @@ describe('fns', () => {
     [
       'uses',
       () => fn([u32], u32, { a: new Map() }, () => 1),
-      'fn: uses.a is an instance of Map, expected a map, structure, fn or constant',
+      'fn: uses.a is an instance of Map, expected a map, structure, fn, schema or constant',
     ],
     ['key', () => hashOf(nothing), 'hashOf: the key is nothing, expected a schema with bytes'],
     [
@@ -202,6 +210,6 @@ test('what a body reaches', () => {
   const user: AnyStage = stage({ name: 'user', hook: 'xdp', uses: { box, cells, n: 1, hash: hashOf(u32) }, program: (ctx) => ctx.next() });
   expect(mapsIn(user.uses)).toEqual([cells, seen, blocked]);
   expect(asUse(user.uses.box)).toBe(box);
-  expect([asUse(1), asConstant(1), asConstant(box)]).toEqual([undefined, 1, undefined]);
+  expect([asUse(1), asConstant(1), asConstant(box), asUse(u32), asConstant(u32)]).toEqual([undefined, 1, undefined, undefined, undefined]);
   expect(box.handle({ cells: { size: 3 } })).toBe(3);
 });

@@ -4,11 +4,11 @@ import { checkBinding } from './binding.ts';
 import type { Contexts } from './context.ts';
 import { type Hook, type Verdict, verdictNames } from './hook.ts';
 import type { AnyStage, AnyTarget, Wiring } from './member.ts';
-import type { Bag, Empty, phantom } from './resource.ts';
+import type { Bag, Checked, Empty, phantom } from './resource.ts';
 import { hasBytes, type Schemas } from './schema.ts';
 import type { AnyTraits, MetaView, ReadsBy, TraitsOf } from './traits.ts';
 import { checkUses } from './uses.ts';
-import { type Checked, type CheckWiring, checkWiring, type HookWired, hookWired, type Wired } from './wiring.ts';
+import { type CheckWiring, checkWiring, type HookWired, hookWired, type Wired } from './wiring.ts';
 
 /** What a stage uses, by name. */
 export type Uses = Readonly<Record<string, unknown>>;
@@ -25,7 +25,7 @@ export interface Stage<N extends string, H extends Hook, X extends string, M ext
   ): Stage<N, HookWired<H, W>, Exclude<X, keyof W>, Wired<M, W>, U>;
   /** The same stage under another name, so that it can stand in a chain twice. */
   as<const As extends string>(name: As): Stage<As, H, X, M, U>;
-  /** The same stage with other constants, or bound to other maps of the same schema. Throws DeclarationConflictError where a schema differs. */
+  /** The same stage with other constants, or bound to other maps of the same schema. Throws ConflictError where a schema differs. */
   with(uses: { readonly [K in keyof U]?: U[K] }): Stage<N, H, X, M, U>;
 }
 
@@ -44,7 +44,7 @@ export function stage<
   /** A letter, then letters, digits and `_`; unique in a chain. Dots join it to its function's name. */
   readonly name: N;
   readonly hook: H;
-  /** Maps, structures, fns and constants: everything the body names, next to `ctx`. */
+  /** Maps, structures, fns, schemas and constants: everything the body names, next to `ctx`. */
   readonly uses?: U;
   /** Metadata that an earlier stage has to write. */
   readonly reads?: R;

@@ -30,13 +30,6 @@ export type StageNames<T, K = ChainKey> = T extends AnyFunction
 /** The stages and functions among the targets of a wiring, as a union. */
 export type Targets<W> = { [L in keyof W]: Extract<W[L] extends readonly (infer T)[] ? T : W[L], ChainMember> }[keyof W];
 
-/**
- * The type of a checked parameter: the argument's own type `T` where the check passes, the messages where not.
- * (A conditional type and not `T & Check`: TypeScript infers `T` through its first branch, and the error
- * is then one line instead of three.)
- */
-export type Checked<T, Check> = T extends Check ? T : Check;
-
 /** A member whose name is not a literal was put together at run time: load time checks it. */
 export type CheckHook<T, H extends Hook> = T extends AnyStage
   ? string extends T['name']
