@@ -37,20 +37,19 @@ export interface IntrinsicOf<A extends readonly unknown[], R> extends Intrinsic 
 /** The arguments that schemas describe. */
 export type Args<A extends readonly Schema<unknown>[]> = { -readonly [I in keyof A]: Infer<A[I]> };
 
-/** A fn of its arguments alone. */
+/** A fn of its arguments alone. Throws ArgumentError for an argument without bytes. */
 export function fn<const A extends readonly Schema<unknown>[], R>(
   args: A,
   returns: Schema<R>,
   body: (this: void, ...args: Args<A>) => R,
 ): Fn<Args<A>, R>;
-/** A fn that also reaches maps, constants and other fns: its last parameter is the bag. */
+/** A fn that also reaches maps, constants and other fns: its last parameter is the bag. Throws ArgumentError for uses that no program can see. */
 export function fn<const A extends readonly Schema<unknown>[], R, U extends Readonly<Record<string, unknown>>>(
   args: A,
   returns: Schema<R>,
   uses: U,
   body: (this: void, ...args: [...Args<A>, Bag<U>]) => R,
 ): Fn<Args<A>, R>;
-/** Throws ArgumentError for an argument without bytes and for uses that no program can see. */
 export function fn(args: readonly Schema<unknown>[], returns: Schema<unknown>, ...rest: readonly unknown[]): Fn<never, unknown> {
   const [uses, body] = rest.length === 1 ? [undefined, rest[0]] : rest;
   if (typeof body !== 'function') throw new ArgumentError(`fn: the body is ${typeof body}, expected a function`);

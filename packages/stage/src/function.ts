@@ -24,15 +24,18 @@ export interface NetworkFunction<N extends string, C, P extends AnyParts> extend
   stage<S extends AnyStage>(stage: Checked<S, CheckMemberOf<N, P, S>>): Qualified<N, S>;
 }
 
+/** For `function.stage(stage)`: only its own stages. */
 export type CheckMemberOf<N extends string, P, S extends AnyStage> =
   S['name'] extends NamesOf<P[keyof P]> ? S : `'${S['name']}' is not a stage of '${N}'`;
 type Qualified<N extends string, S> =
   S extends Stage<infer Own, infer H, infer X, infer M extends AnyTraits, infer U extends Uses> ? Stage<`${N}.${Own}`, H, X, M, U> : never;
+/** The parts of a function once some exits are wired. */
 export type WiredParts<P extends AnyParts, W> = P extends unknown ? { readonly [K in keyof P]: WiredPart<P[K], W> } : never;
 type WiredPart<P, W> =
   P extends Part<infer Names, infer X, infer M> ? Part<Names, Exclude<X, keyof W>, Wired<M, Pick<W, X & keyof W>>> : never;
 /** The hook whose stages leave through `L`. */
 type HookOfExit<P, L> = { [K in keyof P]: L extends ExitsOf<P[K]> ? ChainHooks[K & ChainKey] : never }[keyof P];
+/** For `function.on(wiring)`: every target that fits its exit, or a message. */
 export type CheckFunctionWiring<N extends string, P, W> = {
   readonly [L in keyof W]: L extends ExitsOf<P[keyof P]> ? CheckTargets<W[L], HookOfExit<P, L>> : NoExit<N, L>;
 };
@@ -46,6 +49,7 @@ type PartOfList<L> = L extends readonly (infer T extends AnyStage)[]
 type Unmet<L, Written extends string = never> = L extends readonly [infer A, ...infer Rest]
   ? Exclude<ReadsOf<A>, Read<Written, string>> | Unmet<Rest, Written | WritesOf<A>>
   : never;
+/** For `defineFunction`: stages under a chain of their hook, or a message. */
 export type CheckStages<S> = { readonly [K in keyof S]: { readonly [I in keyof S[K]]: CheckHook<S[K][I], ChainHooks[K & ChainKey]> } };
 
 /**

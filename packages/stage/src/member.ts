@@ -33,7 +33,9 @@ export interface AnyStage {
 export interface Part<Names extends string, X extends string, M extends AnyTraits> {
   readonly [phantom]: { readonly names: Names; readonly exits: X; readonly traits: M };
 }
+/** A part of whatever names. */
 export type AnyPart = Part<string, string, AnyTraits>;
+/** What a function puts into its chains. */
 export type AnyParts = { readonly [K in ChainKey]?: AnyPart };
 
 /** A function's stages by chain, in order. */

@@ -7,6 +7,7 @@ export interface Read<Field extends string, By extends string> {
   readonly field: Field;
   readonly by: By;
 }
+/** A read of whatever field by whomever. */
 export type AnyRead = Read<string, string>;
 
 /** What a stage reads and writes, by field name, and the names of the stages that were wired behind its exits. */
@@ -17,6 +18,7 @@ export interface Traits<Reads extends AnyRead, Writes extends string, Behind ext
 }
 /** A stage with none of these. An interface of its own, so that a hover prints one word. */
 export interface Plain extends Traits<never, never, never> {}
+/** Traits of whatever stage. */
 export type AnyTraits = Traits<AnyRead, string, string>;
 /** `Traits`, or `Plain` where there are none. */
 export type TraitsOf<R extends AnyRead, W extends string, B extends string> = [R, W, B] extends [never, never, never]
@@ -27,7 +29,9 @@ export type TraitsOf<R extends AnyRead, W extends string, B extends string> = [R
 export type Trait<T, K extends keyof AnyTraits> = T extends { readonly [phantom]: { readonly traits: infer M extends AnyTraits } }
   ? M[K]
   : never;
+/** The `Read`s of a stage or part. */
 export type ReadsOf<T> = Trait<T, 'reads'>;
+/** The names of the fields that a stage or part writes. */
 export type WritesOf<T> = Trait<T, 'writes'>;
 /** Fields of a `reads` schema as `Read`s by the stage `N`; distributes over the field names. */
 export type ReadsBy<Field, N extends string> = Field extends string ? Read<Field, N> : never;

@@ -57,8 +57,11 @@ type CheckClosed<T, K> = T extends ChainMember
 export type CheckTargets<T, H extends Hook> = T extends readonly unknown[]
   ? { readonly [I in keyof T]: CheckTarget<T[I], H> }
   : CheckTarget<T, H>;
+/** The message for an exit that is still open where none may be. */
 export type Unwired<N extends string, X extends string> = `exit '${X}' of '${N}' leads nowhere; wire it with .on()`;
+/** The message for a label that no exit has. */
 export type NoExit<N extends string, L> = `'${N}' has no exit '${L & string}'`;
+/** For `stage.on(wiring)`: every target that fits its exit, or a message. */
 export type CheckWiring<N extends string, H extends Hook, X extends string, W> = {
   readonly [L in keyof W]: L extends X ? CheckTargets<W[L], H> : NoExit<N, L>;
 };
