@@ -1,6 +1,7 @@
 /** All suites, in the order in which they are shown. */
 import type { Suite } from '../row.ts';
 import { chain } from './chain.ts';
+import { count } from './count.ts';
 import { map } from './map.ts';
 
-export const suites: readonly Suite[] = [map, chain];
+export const suites: readonly Suite[] = [map, chain, count];

@@ -32,6 +32,7 @@ static u32 (*smp_processor_id)(void) = (void *)8;
 static long (*adjust_head)(struct xdp_md *ctx, int delta) = (void *)44;
 static u64 (*jiffies64)(void) = (void *)118;
 static u64 (*ktime_get_coarse_ns)(void) = (void *)160;
+static u64 (*buffer_length)(struct xdp_md *ctx) = (void *)188;
 
 enum { BPF_ANY, BPF_NOEXIST, BPF_EXIST };
 
@@ -53,6 +54,7 @@ static always_inline void tail_call(struct xdp_md *ctx, const struct map *array,
 /* Byte order: every host here is little endian. */
 #define be16(x) __builtin_bswap16(x)
 #define be32(x) __builtin_bswap32(x)
+/* A constant in network order, to compare with what the packet has. */
 #define BE16(x) ((u16)((((x) & 0xff) << 8) | (((x) >> 8) & 0xff)))
 
 struct ethernet {
@@ -88,6 +90,12 @@ struct udp {
 
 enum { ETHERTYPE_IPV4 = 0x0800, ETHERTYPE_IPV6 = 0x86dd, PROTOCOL_IPIP = 4, PROTOCOL_TCP = 6, PROTOCOL_UDP = 17 };
 
+/* A map's entry by index: arrays of all kinds. */
+static always_inline void *entry(struct map *map, u32 index)
+{
+	return map_lookup(map, &index);
+}
+
 /*
  * The counters of one stage in a chain's state, in the order of `counterNames`; exits, where a stage has any, follow.
  * A chain's state is one per-CPU array entry: the packet's length, then the counters of each stage.
@@ -95,8 +103,3 @@ enum { ETHERTYPE_IPV4 = 0x0800, ETHERTYPE_IPV6 = 0x86dd, PROTOCOL_IPIP = 4, PROT
 struct counters {
 	u64 bytes, misses, abort, drop, pass, tx, redirect, next;
 };
-
-static always_inline void *entry(struct map *map, u32 index)
-{
-	return map_lookup(map, &index);
-}

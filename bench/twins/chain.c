@@ -3,7 +3,7 @@
  * A chain of light stages: each checks that an Ethernet header is there, drops LLDP, counts and calls the next one.
  * Twin of the stages in suites/chain.ts. STAGES: the length of the chain, whose last stage passes.
  */
-#include "bpf.h"
+#include "packet.h"
 
 #define MAX_STAGES 32
 
@@ -21,20 +21,18 @@ static always_inline int light(struct xdp_md *ctx, const u32 index)
 		return XDP_ABORTED;
 	struct counters *counters = &s->stage[index];
 	counters->bytes += s->length;
-
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct ethernet *eth = data;
-	if ((void *)(eth + 1) > end || eth->type == BE16(0x88cc)) {
+	struct ethernet *eth;
+	if (!find_ethernet(ctx, &eth) || eth->type == BE16(0x88cc)) {
 		counters->drop += 1;
 		return XDP_DROP;
 	}
-	if (index + 1 >= STAGES) {
-		counters->next += 1;
-		return XDP_PASS;
-	}
 	counters->next += 1;
+	if (index + 1 >= STAGES)
+		return XDP_PASS;
 	tail_call(ctx, &chain, index + 1);
-	counters->misses += 1;
+	s = entry(&state, 0);
+	if (s)
+		s->stage[index].misses += 1;
 	return XDP_PASS;
 }
 
@@ -54,8 +52,10 @@ SECTION("xdp/root") int root(struct xdp_md *ctx)
 	struct state *s = entry(&state, 0);
 	if (!s)
 		return XDP_ABORTED;
-	s->length = ctx->data_end - ctx->data;
+	s->length = buffer_length(ctx);
 	tail_call(ctx, &chain, 0);
-	s->misses += 1;
+	s = entry(&state, 0);
+	if (s)
+		s->misses += 1;
 	return XDP_PASS;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Counts packets and bytes for each five-tuple of TCP and UDP over IPv4. Twin of the stage in suites/count.ts. */
-#include "bpf.h"
+#include "packet.h"
 
 struct flow_key {
 	u32 saddr, daddr;
@@ -16,25 +16,16 @@ extern struct map flows;
 
 SECTION("xdp/count") int count(struct xdp_md *ctx)
 {
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct ethernet *eth = data;
-	struct ipv4 *ip = (void *)(eth + 1);
-	if ((void *)(ip + 1) > end || eth->type != BE16(ETHERTYPE_IPV4))
+	struct ipv4 *ip;
+	struct ports *ports;
+	if (!find_ipv4(ctx, &ip) || !find_ports(ctx, ip, &ports))
 		return XDP_PASS;
-	if (ip->version_ihl != 0x45 || (ip->flags_fragment & BE16(0x1fff)))
-		return XDP_PASS;
-	if (ip->protocol != PROTOCOL_TCP && ip->protocol != PROTOCOL_UDP)
-		return XDP_PASS;
-	struct udp *ports = (void *)(ip + 1);
-	if ((void *)(ports + 1) > end)
-		return XDP_PASS;
-	struct flow_key key = {
-		.saddr = ip->saddr,
-		.daddr = ip->daddr,
-		.sport = ports->sport,
-		.dport = ports->dport,
-		.protocol = ip->protocol,
-	};
+	struct flow_key key = {};
+	key.saddr = ip->saddr;
+	key.daddr = ip->daddr;
+	key.sport = ports->sport;
+	key.dport = ports->dport;
+	key.protocol = ip->protocol;
 	u64 bytes = be16(ip->total_length);
 	struct flow *flow = map_lookup(&flows, &key);
 	if (flow) {

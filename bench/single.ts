@@ -1,0 +1,87 @@
+/** Suites over one stage that stands alone, beside a C twin that uses equal maps. */
+import type { LoadedMap, MapSpec } from '@tailrace/bpf';
+import { compileStage } from '@tailrace/compiler';
+import { type AnyMap, type AnyStage, toMapSpec } from '@tailrace/stage';
+import { type Assembly, assemble } from './assembly.ts';
+import { clangMissing, compileTwin } from './clang.ts';
+import { type Entrant, measure, PathError } from './contest.ts';
+import { type Row, type Suite, withRatios } from './row.ts';
+
+/** A stage and what is to be measured of it. */
+export interface SingleStage {
+  readonly name: string;
+  readonly about: string;
+  readonly stage: AnyStage;
+  /** The file in `twins/`, without `.c`; its only function is the twin. */
+  readonly twin: string;
+  readonly cases: readonly SingleCase[];
+}
+
+/** One packet, and the way it goes. */
+export interface SingleCase {
+  readonly name: string;
+  readonly packet: Uint8Array;
+  /** The verdict, e.g. 2 for XDP_PASS. */
+  readonly returnValue: number;
+  /** Fills the maps, named as declared. */
+  readonly prepare?: (maps: NamedMaps) => void;
+  /** How many packets went this way, by the maps' counters. */
+  readonly counted: (maps: NamedMaps) => bigint;
+}
+
+/** The live map of that declared name. Throws PathError where no program uses one. */
+export type NamedMaps = (name: string) => LoadedMap;
+
+/** Makes the suite. */
+export function singleStage({ name, about, stage, twin, cases }: SingleStage): Suite {
+  return {
+    name,
+    about,
+    cases: cases.map((one) => one.name),
+    async run(effort, wanted) {
+      const rows: Row[] = [];
+      for (const one of cases)
+        if (wanted(one.name)) rows.push(...(await measure({ suite: name, ...one, entrants: singleEntrants(stage, twin, one) }, effort)));
+      const reason = clangMissing();
+      return { rows: withRatios(rows), notes: reason === null ? [] : [reason] };
+    },
+  };
+}
+
+/** Both sides of one case. */
+export function singleEntrants(stage: AnyStage, twin: string, one: SingleCase): readonly Entrant[] {
+  const { program, maps } = compileStage(stage);
+  const ours = entrant('tailrace', one, { maps: specs(maps, (reference) => reference), entry: program });
+  if (clangMissing() !== null) return [ours];
+  const [entry] = compileTwin(twin).values();
+  if (!entry) throw new PathError(`twins/${twin}.c has no program`);
+  return [ours, entrant('c-same', one, { maps: specs(maps, (_, { name }) => name), entry })];
+}
+
+function entrant(variant: Entrant['variant'], { prepare, counted }: SingleCase, assembly: Assembly): Entrant {
+  return {
+    variant,
+    async load(instance) {
+      const { entry, maps, insns } = await assemble(instance, assembly);
+      const named: NamedMaps = (name) => {
+        const map = [...maps.values()].find(({ spec }) => spec.name === name);
+        if (!map) throw new PathError(`program ${entry.spec.name} uses no map ${name}`);
+        return map;
+      };
+      prepare?.(named);
+      return {
+        entry,
+        insns,
+        verify(runs) {
+          const count = counted(named);
+          if (count < runs) throw new PathError(`${count} of ${runs} packets went the way that ${entry.spec.name} is measured on`);
+        },
+      };
+    },
+  };
+}
+
+/** Blueprints of declared maps under the names that a program has for them; each keeps its declared name as its own. */
+function specs(maps: ReadonlyMap<string, AnyMap>, name: (reference: string, map: AnyMap) => string): ReadonlyMap<string, MapSpec> {
+  return new Map([...maps].map(([reference, map]) => [name(reference, map), toMapSpec(map, map.name)]));
+}
