@@ -130,9 +130,18 @@ export function lpmTrie<K extends { prefixLen: number }, V>(options: KeyedOption
   return declare('lpmTrie', options, options.key, options.value, MapFlag.noPrealloc);
 }
 
+/** Options of arrays. */
+export interface ArrayMapOptions<V> extends ArrayOptions<V> {
+  /**
+   * Set: the kernel puts the values on pages of their own (BPF_F_MMAPABLE). Values of 64 bytes then start where cache
+   * lines do, which they do not otherwise.
+   */
+  readonly mmapable?: boolean;
+}
+
 /** Declares an array. */
-export function arrayMap<V>(options: ArrayOptions<V>): ArrayMap<V> {
-  return declare('array', options, u32, options.value);
+export function arrayMap<V>(options: ArrayMapOptions<V>): ArrayMap<V> {
+  return declare('array', options, u32, options.value, options.mmapable ? MapFlag.mmapable : 0);
 }
 
 /** Declares an array with a value for each CPU. */
