@@ -141,6 +141,10 @@ export class RouteSocket implements Disposable {
 
   /** Joins a multicast group (RTNLGRP_*). Throws SyscallError. */
   subscribe(group: number): void {
+    // struct sockaddr_nl: a socket without a port of its own gets no multicast of the kernel, whose port is 0 as well.
+    const local = allocate(12);
+    local.view.setUint16(0, AF_NETLINK, true);
+    syscall('bind', 'netlink', this.fd, local.address, 12);
     setOption(this.fd, NETLINK_ADD_MEMBERSHIP, group);
   }
 

@@ -6,7 +6,7 @@ import { closeSync, fstatSync, openSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { ArgumentError } from '@tailrace/bpf';
 import { Descriptor } from './descriptor.ts';
-import { Errno, SyscallError } from './errno.ts';
+import { SyscallError } from './errno.ts';
 import { syscall, trySyscall, trySyscallAsync } from './syscall.ts';
 
 /** CLONE_NEWNET (include/uapi/linux/sched.h). */
@@ -139,11 +139,9 @@ function startPool(): void {
 }
 
 function leave(own: number): void {
-  let result = trySyscall('setns', own, CLONE_NEWNET);
-  // The kernel allocates on this path too (create_new_namespaces): want of memory may pass.
-  for (let attempt = 0; result === -Errno.ENOMEM && attempt < 100; attempt += 1) {
-    result = trySyscall('setns', own, CLONE_NEWNET);
-  }
+  // The kernel allocates on this path too (create_new_namespaces), and staying here would be worse than trying again.
+  let result = -1;
+  for (let attempt = 0; result < 0 && attempt < 100; attempt += 1) result = trySyscall('setns', own, CLONE_NEWNET);
   if (result < 0) {
     throw new SyscallError('setns', -result, 'the way back to the own network namespace', {
       hint: 'this thread is in the wrong namespace from here on: end the process',
