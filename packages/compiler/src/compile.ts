@@ -1,7 +1,15 @@
 /** The compiler's entry points: a stage, or the root of a chain, to a program spec. */
-import { TailraceError, type ProgramSpec } from '@tailrace/bpf';
-import type { AnyMap, AnyStage } from '@tailrace/stage';
+import type { ProgramSpec } from '@tailrace/bpf';
+import { type AnyMap, type AnyStage, type Layout, perCpuArray, type Schema, struct, u64 } from '@tailrace/stage';
+import { CompileError } from './diagnostic.ts';
+import { emit } from './emit/emit.ts';
+import type { Graph } from './ir.ts';
+import { exitLabels } from './lower/label.ts';
+import { lowerStage } from './lower/lower.ts';
+import { optimise } from './opt/optimise.ts';
 import type { Placement, StatePlacement } from './placement.ts';
+import { lowerRoot } from './root.ts';
+import { readSource } from './source.ts';
 
 export interface CompileOptions {
   /** The program's full name; default the stage's. */
@@ -14,29 +22,74 @@ export interface CompiledStage {
   readonly program: ProgramSpec;
   /** Map reference name to declaration, without the chain's own array and state map. */
   readonly maps: ReadonlyMap<string, AnyMap>;
+  /** Bytes of stack. */
   readonly stackSize: number;
   /** Values that had to be kept on the stack. */
   readonly spills: number;
 }
 
+/** What the kernel takes, BPF_COMPLEXITY_LIMIT_INSNS aside (include/linux/bpf.h). */
+const MAX_INSTRUCTIONS = 1_000_000;
+const LICENSE = 'Dual MIT/GPL';
+
 /** Compiles one stage. Throws CompileError with a place and a hint. */
-export function compileStage(_stage: AnyStage, _options: CompileOptions = {}): CompiledStage {
-  throw new TailraceError('compile', 'the compiler is not wired up yet');
+export function compileStage(stage: AnyStage, options: CompileOptions = {}): CompiledStage {
+  if (stage.hook !== 'xdp') throw new CompileError({ id: 'limit', stage: stage.name, message: `hook '${stage.hook}' cannot be compiled, expected 'xdp'`, length: 1 });
+  const alone = options.placement ? undefined : standalone(stage);
+  const { graph, maps } = lowerStage(stage, options.placement ?? alone?.placement);
+  const compiled = finish(graph, options.name ?? stage.name, stage.name);
+  return { ...compiled, maps: alone?.state ? new Map([...maps, [STATE, alone.state]]) : maps };
 }
 
 /** Labels that a stage's body leaves through, sorted. Throws CompileError where the source cannot be read. */
-export function exitsOf(_stage: AnyStage): readonly string[] {
-  throw new TailraceError('compile', 'the compiler is not wired up yet');
+export function exitsOf(stage: AnyStage): readonly string[] {
+  return exitLabels(readSource(stage.program, stage.name));
+}
+
+/** A stage's IR before and after optimisation, for tests and for looking at. */
+export function lowered(stage: AnyStage, options: CompileOptions = {}): Graph {
+  return lowerStage(stage, options.placement ?? standalone(stage)?.placement).graph;
 }
 
 export interface RootOptions {
   readonly name: string;
   /** Map reference name of the array whose slot 0 holds the chain's first stage. */
   readonly array: string;
-  readonly state?: Pick<StatePlacement, 'map' | 'length'> & { /** Offset of a u64 that counts packets which found slot 0 empty. */ readonly misses: number };
+  readonly state?: Pick<StatePlacement, 'map'> & {
+    /** Offset of the packet's length, u64. */
+    readonly length: number;
+    /** Offset of a u64 that counts packets which found slot 0 empty. */ readonly misses: number;
+  };
 }
 
 /** The small stable program that is attached: notes the packet's length and jumps to slot 0; passes where that is empty. */
-export function compileRoot(_options: RootOptions): ProgramSpec {
-  throw new TailraceError('compile', 'the compiler is not wired up yet');
+export function compileRoot(options: RootOptions): ProgramSpec {
+  return finish(lowerRoot(options), options.name, options.name).program;
 }
+
+function finish(graph: Graph, name: string, stage: string): Omit<CompiledStage, 'maps'> {
+  optimise(graph);
+  const { instructions, mapReferences, lines, stackSize, spills } = emit(graph);
+  if (instructions.length > MAX_INSTRUCTIONS) {
+    throw new CompileError({ id: 'limit', stage, message: `the program has ${instructions.length} instructions, expected at most ${MAX_INSTRUCTIONS}`, hint: 'split the stage', length: 1 });
+  }
+  const program: ProgramSpec = { name, type: 'xdp', frags: true, license: LICENSE, instructions, mapReferences, functions: [{ pc: 0, name }], lines };
+  return { program, stackSize, spills };
+}
+
+const STATE = 'state';
+
+/** A stage that stands alone keeps its metadata in a map of its own. */
+function standalone(stage: AnyStage): { placement: Placement; state: AnyMap } | undefined {
+  const fields: Record<string, Schema<unknown>> = { ...stage.reads, ...stage.writes };
+  if (Object.keys(fields).length === 0) return undefined;
+  const value = struct({ length: u64, ...fields });
+  const layout = value.layout as Extract<Layout, { kind: 'struct' }>;
+  const places = Object.fromEntries(Object.keys(fields).map((name) => [name, layout.fields[name] as { layout: Layout; offset: number }]));
+  const exits = Object.fromEntries(exitsOf(stage).map((label) => [label, { verdict: 'pass' as const }]));
+  return {
+    placement: { array: '', next: { verdict: 'pass' }, exits, state: { map: STATE, fields: places } },
+    state: perCpuArray({ name: STATE, value, maxEntries: 1 }),
+  };
+}
+

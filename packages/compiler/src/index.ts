@@ -1,2 +1,4 @@
 export * from './compile.ts';
+export * from './diagnostic.ts';
+export type { Place } from './ir.ts';
 export * from './placement.ts';

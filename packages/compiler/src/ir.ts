@@ -444,3 +444,26 @@ function printBlock(block: Block): string {
   const from = block.predecessors.length > 0 ? ` <- ${block.predecessors.map(b).join(' ')}` : '';
   return [`${b(block)}:${from}`, ...[...nodes, end(block.terminator)].map((line) => `  ${line}`)].join('\n');
 }
+
+/**
+ * Leads the edges from `from` to `old` to `target` instead. `inputs` are those that the phis of `target` get from the
+ * new edge, in their order; they are ignored where `from` leads to `target` already.
+ */
+export function redirect(from: Block, old: Block, target: Block, inputs: readonly Value[] = []): void {
+  const t = from.terminator;
+  if (!t || old === target) return;
+  const isNew = !target.predecessors.includes(from);
+  const to = (block: Block): Block => (block === old ? target : block);
+  switch (t.kind) {
+    case 'jump': setTerminator(from, { ...t, target: to(t.target) }); break;
+    case 'branch': setTerminator(from, { ...t, then: to(t.then), else: to(t.else) }); break;
+    case 'check': setTerminator(from, { ...t, ok: to(t.ok), fail: to(t.fail) }); break;
+    case 'return': return;
+  }
+  if (!isNew) return;
+  let i = 0;
+  for (const node of target.nodes) {
+    const input = node.kind === 'phi' ? inputs[i++] : undefined;
+    if (node.kind === 'phi' && input) node.inputs.push(input);
+  }
+}

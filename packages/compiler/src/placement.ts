@@ -19,8 +19,8 @@ export type Edge = { readonly slot: number } | { readonly verdict: 'abort' | 'dr
 export interface StatePlacement {
   /** Name by which programs refer to the state map (a per-CPU array with one entry). */
   readonly map: string;
-  /** The packet's length, u64: the root writes it, stages that move the packet's ends keep it true. */
-  readonly length: number;
+  /** The packet's length, u64: the root writes it, stages that move the packet's ends keep it true. Absent: stages ask the kernel. */
+  readonly length?: number;
   /** This stage's counters: see `counterNames`. Absent: counters are off. */
   readonly counters?: number;
   /** The metadata fields that this stage reads or writes. */

@@ -1,0 +1,135 @@
+/**
+ * Where a function value was written: file, line and column, through the inspector's [[FunctionLocation]] and the
+ * script's source map. Node's type stripping keeps positions; bundlers and vitest bring a map.
+ */
+import { readFileSync } from 'node:fs';
+import { Session } from 'node:inspector';
+import { SourceMap } from 'node:module';
+import { dirname, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Place } from './ir.ts';
+
+export interface Located {
+  /** The place of a character of the function's text. */
+  place(offset: number): Place;
+}
+
+interface Script {
+  readonly scriptId: string;
+  readonly url: string;
+  readonly sourceMapURL?: string;
+}
+
+/** Finds where `text`, the source of `fn`, stands. Falls back to positions within the text itself where it cannot be found. */
+export function locate(fn: (...args: never[]) => unknown, text: string): Located {
+  const found = inspect(fn);
+  const own = (offset: number): Place => placeIn(text, offset, `<${fn.name || 'program'}>`);
+  if (!found) return { place: own };
+  const { source, script, line, column } = found;
+  const starts = lineStarts(source);
+  const near = (starts[line] ?? 0) + column;
+  // the inspector points at the parameter list of a method: walk back to where the text begins
+  let base = source.lastIndexOf(text, near);
+  if (base < 0 || base + text.length < near) base = source.indexOf(text);
+  if (base < 0) return { place: own };
+  const file = script.url.startsWith('file:') ? fileURLToPath(script.url) : script.url;
+  const map = sourceMapOf(script, source, file);
+  const originals = new Map<string, string | undefined>();
+  return {
+    place(offset) {
+      const at = base + offset;
+      const row = rowOf(starts, at);
+      if (!map) return placeIn(source, at, display(file));
+      const entry = map.findEntry(row, at - (starts[row] ?? 0)) as { originalSource?: string; originalLine?: number; originalColumn?: number };
+      if (entry.originalLine === undefined || entry.originalColumn === undefined) return placeIn(source, at, display(file));
+      const original = entry.originalSource ? resolve(dirname(file), entry.originalSource.replace(/^file:\/\//, '')) : file;
+      if (!originals.has(original)) originals.set(original, read(original));
+      const lineText = originals.get(original)?.split('\n')[entry.originalLine] ?? '';
+      return { file: display(original), line: entry.originalLine + 1, column: entry.originalColumn + 1, text: lineText };
+    },
+  };
+}
+
+/** Asks V8 for the place of a function. The inspector answers within the call. */
+function inspect(fn: unknown): { source: string; script: Script; line: number; column: number } | undefined {
+  const session = new Session();
+  session.connect();
+  const handover = globalThis as { __tailraceLocate?: unknown };
+  try {
+    const scripts = new Map<string, Script>();
+    session.on('Debugger.scriptParsed', ({ params }) => scripts.set(params.scriptId, params as Script));
+    const call = (method: string, params?: object): unknown => {
+      let answer: unknown;
+      session.post(method as 'Debugger.enable', params as never, (_error: unknown, result: unknown) => { answer = result; });
+      return answer;
+    };
+    call('Debugger.enable');
+    handover.__tailraceLocate = fn;
+    const object = call('Runtime.evaluate', { expression: 'globalThis.__tailraceLocate' }) as { result: { objectId: string } };
+    const properties = call('Runtime.getProperties', { objectId: object.result.objectId, ownProperties: true }) as {
+      internalProperties?: { name: string; value?: { value?: { scriptId: string; lineNumber: number; columnNumber: number } } }[];
+    };
+    const location = properties.internalProperties?.find((p) => p.name === '[[FunctionLocation]]')?.value?.value;
+    const script = location && scripts.get(location.scriptId);
+    if (!location || !script) return undefined;
+    const { scriptSource } = call('Debugger.getScriptSource', { scriptId: location.scriptId }) as { scriptSource: string };
+    call('Debugger.disable');
+    return { source: scriptSource, script, line: location.lineNumber, column: location.columnNumber };
+  } finally {
+    delete handover.__tailraceLocate;
+    session.disconnect();
+  }
+}
+
+function sourceMapOf(script: Script, source: string, file: string): SourceMap | undefined {
+  const url = script.sourceMapURL || [...source.matchAll(/^\/\/[#@] sourceMappingURL=(\S+)\s*$/gm)].at(-1)?.[1];
+  if (!url) return undefined;
+  const data = /^data:[^,]*?(;base64)?,(.*)$/s.exec(url);
+  const json = data ? (data[1] ? Buffer.from(data[2] ?? '', 'base64').toString() : decodeURIComponent(data[2] ?? '')) : read(url.startsWith('file:') ? fileURLToPath(url) : resolve(dirname(file), url));
+  return json === undefined ? undefined : new SourceMap(JSON.parse(json));
+}
+
+function read(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+/** Files below the working directory are shown relative to it. */
+function display(file: string): string {
+  const short = relative(process.cwd(), file);
+  return short.startsWith('..') || !file.startsWith('/') ? file : short;
+}
+
+function placeIn(text: string, offset: number, file: string): Place {
+  const starts = lineStarts(text);
+  const row = rowOf(starts, offset);
+  const start = starts[row] ?? 0;
+  const end = text.indexOf('\n', start);
+  return { file, line: row + 1, column: offset - start + 1, text: text.slice(start, end < 0 ? undefined : end) };
+}
+
+const startsCache = new Map<string, number[]>();
+function lineStarts(text: string): number[] {
+  let starts = startsCache.get(text);
+  if (!starts) {
+    starts = [0];
+    for (let i = text.indexOf('\n'); i >= 0; i = text.indexOf('\n', i + 1)) starts.push(i + 1);
+    startsCache.clear();
+    startsCache.set(text, starts);
+  }
+  return starts;
+}
+
+function rowOf(starts: readonly number[], offset: number): number {
+  let low = 0;
+  let high = starts.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if ((starts[middle] ?? 0) <= offset) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}

@@ -1,0 +1,41 @@
+/**
+ * Things that a path remembers once it has computed them: data and data_end, parsed headers, the chain's state. Each is
+ * a variable of the environment, so that what paths share is shared and what differs is forgotten.
+ */
+import type { Value } from '../ir.ts';
+import { range } from '../range.ts';
+import type { Lowering } from './lowering.ts';
+import type { Operand, Variable } from './operand.ts';
+
+const facts = new Map<string, Variable>();
+
+export function fact(name: string): Variable {
+  let variable = facts.get(name);
+  if (!variable) facts.set(name, (variable = { name: `(${name})`, constant: false }));
+  return variable;
+}
+
+/** The remembered operand, or the one that `make` computes now. Conflicts between paths are computed anew. */
+export function remembered(lowering: Lowering, name: string, make: () => Operand): Operand {
+  const variable = fact(name);
+  const known = lowering.read(variable);
+  if (known && known.kind !== 'conflict') return known;
+  const made = make();
+  lowering.write(variable, made);
+  return made;
+}
+
+/** A machine value that is remembered as it is. */
+export function rememberedValue(lowering: Lowering, name: string, make: () => Value): Value {
+  const variable = fact(name);
+  const known = lowering.read(variable);
+  if (known?.kind === 'number' && known.exact) return known.exact;
+  const value = make();
+  lowering.write(variable, { kind: 'number', range: range(0n, 1n << 52n), exact: value });
+  return value;
+}
+
+/** Forgets all that hung on where the packet lies. */
+export function forgetPacket(lowering: Lowering): void {
+  for (const [name, variable] of facts) if (name.startsWith('packet:')) lowering.environment.values.delete(variable);
+}

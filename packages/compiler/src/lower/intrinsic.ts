@@ -1,0 +1,88 @@
+/** `hashOf` and `equal` over any schema, computed on the fields in registers. */
+import type { Layout } from '@tailrace/stage';
+import type { Node as SyntaxNode } from 'acorn';
+import type { Value } from '../ir.ts';
+import { UINT32 } from '../range.ts';
+import type { Join, Lowering } from './lowering.ts';
+import { member, onStack, present, sameLayout } from './memory.ts';
+import type { IntrinsicOperand, NumberOperand, Operand, RefOperand } from './operand.ts';
+import { known } from './scalar.ts';
+
+export function intrinsicCall(lowering: Lowering, node: SyntaxNode, { intrinsic }: IntrinsicOperand, args: readonly Operand[]): Operand {
+  const { layout } = intrinsic.schema;
+  const places = args.map((arg) => place(lowering, node, layout, arg));
+  const [left, right] = places;
+  if (intrinsic.name === 'hashOf') return left ? hash(lowering, left) : lowering.fail(node, 'type', 'the hash needs a key');
+  if (!left || !right) return lowering.fail(node, 'type', 'two values are compared');
+  return equal(lowering, left, right);
+}
+
+/** The operand's bytes in memory: a reference as it is, anything else on the stack. */
+function place(lowering: Lowering, node: SyntaxNode, layout: Layout, operand: Operand): RefOperand {
+  if (operand.kind === 'ref' && sameLayout(operand.layout, layout)) return present(lowering, node, operand);
+  const { address } = onStack(lowering, node, layout, operand);
+  return { kind: 'ref', layout, base: address, offset: 0, space: 'stack', shared: false, nullable: false };
+}
+
+/** 32-bit little-endian words of a place, the last padded with zeros. */
+function words(lowering: Lowering, ref: RefOperand): Value[] {
+  const out: Value[] = [];
+  const { size } = ref.layout;
+  for (let at = 0; at < size; at += 4) {
+    const left = size - at;
+    if (left >= 4) out.push(lowering.load(4, ref.space, ref.base, ref.offset + at));
+    else {
+      let word: Value | undefined;
+      for (let i = 0; i < left; ) {
+        const part = left - i >= 2 ? 2 : 1;
+        const loaded = lowering.load(part, ref.space, ref.base, ref.offset + at + i);
+        const placed = i === 0 ? loaded : lowering.binary('lsh', loaded, lowering.constant(8 * i));
+        word = word ? lowering.binary('or', word, placed) : placed;
+        i += part;
+      }
+      if (word) out.push(word);
+    }
+  }
+  return out;
+}
+
+/** As `hashBytes` of @tailrace/stage, bit for bit. */
+function hash(lowering: Lowering, ref: RefOperand): NumberOperand {
+  const constant = (value: number): Value => lowering.constant(value | 0);
+  let h: Value = constant(0x9e3779b9 ^ ref.layout.size);
+  for (const word of words(lowering, ref)) {
+    h = lowering.binary('mul', lowering.binary('xor', h, word, 32), constant(0x85ebca6b), 32);
+    h = lowering.binary('xor', h, lowering.binary('rsh', h, constant(15), 32), 32);
+  }
+  h = lowering.binary('mul', h, constant(0xc2b2ae35), 32);
+  h = lowering.binary('xor', h, lowering.binary('rsh', h, constant(16), 32), 32);
+  return known(lowering, h, UINT32);
+}
+
+/** Compares field by field, so that padding does not count. */
+function equal(lowering: Lowering, left: RefOperand, right: RefOperand): Operand {
+  const [done, differs] = [lowering.newJoin(), lowering.newJoin()];
+  compare(lowering, left, right, differs);
+  lowering.jump(done, { kind: 'boolean', value: lowering.constant(1) });
+  lowering.enter(differs);
+  lowering.jump(done, { kind: 'boolean', value: lowering.constant(0) });
+  return lowering.enter(done) ?? { kind: 'undefined' };
+}
+
+function compare(lowering: Lowering, left: RefOperand, right: RefOperand, differs: Join): void {
+  const { layout } = left;
+  switch (layout.kind) {
+    case 'struct':
+      for (const field of Object.values(layout.fields)) compare(lowering, member(left, field.layout, field.offset), member(right, field.layout, field.offset), differs);
+      return;
+    case 'array':
+      for (let i = 0; i < layout.length; i++) compare(lowering, member(left, layout.item, i * layout.item.size), member(right, layout.item, i * layout.item.size), differs);
+      return;
+    default:
+      for (const [size, at] of layout.size === 6 ? [[4, 0], [2, 4]] as const : [[layout.size as 1 | 2 | 4 | 8, 0]] as const) {
+        const same = lowering.newJoin();
+        lowering.branch('eq', lowering.load(size, left.space, left.base, left.offset + at), lowering.load(size, right.space, right.base, right.offset + at), () => lowering.jump(same), () => lowering.jump(differs));
+        lowering.enter(same);
+      }
+  }
+}

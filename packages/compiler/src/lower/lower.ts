@@ -1,0 +1,217 @@
+/** Lowers a stage's program to IR: binds its parameters, runs its body, closes its ways out. */
+import { type AnyMap, type AnyStage, type FnDecl, type Intrinsic, type Layout } from '@tailrace/stage';
+import type { Expression, Function as ParsedFunction, Node as SyntaxNode } from 'acorn';
+import type { Graph } from '../ir.ts';
+import type { Placement } from '../placement.ts';
+import { readSource } from '../source.ts';
+import { bigintOf } from './memory.ts';
+import { booleanView, expression, memberOf } from './expression.ts';
+import { exitLabels } from './label.ts';
+import { Lowering } from './lowering.ts';
+import { type NamesOperand, type Operand, UNDEFINED, type Variable } from './operand.ts';
+import type { Frame, LoopTargets, Program, Scope } from './program.ts';
+import { bind, statements } from './statement.ts';
+import { condition } from './condition.ts';
+import { Exits } from './verdict.ts';
+
+export interface Lowered {
+  readonly graph: Graph;
+  /** Map reference name to declaration. */
+  readonly maps: ReadonlyMap<string, AnyMap>;
+}
+
+/** Lowers one stage. Throws CompileError. */
+export function lowerStage(stage: AnyStage, placement: Placement | undefined): Lowered {
+  const source = readSource(stage.program, stage.name);
+  const lowering = new Lowering(stage.name, source);
+  const program = new StageProgram(lowering, stage, placement);
+  lowering.at(source.node);
+  program.run(source.node);
+  return { graph: lowering.graph, maps: program.maps };
+}
+
+class StageProgram implements Program {
+  readonly lowering: Lowering;
+  readonly stage: AnyStage;
+  readonly placement: Placement | undefined;
+  readonly maps = new Map<string, AnyMap>();
+  readonly active = new Set<FnDecl>();
+  scope: Scope = { names: new Map(), parent: undefined };
+  frame: Frame = { kind: 'program' };
+  loops: LoopTargets[] = [];
+  readonly #exits: Exits;
+
+  constructor(lowering: Lowering, stage: AnyStage, placement: Placement | undefined) {
+    this.lowering = lowering;
+    this.stage = stage;
+    this.placement = placement;
+    this.#exits = new Exits(this, placement ? Object.keys(placement.exits) : exitLabels(lowering.source));
+  }
+
+  run(node: ParsedFunction): void {
+    const { lowering } = this;
+    this.#bindParameters(node, [{ kind: 'context' }, this.bag(this.stage.uses, 'uses')]);
+    this.#body(node);
+    if (lowering.block) lowering.fail(node, 'verdict', 'a path ends without a verdict', 'return ctx.next(), ctx.drop(), …');
+    this.#exits.finish();
+  }
+
+  expression(node: Expression): Operand {
+    return expression(this, node);
+  }
+
+  booleanView(node: Expression): ReturnType<Program['booleanView']> {
+    return booleanView(this, node);
+  }
+
+  memberOf(node: SyntaxNode, object: Operand, name: string): Operand {
+    return memberOf(this, node, object, name);
+  }
+
+  statements(body: readonly SyntaxNode[]): void {
+    statements(this, body, (node, value) => this.#leave(node, value));
+  }
+
+  effect(node: Expression): void {
+    const { lowering } = this;
+    if (!lowering.block) return;
+    lowering.at(node);
+    switch (node.type) {
+      case 'SequenceExpression':
+        for (const e of node.expressions) this.effect(e);
+        return;
+      case 'LogicalExpression': {
+        if (node.operator === '??') break;
+        const [go, done] = [lowering.newJoin(), lowering.newJoin()];
+        condition(this, node.left, node.operator === '&&' ? go : done, node.operator === '&&' ? done : go);
+        lowering.enter(go);
+        this.effect(node.right);
+        lowering.jump(done);
+        lowering.enter(done);
+        return;
+      }
+      case 'ConditionalExpression': {
+        const [then, otherwise, done] = [lowering.newJoin(), lowering.newJoin(), lowering.newJoin()];
+        condition(this, node.test, then, otherwise);
+        for (const [join, branch] of [[then, node.consequent], [otherwise, node.alternate]] as const) {
+          lowering.enter(join);
+          this.effect(branch);
+          lowering.jump(done);
+        }
+        lowering.enter(done);
+        return;
+      }
+      case 'UnaryExpression':
+        if (node.operator === 'void' || node.operator === '!') return this.effect(node.argument);
+        break;
+      default:
+    }
+    const result = this.expression(node);
+    if (result.kind === 'verdict') lowering.fail(node, 'verdict', 'the verdict is not returned', `write return ${lowering.source.textOf(node)}`);
+  }
+
+  declare(name: string, operand: Operand, constant: boolean): Variable {
+    const variable: Variable = { name, constant };
+    this.scope.names.set(name, variable);
+    this.lowering.write(variable, operand);
+    return variable;
+  }
+
+  inline(body: ParsedFunction, args: readonly Operand[], at: SyntaxNode): Operand {
+    const { lowering } = this;
+    const outer = { scope: this.scope, frame: this.frame, loops: this.loops };
+    const done = lowering.newJoin();
+    this.scope = { names: new Map(), parent: undefined };
+    this.frame = { kind: 'fn', done };
+    this.loops = [];
+    this.#bindParameters(body, args);
+    this.#body(body);
+    lowering.jump(done, UNDEFINED);
+    Object.assign(this, outer);
+    const value = lowering.enter(done);
+    return value ?? (done.incoming.length === 0 ? lowering.fail(at, 'verdict', 'the fn never returns') : UNDEFINED);
+  }
+
+  bag(uses: Readonly<Record<string, unknown>>, path: string): NamesOperand {
+    const members = new Map<string, Operand>();
+    for (const [name, value] of Object.entries(uses)) members.set(name, this.#used(value, path === 'uses' ? name : `${path}.${name}`));
+    return { kind: 'names', what: path === 'uses' ? 'the second parameter' : `'${path}'`, members };
+  }
+
+  #used(value: unknown, path: string): Operand {
+    switch (typeof value) {
+      case 'number': return Number.isSafeInteger(value) ? this.lowering.number(value) : { kind: 'conflict', message: `the constant '${path}' is ${value}, expected an integer within ±2^53` };
+      case 'bigint': return bigintOf(this.lowering, value);
+      case 'boolean': return { kind: 'boolean', value: this.lowering.constant(value ? 1 : 0) };
+      case 'string': return { kind: 'string', value };
+      default:
+    }
+    if (Array.isArray(value)) return { kind: 'list', items: value.map((item, i) => this.#used(item, `${path}[${i}]`)) };
+    const thing = value as { readonly kind?: string; readonly layout?: Layout };
+    switch (thing.kind) {
+      case 'map': return { kind: 'map', map: value as AnyMap, reference: this.#reference(value as AnyMap, path) };
+      case 'fn': {
+        const fn = value as FnDecl;
+        return { kind: 'fn', fn, name: path, uses: fn.uses ? this.bag(fn.uses, path) : undefined };
+      }
+      case 'intrinsic': return { kind: 'intrinsic', intrinsic: value as Intrinsic };
+      case 'structure': return this.bag((value as { fns: Readonly<Record<string, unknown>> }).fns, path);
+      default:
+    }
+    if (thing.layout && typeof thing.layout === 'object' && 'size' in thing.layout) return { kind: 'schema', layout: thing.layout };
+    return this.bag(value as Readonly<Record<string, unknown>>, path);
+  }
+
+  /** One reference for each map, by the first path that leads to it. */
+  #reference(map: AnyMap, path: string): string {
+    for (const [name, known] of this.maps) if (known === map) return name;
+    this.maps.set(path, map);
+    return path;
+  }
+
+  #bindParameters(node: ParsedFunction, values: readonly Operand[]): void {
+    node.params.forEach((parameter, i) => {
+      bind(this, parameter, values[i] ?? UNDEFINED, false);
+    });
+  }
+
+  #body(node: ParsedFunction): void {
+    if (node.body.type === 'BlockStatement') this.statements(node.body.body);
+    else this.#leave(node.body, node.body);
+  }
+
+  /** `return value`: alternatives leave one by one. */
+  #leave(node: SyntaxNode, value: Expression | undefined): void {
+    const { lowering, frame } = this;
+    if (!lowering.block) return;
+    if (frame.kind === 'fn') return lowering.jump(frame.done, value ? this.expression(value) : UNDEFINED);
+    if (!value) return lowering.fail(node, 'verdict', 'a path ends without a verdict', 'return ctx.next(), ctx.drop(), …');
+    switch (value.type) {
+      case 'ConditionalExpression': {
+        const [then, otherwise] = [lowering.newJoin(), lowering.newJoin()];
+        condition(this, value.test, then, otherwise);
+        lowering.enter(then);
+        this.#leave(node, value.consequent);
+        lowering.enter(otherwise);
+        return this.#leave(node, value.alternate);
+      }
+      case 'SequenceExpression':
+        for (const e of value.expressions.slice(0, -1)) this.effect(e);
+        return this.#leave(node, value.expressions.at(-1));
+      case 'CallExpression': {
+        // ctx.exit(test ? 'a' : 'b') is two exits
+        const [argument] = value.arguments;
+        if (argument?.type === 'ConditionalExpression') {
+          const callee = this.expression(value.callee as Expression);
+          if (callee.kind === 'method' && callee.name === 'exit') {
+            const branch = (label: Expression): Expression => ({ ...value, arguments: [label] }) as Expression;
+            return this.#leave(node, { ...argument, consequent: branch(argument.consequent), alternate: branch(argument.alternate) } as Expression);
+          }
+        }
+        break;
+      }
+      default:
+    }
+    this.#exits.leave(value, this.expression(value));
+  }
+}

@@ -1,0 +1,237 @@
+/**
+ * The state while one program is lowered: the block being filled, the environment of the path that leads there, and
+ * joins where paths meet. Emits IR nodes at the current place; knows nothing of the language itself.
+ */
+import type { Node as SyntaxNode } from 'acorn';
+import { CompileError, type DiagnosticId } from '../diagnostic.ts';
+import {
+  append, type BinaryOp, type Block, type CompareOp, createBlock, createGraph, createNode, createSlot, type Graph, type MemorySize, type Node, type Place,
+  setTerminator, type Space, type StackSlot, type UnaryOp, type Value,
+} from '../ir.ts';
+import type { Source } from '../source.ts';
+import type { Epoch, NumberOperand, Operand, RefOperand, Variable } from './operand.ts';
+import { exactly, intersect, type Range } from '../range.ts';
+import { mergeOperands } from './merge.ts';
+
+/** What is known along one path. */
+export interface Environment {
+  readonly values: Map<Variable, Operand>;
+  epoch: Epoch;
+}
+
+/** A point where paths meet; `value` is the result where it has one. */
+export interface Join {
+  readonly block: Block;
+  readonly incoming: { readonly from: Block; readonly environment: Environment; readonly value: Operand | undefined }[];
+}
+
+/** Largest number of IR nodes before a program is refused. */
+const NODE_LIMIT = 60_000;
+
+export class Lowering {
+  readonly graph: Graph;
+  /** Undefined where no path leads. */
+  block: Block | undefined;
+  environment: Environment = { values: new Map(), epoch: { call: undefined } };
+  source: Source;
+  place: Place | undefined;
+
+  constructor(name: string, source: Source) {
+    this.graph = createGraph(name);
+    this.block = this.graph.entry;
+    this.source = source;
+  }
+
+  // --- errors ------------------------------------------------------------------------------------
+
+  fail(node: SyntaxNode, id: DiagnosticId, message: string, hint?: string): never {
+    const length = this.source.textOf(node).split('\n')[0]?.length ?? 1;
+    throw new CompileError({ id, stage: this.source.stage, message, hint, place: this.source.place(node), length });
+  }
+
+  /** Nodes emitted from now on belong to this piece of source. */
+  at(node: SyntaxNode): void {
+    this.place = this.source.place(node);
+    if (this.graph.nextId > NODE_LIMIT) this.fail(node, 'limit', 'the program grows beyond what the kernel takes', 'shorten loops or split the stage');
+  }
+
+  // --- nodes -------------------------------------------------------------------------------------
+
+  private add<T extends Node>(node: T): T {
+    node.place = this.place;
+    return this.block ? append(this.block, node) : node;
+  }
+
+  constant(value: bigint | number): Value {
+    return this.add(createNode(this.graph, { kind: 'const', value: BigInt.asIntN(64, BigInt(value)) }));
+  }
+
+  binary(op: BinaryOp, left: Value, right: Value, width: 32 | 64 = 64): Value {
+    return this.add(createNode(this.graph, { kind: 'binary', op, width, left, right }));
+  }
+
+  /** `pointer + scalar`. */
+  advance(pointer: Value, by: Value, space: Space): Value {
+    return this.add(createNode(this.graph, { kind: 'binary', op: 'add', width: 64, left: pointer, right: by, pointer: space }));
+  }
+
+  unary(op: UnaryOp, operand: Value): Value {
+    return this.add(createNode(this.graph, { kind: 'unary', op, operand }));
+  }
+
+  load(size: MemorySize, space: Space, base: Value, offset: number, pointer?: Space): Value {
+    return this.add(createNode(this.graph, { kind: 'load', size, space, base, offset, ...(pointer ? { pointer } : {}) }));
+  }
+
+  store(size: MemorySize, space: Space, base: Value, offset: number, value: Value): void {
+    this.add(createNode(this.graph, { kind: 'store', size, space, base, offset, value }));
+  }
+
+  atomicAdd(size: 4 | 8, space: Space, base: Value, offset: number, value: Value): void {
+    this.add(createNode(this.graph, { kind: 'atomicAdd', size, space, base, offset, value }));
+  }
+
+  slot(size: number): StackSlot {
+    return createSlot(this.graph, size);
+  }
+
+  stackAddress(slot: StackSlot, offset = 0): Value {
+    return this.add(createNode(this.graph, { kind: 'stackAddress', slot, offset }));
+  }
+
+  mapHandle(map: string): Value {
+    return this.add(createNode(this.graph, { kind: 'map', map }));
+  }
+
+  mapValueAddress(map: string): Value {
+    return this.add(createNode(this.graph, { kind: 'mapValueAddress', map, offset: 0 }));
+  }
+
+  call(helper: number, args: Value[], options: { pure?: boolean; movesPacket?: boolean; readsStack?: StackSlot[]; pointer?: Space } = {}): Value {
+    const { pure = false, movesPacket = false, readsStack = [], pointer } = options;
+    return this.add(createNode(this.graph, { kind: 'call', helper, args, pure, movesPacket, readsStack, writesStack: [], ...(pointer ? { pointer } : {}) }));
+  }
+
+  // --- control flow ------------------------------------------------------------------------------
+
+  newJoin(): Join {
+    return { block: createBlock(this.graph), incoming: [] };
+  }
+
+  /** Ends the current path in a join. */
+  jump(join: Join, value?: Operand): void {
+    if (!this.block) return;
+    setTerminator(this.block, { kind: 'jump', target: join.block, place: this.place });
+    join.incoming.push({ from: this.block, environment: this.environment, value });
+    this.block = undefined;
+  }
+
+  /** Goes on where paths meet; gives the joined value. Without incoming paths, nothing is reachable. */
+  enter(join: Join): Operand | undefined {
+    const [first, ...rest] = join.incoming;
+    if (!first) {
+      this.block = undefined;
+      return undefined;
+    }
+    this.block = join.block;
+    if (rest.length === 0) {
+      this.environment = first.environment;
+      return first.value;
+    }
+    const environments = join.incoming.map((i) => i.environment);
+    const epochs = new Set(environments.map((e) => e.epoch));
+    const epoch: Epoch = epochs.size === 1 ? first.environment.epoch : { call: [...epochs].findLast((e) => e.call)?.call };
+    const values = new Map<Variable, Operand>();
+    for (const [variable, operand] of first.environment.values) {
+      const all = environments.map((e) => e.values.get(variable));
+      if (all.some((o) => o === undefined)) continue;
+      const merged = all.every((o) => o === operand) ? operand : mergeOperands(this, join, all as Operand[]);
+      values.set(variable, merged);
+    }
+    this.environment = { values, epoch };
+    const results = join.incoming.map((i) => i.value);
+    if (results.some((r) => r === undefined)) return undefined;
+    return results.every((r) => r === results[0]) ? results[0] : mergeOperands(this, join, results as Operand[]);
+  }
+
+  /** Splits the path in two; each side goes on with an environment of its own. */
+  branch(op: CompareOp, left: Value, right: Value, then: () => void, otherwise: () => void, likely?: 'then' | 'else'): void {
+    this.split((yes, no) => ({ kind: 'branch', op, width: 64, left, right, then: yes, else: no, place: this.place, ...(likely ? { likely } : {}) }), then, otherwise);
+  }
+
+  /** Checks that `size` bytes from a packet pointer lie within the packet. */
+  check(pointer: Value, size: number, end: Value, ok: () => void, fail: () => void): void {
+    this.split((yes, no) => ({ kind: 'check', pointer, size, end, ok: yes, fail: no, place: this.place }), ok, fail);
+  }
+
+  private split(terminator: (yes: Block, no: Block) => Block['terminator'], then: () => void, otherwise: () => void): void {
+    if (!this.block) return;
+    const yes = createBlock(this.graph);
+    const no = createBlock(this.graph);
+    setTerminator(this.block, terminator(yes, no));
+    const before = this.environment;
+    this.block = yes;
+    this.environment = { values: new Map(before.values), epoch: before.epoch };
+    then();
+    this.block = no;
+    this.environment = before;
+    otherwise();
+    this.block = undefined;
+  }
+
+  return(value: Value): void {
+    if (this.block) setTerminator(this.block, { kind: 'return', value, place: this.place });
+    this.block = undefined;
+  }
+
+  /** Emits into another block, e.g. at the end of a path that has already been closed. */
+  within<T>(block: Block, emit: () => T): T {
+    const current = this.block;
+    this.block = block;
+    try {
+      return emit();
+    } finally {
+      this.block = current;
+    }
+  }
+
+  // --- variables and facts -----------------------------------------------------------------------
+
+  read(variable: Variable): Operand | undefined {
+    return this.environment.values.get(variable);
+  }
+
+  write(variable: Variable, operand: Operand): void {
+    this.environment.values.set(variable, operand);
+  }
+
+  /** On this path the reference is there. */
+  assumePresent(ref: RefOperand): RefOperand {
+    for (const [variable, operand] of this.environment.values) {
+      if (operand.kind === 'ref' && operand.nullable && operand.base === ref.base) this.write(variable, { ...operand, nullable: false });
+    }
+    return { ...ref, nullable: false };
+  }
+
+  /** On this path the reference is undefined. */
+  assumeAbsent(ref: RefOperand): void {
+    for (const [variable, operand] of this.environment.values) {
+      if (operand.kind === 'ref' && operand.nullable && operand.base === ref.base) this.write(variable, { kind: 'undefined' });
+    }
+  }
+
+  /** On this path the number lies within a range. */
+  assumeRange(number: NumberOperand, within: Range): void {
+    for (const [variable, operand] of this.environment.values) {
+      if (operand.kind === 'number' && same(operand, number)) this.write(variable, { ...operand, range: intersect(operand.range, within) });
+    }
+  }
+
+  number(value: number | bigint): NumberOperand {
+    return { kind: 'number', range: exactly(BigInt(value)), exact: this.constant(value) };
+  }
+}
+
+function same(a: NumberOperand, b: NumberOperand): boolean {
+  return (a.exact !== undefined && a.exact === b.exact) || (a.low !== undefined && a.low === b.low);
+}

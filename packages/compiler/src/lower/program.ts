@@ -1,0 +1,56 @@
+/** What the parts of the lowering know of each other: the entry points of the recursion, and the program's own data. */
+import type { AnyStage, FnDecl, StructLayout } from '@tailrace/stage';
+import type { Expression, Function as ParsedFunction, Node as SyntaxNode } from 'acorn';
+import type { Placement } from '../placement.ts';
+import type { Join, Lowering } from './lowering.ts';
+import type { NamesOperand, Operand, RefOperand, Variable, View } from './operand.ts';
+
+/** Where `return` leads: out of the program, or to the call of a fn. */
+export type Frame = { readonly kind: 'program' } | { readonly kind: 'fn'; readonly done: Join };
+
+/** Names of one block, and the scope around it. */
+export interface Scope {
+  readonly names: Map<string, Variable>;
+  readonly parent: Scope | undefined;
+}
+
+export interface LoopTargets {
+  readonly label: string | undefined;
+  readonly done: Join;
+  /** Undefined in a `switch`. */
+  readonly next: Join | undefined;
+}
+
+export interface Program {
+  readonly lowering: Lowering;
+  readonly stage: AnyStage;
+  readonly placement: Placement | undefined;
+  scope: Scope;
+  frame: Frame;
+  loops: LoopTargets[];
+  /** Fns whose bodies are being lowered, from the outside in. */
+  readonly active: Set<FnDecl>;
+
+  expression(node: Expression): Operand;
+  /** An expression whose value is not used, in any of the ways minifiers write statements. */
+  effect(node: Expression): void;
+  statements(body: readonly SyntaxNode[]): void;
+  /** `tcp.syn` and its like, where the node is one. */
+  booleanView(node: Expression): { layout: StructLayout; ref: RefOperand; view: View } | undefined;
+  /** `object.name`. */
+  memberOf(node: SyntaxNode, object: Operand, name: string): Operand;
+  /** Runs a body with its parameters bound, in a scope of its own; the value is what it returns. */
+  inline(body: ParsedFunction, args: readonly Operand[], at: SyntaxNode): Operand;
+  /** What a bag's members are. */
+  bag(uses: Readonly<Record<string, unknown>>, path: string): NamesOperand;
+  declare(name: string, operand: Operand, constant: boolean): Variable;
+}
+
+/** Finds a name from the inside out. */
+export function find(scope: Scope | undefined, name: string): Variable | undefined {
+  for (let s = scope; s; s = s.parent) {
+    const found = s.names.get(name);
+    if (found) return found;
+  }
+  return undefined;
+}

@@ -1,0 +1,106 @@
+/** Ways out of a program: the hook's verdicts, `next()` and exits, each counted, each edge a tail call or a constant. */
+import { Helper } from '@tailrace/bpf';
+import type { Node as SyntaxNode } from 'acorn';
+import { counterNames, type Edge, XdpVerdict } from '../placement.ts';
+import { UINT32 } from '../range.ts';
+import { numberArgument } from './argument.ts';
+import { fact } from './fact.ts';
+import type { Value } from '../ir.ts';
+import type { Join, Lowering } from './lowering.ts';
+import { describe, type Operand, type VerdictOperand } from './operand.ts';
+import type { Program } from './program.ts';
+import { exact } from './scalar.ts';
+import { count, packetLength } from './state.ts';
+
+export const VERDICTS: ReadonlySet<string> = new Set(['next', 'exit', 'pass', 'drop', 'tx', 'abort', 'redirect']);
+
+/** `ctx.drop()` and its like: the verdict takes effect where it is returned. */
+export function verdictOf(program: Program, node: SyntaxNode, name: string, args: readonly Operand[]): VerdictOperand {
+  const { lowering } = program;
+  if (name === 'next') return { kind: 'verdict', outcome: { next: true } };
+  if (name === 'exit') {
+    const [label] = args;
+    if (label?.kind !== 'string') return lowering.fail(node, 'type', 'a label must be a literal', "write ctx.exit('name')");
+    return { kind: 'verdict', outcome: { exit: label.value } };
+  }
+  if (name === 'redirect') return { kind: 'verdict', outcome: { dynamic: redirect(lowering, node, args) } };
+  return { kind: 'verdict', outcome: { verdict: name } };
+}
+
+function redirect(lowering: Lowering, node: SyntaxNode, args: readonly Operand[]) {
+  const [target, key] = args;
+  if (target?.kind === 'map') {
+    if (target.map.type !== 'devmap') lowering.fail(node, 'type', `map '${target.map.name}' is a ${target.map.type}, expected a devmap`);
+    const index = numberArgument(lowering, node, key, UINT32);
+    return lowering.call(Helper.redirect_map, [lowering.mapHandle(target.reference), exact(lowering, index), lowering.constant(0)]);
+  }
+  return lowering.call(Helper.redirect, [exact(lowering, numberArgument(lowering, node, target, UINT32)), lowering.constant(0)]);
+}
+
+/** All paths that leave in one way meet before they are counted: the code of a way out stands once. */
+export class Exits {
+  readonly #program: Program;
+  readonly #names: readonly string[];
+  readonly #joins = new Map<string, { join: Join; outcome: VerdictOperand['outcome'] }>();
+
+  constructor(program: Program, labels: readonly string[]) {
+    this.#program = program;
+    this.#names = counterNames(labels);
+  }
+
+  /** Ends the current path with a verdict. */
+  leave(node: SyntaxNode, operand: Operand): void {
+    const { lowering } = this.#program;
+    if (operand.kind === 'conflict') lowering.fail(node, 'verdict', operand.message, operand.hint);
+    if (operand.kind !== 'verdict') {
+      return lowering.fail(node, 'verdict', operand.kind === 'undefined' ? 'a path ends without a verdict' : `${describe(operand)} is returned, expected a verdict`, 'return ctx.next(), ctx.drop(), …');
+    }
+    const { outcome } = operand;
+    if ('dynamic' in outcome) return this.#leaveDynamic(outcome.dynamic);
+    const name = 'next' in outcome ? 'next' : 'exit' in outcome ? `exit:${outcome.exit}` : outcome.verdict;
+    let entry = this.#joins.get(name);
+    if (!entry) this.#joins.set(name, (entry = { join: lowering.newJoin(), outcome }));
+    lowering.jump(entry.join);
+  }
+
+  /** Emits the ways out that were taken. */
+  finish(): void {
+    const { lowering } = this.#program;
+    for (const [name, { join, outcome }] of this.#joins) {
+      lowering.place = join.incoming[0]?.from.nodes.at(-1)?.place ?? lowering.place;
+      lowering.enter(join);
+      this.#count(name);
+      if ('verdict' in outcome) lowering.return(lowering.constant(XdpVerdict[outcome.verdict as XdpVerdict]));
+      else if ('next' in outcome) this.#follow(this.#program.placement?.next ?? { verdict: 'pass' });
+      else if ('exit' in outcome) this.#follow(this.#program.placement?.exits[outcome.exit] ?? { verdict: 'pass' });
+    }
+  }
+
+  #count(name: string): void {
+    const { lowering, placement } = this.#program;
+    if (placement?.state?.counters === undefined) return;
+    count(this.#program, this.#names, 'bytes', exact(lowering, packetLength(this.#program)));
+    count(this.#program, this.#names, name, lowering.constant(1));
+  }
+
+  #leaveDynamic(value: Value): void {
+    const { lowering, placement } = this.#program;
+    if (placement?.state?.counters === undefined) return lowering.return(value);
+    lowering.branch('eq', value, lowering.constant(XdpVerdict.redirect),
+      () => { this.#count('redirect'); lowering.return(value); },
+      () => { this.#count('abort'); lowering.return(value); }, 'then');
+  }
+
+  /** Along an edge: a verdict is a constant, a slot a tail call that comes back only where the slot is empty. */
+  #follow(edge: Edge): void {
+    const { lowering, placement, stage } = this.#program;
+    if ('verdict' in edge) return lowering.return(lowering.constant(XdpVerdict[edge.verdict]));
+    if (placement) {
+      lowering.call(Helper.tail_call, [lowering.graph.context, lowering.mapHandle(placement.array), lowering.constant(edge.slot)]);
+      // look the state up again: keeping its address across the jump would cost every packet
+      lowering.environment.values.delete(fact('state'));
+      if (placement.state?.counters !== undefined) count(this.#program, this.#names, 'misses', lowering.constant(1));
+    }
+    lowering.return(lowering.constant(XdpVerdict[stage.onMiss]));
+  }
+}
