@@ -108,32 +108,23 @@ class Generator {
   }
 
   private statement(): void {
-    switch (this.pick(13)) {
-      case 0:
-      case 1:
-        return this.assign(this.binary());
-      case 2:
-        return this.assign(append(this.block, createNode(this.graph, { kind: 'unary', op: this.of(UNARY), operand: this.number() })));
-      case 3:
-        return this.assign(this.constant(this.of(CONSTANTS)));
-      case 4:
-        return this.header();
-      case 5:
-      case 6:
-        return this.headerAccess();
-      case 7:
-        return this.depth > 3 ? undefined : this.condition();
-      case 8:
-        return this.depth > 2 ? undefined : this.loop();
-      case 9:
-        return this.lookup();
-      case 10:
-        return this.mapValue();
-      case 11:
-        return this.assign(this.call(this.of([7, 8]), []));
-      default:
-        return this.depth > 0 && this.pick(3) === 0 ? this.earlyReturn() : this.assign(this.binary());
-    }
+    const nested = this.depth <= 3;
+    const kinds: readonly (() => void)[] = [
+      () => this.assign(this.binary()),
+      () => this.assign(this.binary()),
+      () => this.assign(append(this.block, createNode(this.graph, { kind: 'unary', op: this.of(UNARY), operand: this.number() }))),
+      () => this.assign(this.constant(this.of(CONSTANTS))),
+      () => this.header(),
+      () => this.headerAccess(),
+      () => this.headerAccess(),
+      () => nested && this.condition(),
+      () => nested && this.loop(),
+      () => this.lookup(),
+      () => this.mapValue(),
+      () => this.assign(this.call(this.of([7, 8]), [])),
+      () => this.depth > 0 && this.pick(3) === 0 && this.earlyReturn(),
+    ];
+    this.of(kinds)();
   }
 
   private assign(value: Value): void {
