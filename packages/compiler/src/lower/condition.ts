@@ -3,7 +3,8 @@ import type { BinaryExpression, Expression, Node as SyntaxNode, PrivateIdentifie
 import type { CompareOp } from '../ir.ts';
 import * as R from '../range.ts';
 import { exactOrFail } from './arithmetic.ts';
-import type { Join, Lowering } from './lowering.ts';
+import type { Lowering } from './lowering.ts';
+import type { Join } from './path.ts';
 import { viewCondition } from './memory.ts';
 import { type BigintOperand, describe, type NumberOperand, type Operand, type RefOperand } from './operand.ts';
 import type { Program } from './program.ts';

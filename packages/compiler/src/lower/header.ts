@@ -10,7 +10,8 @@ import type { Node as SyntaxNode } from 'acorn';
 import type { CompareOp, Value } from '../ir.ts';
 import { isConstant, range } from '../range.ts';
 import { remembered, rememberedValue } from './fact.ts';
-import type { Join, Lowering } from './lowering.ts';
+import type { Lowering } from './lowering.ts';
+import type { Join } from './path.ts';
 import { describe, type NumberOperand, type Operand, type RefOperand, UNDEFINED } from './operand.ts';
 import { exact, known } from './scalar.ts';
 

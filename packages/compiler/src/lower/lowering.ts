@@ -1,44 +1,26 @@
 /**
- * The state while one program is lowered: the block being filled, the environment of the path that leads there, and
- * joins where paths meet. Emits IR nodes at the current place; knows nothing of the language itself.
+ * The state while one program is lowered: the environment of the path that leads to the current block, and joins where
+ * paths meet. Knows nothing of the language itself.
  */
 import type { Node as SyntaxNode } from 'acorn';
 import { CompileError, type DiagnosticId } from '../diagnostic.ts';
-import {
-  append, type BinaryOp, type Block, type CompareOp, createBlock, createGraph, createNode, createSlot, type Graph, type MemorySize, type Node, type Place,
-  setTerminator, type Space, type StackSlot, type UnaryOp, type Value,
-} from '../ir.ts';
+import { type Block, type CompareOp, createBlock, setTerminator, type Value } from '../ir.ts';
 import type { Source } from '../source.ts';
-import type { Epoch, NumberOperand, Operand, RefOperand, Variable } from './operand.ts';
-import { exactly, intersect, type Range } from '../range.ts';
+import { intersect, type Range } from '../range.ts';
+import { Emitter } from './emitter.ts';
 import { mergeOperands } from './merge.ts';
-
-/** What is known along one path. */
-export interface Environment {
-  readonly values: Map<Variable, Operand>;
-  epoch: Epoch;
-}
-
-/** A point where paths meet; `value` is the result where it has one. */
-export interface Join {
-  readonly block: Block;
-  readonly incoming: { readonly from: Block; readonly environment: Environment; readonly value: Operand | undefined }[];
-}
+import type { Epoch, NumberOperand, Operand, RefOperand, Variable } from './operand.ts';
+import type { Environment, Join } from './path.ts';
 
 /** Largest number of IR nodes before a program is refused. */
 const NODE_LIMIT = 60_000;
 
-export class Lowering {
-  readonly graph: Graph;
-  /** Undefined where no path leads. */
-  block: Block | undefined;
+export class Lowering extends Emitter {
   environment: Environment = { values: new Map(), epoch: { call: undefined } };
   source: Source;
-  place: Place | undefined;
 
   constructor(name: string, source: Source) {
-    this.graph = createGraph(name);
-    this.block = this.graph.entry;
+    super(name);
     this.source = source;
   }
 
@@ -53,63 +35,6 @@ export class Lowering {
   at(node: SyntaxNode): void {
     this.place = this.source.place(node);
     if (this.graph.nextId > NODE_LIMIT) this.fail(node, 'limit', 'the program grows beyond what the kernel takes', 'shorten loops or split the stage');
-  }
-
-  // --- nodes -------------------------------------------------------------------------------------
-
-  private add<T extends Node>(node: T): T {
-    node.place = this.place;
-    return this.block ? append(this.block, node) : node;
-  }
-
-  constant(value: bigint | number): Value {
-    return this.add(createNode(this.graph, { kind: 'const', value: BigInt.asIntN(64, BigInt(value)) }));
-  }
-
-  binary(op: BinaryOp, left: Value, right: Value, width: 32 | 64 = 64): Value {
-    return this.add(createNode(this.graph, { kind: 'binary', op, width, left, right }));
-  }
-
-  /** `pointer + scalar`. */
-  advance(pointer: Value, by: Value, space: Space): Value {
-    return this.add(createNode(this.graph, { kind: 'binary', op: 'add', width: 64, left: pointer, right: by, pointer: space }));
-  }
-
-  unary(op: UnaryOp, operand: Value): Value {
-    return this.add(createNode(this.graph, { kind: 'unary', op, operand }));
-  }
-
-  load(size: MemorySize, space: Space, base: Value, offset: number, pointer?: Space): Value {
-    return this.add(createNode(this.graph, { kind: 'load', size, space, base, offset, ...(pointer ? { pointer } : {}) }));
-  }
-
-  store(size: MemorySize, space: Space, base: Value, offset: number, value: Value): void {
-    this.add(createNode(this.graph, { kind: 'store', size, space, base, offset, value }));
-  }
-
-  atomicAdd(size: 4 | 8, space: Space, base: Value, offset: number, value: Value): void {
-    this.add(createNode(this.graph, { kind: 'atomicAdd', size, space, base, offset, value }));
-  }
-
-  slot(size: number): StackSlot {
-    return createSlot(this.graph, size);
-  }
-
-  stackAddress(slot: StackSlot, offset = 0): Value {
-    return this.add(createNode(this.graph, { kind: 'stackAddress', slot, offset }));
-  }
-
-  mapHandle(map: string): Value {
-    return this.add(createNode(this.graph, { kind: 'map', map }));
-  }
-
-  mapValueAddress(map: string): Value {
-    return this.add(createNode(this.graph, { kind: 'mapValueAddress', map, offset: 0 }));
-  }
-
-  call(helper: number, args: Value[], options: { pure?: boolean; movesPacket?: boolean; readsStack?: StackSlot[]; pointer?: Space } = {}): Value {
-    const { pure = false, movesPacket = false, readsStack = [], pointer } = options;
-    return this.add(createNode(this.graph, { kind: 'call', helper, args, pure, movesPacket, readsStack, writesStack: [], ...(pointer ? { pointer } : {}) }));
   }
 
   // --- control flow ------------------------------------------------------------------------------
@@ -145,13 +70,13 @@ export class Lowering {
     for (const [variable, operand] of first.environment.values) {
       const all = environments.map((e) => e.values.get(variable));
       if (all.some((o) => o === undefined)) continue;
-      const merged = all.every((o) => o === operand) ? operand : mergeOperands(this, join, all as Operand[]);
+      const merged = all.every((o) => o === operand) ? operand : mergeOperands(this, join, all as Operand[], epoch);
       values.set(variable, merged);
     }
     this.environment = { values, epoch };
     const results = join.incoming.map((i) => i.value);
     if (results.some((r) => r === undefined)) return undefined;
-    return results.every((r) => r === results[0]) ? results[0] : mergeOperands(this, join, results as Operand[]);
+    return results.every((r) => r === results[0]) ? results[0] : mergeOperands(this, join, results as Operand[], epoch);
   }
 
   /** Splits the path in two; each side goes on with an environment of its own. */
@@ -182,17 +107,6 @@ export class Lowering {
   return(value: Value): void {
     if (this.block) setTerminator(this.block, { kind: 'return', value, place: this.place });
     this.block = undefined;
-  }
-
-  /** Emits into another block, e.g. at the end of a path that has already been closed. */
-  within<T>(block: Block, emit: () => T): T {
-    const current = this.block;
-    this.block = block;
-    try {
-      return emit();
-    } finally {
-      this.block = current;
-    }
   }
 
   // --- variables and facts -----------------------------------------------------------------------
@@ -227,9 +141,6 @@ export class Lowering {
     }
   }
 
-  number(value: number | bigint): NumberOperand {
-    return { kind: 'number', range: exactly(BigInt(value)), exact: this.constant(value) };
-  }
 }
 
 function same(a: NumberOperand, b: NumberOperand): boolean {

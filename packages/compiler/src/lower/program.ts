@@ -2,7 +2,8 @@
 import type { AnyStage, FnDecl, StructLayout } from '@tailrace/stage';
 import type { Expression, Function as ParsedFunction, Node as SyntaxNode } from 'acorn';
 import type { Placement } from '../placement.ts';
-import type { Join, Lowering } from './lowering.ts';
+import type { Lowering } from './lowering.ts';
+import type { Join } from './path.ts';
 import type { NamesOperand, Operand, RefOperand, Variable, View } from './operand.ts';
 
 /** Where `return` leads: out of the program, or to the call of a fn. */

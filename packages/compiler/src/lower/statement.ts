@@ -1,7 +1,7 @@
 /** Statements. Loops are run at compile time, step by step, so their bound must follow from constants. */
 import type { Expression, ForOfStatement, ForStatement, Node as SyntaxNode, Pattern, Statement, SwitchStatement, VariableDeclaration } from 'acorn';
 import { condition } from './condition.ts';
-import type { Join } from './lowering.ts';
+import type { Join } from './path.ts';
 import { member, present, readPlace } from './memory.ts';
 import { describe, type Operand, UNDEFINED } from './operand.ts';
 import type { LoopTargets, Program } from './program.ts';
