@@ -1,0 +1,66 @@
+/** A chain as data, for pictures and reports. */
+import { mapsIn } from '@tailrace/stage';
+import { edgesOf } from './graph.ts';
+import { type ChainPlan, edgeKey } from './plan.ts';
+
+/** One edge of a chain. */
+export interface EdgeDescription {
+  /** `next`, or an exit's label. */
+  readonly label: string;
+  readonly kind: 'next' | 'exit';
+  /** The stage that it leads to; absent where it ends the chain. */
+  readonly to?: string;
+  /** The verdict that it ends the chain with. */
+  readonly verdict?: string;
+  /** Its slot in the chain's program array. */
+  readonly slot?: number;
+}
+
+/** One place of a chain and the stage that stands there. */
+export interface StageDescription {
+  /** The place's name, as in stats. */
+  readonly name: string;
+  /** Name of the stage that stands there now: another one after a swap. */
+  readonly stage: string;
+  /** The network function that it belongs to. */
+  readonly function?: string;
+  /** `next` first, then exits by label. */
+  readonly edges: readonly EdgeDescription[];
+  /** Metadata. */
+  readonly reads: readonly string[];
+  readonly writes: readonly string[];
+  /** Names of the maps that it uses, as declared. */
+  readonly maps: readonly string[];
+}
+
+/** A chain. */
+export interface ChainDescription {
+  /** The stage that packets come to first. */
+  readonly first: string;
+  /** Along `next` first, then behind exits. */
+  readonly stages: readonly StageDescription[];
+  /** The most tail calls that one packet can take, the root's included. */
+  readonly depth: number;
+}
+
+/** Describes a plan. */
+export function describeChain(plan: ChainPlan): ChainDescription {
+  const stages = [...plan.places.values()].map((place): StageDescription => {
+    const { name, stage, owner } = place;
+    const edges = edgesOf(place).map(({ label, to }): EdgeDescription => {
+      const slot = plan.slots.get(edgeKey(name, label));
+      const named = label === 'next' ? ({ kind: 'next', label } as const) : ({ kind: 'exit', label: label.slice('exit:'.length) } as const);
+      return 'verdict' in to ? { ...named, verdict: to.verdict } : { ...named, to: to.place, ...(slot === undefined ? {} : { slot }) };
+    });
+    return {
+      name,
+      stage: stage.name,
+      ...(owner ? { function: owner.name } : {}),
+      edges,
+      reads: Object.keys(stage.reads),
+      writes: Object.keys(stage.writes),
+      maps: mapsIn(stage.uses).map((map) => map.name),
+    };
+  });
+  return { first: plan.first, stages, depth: plan.depth };
+}

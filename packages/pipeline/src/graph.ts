@@ -1,0 +1,214 @@
+/**
+ * From the members of a chain to its graph: which stages it has, under which names, and where `next()` and each exit of
+ * each lead. Functions are flattened, sub-chains unrolled, `'next'` and verdicts resolved. What the types cannot tell is
+ * checked here; slots, depth and metadata are left to plan.ts.
+ */
+import { type AnyFunction, type AnyStage, type AnyTarget, type ChainMember, hookFits } from '@tailrace/stage';
+import { ChainError } from './chain-error.ts';
+
+/** A verdict that an edge can end a chain with. */
+export type EndVerdict = 'abort' | 'drop' | 'pass' | 'tx';
+/** Where an edge leads: to a place of the chain, or out of it. */
+export type Destination = { readonly place: string } | { readonly verdict: EndVerdict };
+
+/** One stage where it stands in a chain. A place keeps its name when its stage is replaced. */
+export interface Place {
+  /** Unique in the chain; `function.stage` for stages of functions. */
+  readonly name: string;
+  /** The stage that stands there now. */
+  readonly stage: AnyStage;
+  /** The function that it belongs to. */
+  readonly owner: AnyFunction | undefined;
+  /** Where `next()` leads. */
+  readonly next: Destination;
+  /** Where its exits lead, by label, sorted. */
+  readonly exits: Readonly<Record<string, Destination>>;
+}
+
+/** A chain without cycles. */
+export interface ChainGraph {
+  /** The place that packets come to first. */
+  readonly first: string;
+  /** Every place that can be reached: along `next()` first, then behind exits. */
+  readonly places: ReadonlyMap<string, Place>;
+}
+
+/** What the graph needs to know beside the members. */
+export interface GraphOptions {
+  /** The labels that a body leaves through, sorted. */
+  readonly exitsOf: (stage: AnyStage) => readonly string[];
+  /** Stages that replace the declared ones, by place. Exits that they do not wire lead where the declared stage's did. */
+  readonly replacements?: ReadonlyMap<string, AnyStage>;
+}
+
+/** Builds the graph of an XDP chain. Throws ChainError. */
+export function chainGraph(members: readonly ChainMember[], options: GraphOptions): ChainGraph {
+  if (members.length === 0) throw new ChainError('empty', 'the xdp chain has no members, expected at least one');
+  const builder = new GraphBuilder(options);
+  const first = builder.list(members, pipelineScope, pass, pass);
+  if (!('place' in first)) throw new ChainError('empty', 'the xdp chain has no stages, expected at least one');
+  return { first: first.place, places: builder.reachable(first.place) };
+}
+
+/** Edges of a place with their labels; `next()` is the label `next`, exits are `exit:label`, as in its counters. */
+export function edgesOf(place: Place): readonly { readonly label: string; readonly to: Destination }[] {
+  const exits = Object.entries(place.exits).map(([label, to]) => ({ label: `exit:${label}`, to }));
+  return [{ label: 'next', to: place.next }, ...exits];
+}
+
+/** True where two edges lead to the same place or end with the same verdict. */
+export function sameDestination(a: Destination, b: Destination): boolean {
+  if ('place' in a) return 'place' in b && a.place === b.place;
+  return 'verdict' in b && a.verdict === b.verdict;
+}
+
+/** The functions among members, also behind exits and in other functions, each value once. */
+export function functionsIn(members: readonly ChainMember[]): readonly AnyFunction[] {
+  const seen = new Set<ChainMember>();
+  const visit = (items: readonly Item[]): void => {
+    for (const item of items) {
+      if (typeof item === 'string' || seen.has(item)) continue;
+      seen.add(item);
+      if (item.kind === 'function') visit(Object.values(item.stages).flat());
+      visit(Object.values(item.wiring).flat());
+    }
+  };
+  visit(members);
+  return [...seen].filter((member) => member.kind === 'function');
+}
+
+const pass: Destination = { verdict: 'pass' };
+
+/** Where names and open exits of a stage are resolved. */
+interface Scope {
+  readonly prefix: string;
+  readonly owner: AnyFunction | undefined;
+  /** Exits that were wired on the function: targets and `'next'` as seen from where the function stands. */
+  readonly wired: { readonly wiring: AnyFunction['wiring']; readonly scope: Scope; readonly next: Destination } | undefined;
+}
+const pipelineScope: Scope = { prefix: '', owner: undefined, wired: undefined };
+
+type Item = Exclude<AnyTarget, readonly unknown[]>;
+
+class GraphBuilder {
+  readonly #options: GraphOptions;
+  readonly #places = new Map<string, Place>();
+  /** What was declared for a place: a second visit must mean the same. */
+  readonly #declared = new Map<string, { readonly stage: AnyStage; readonly owner: AnyFunction | undefined; readonly next: Destination }>();
+
+  constructor(options: GraphOptions) {
+    this.#options = options;
+  }
+
+  /** A list of members: `end` is where the last one's `next()` leads, `rejoin` what the word `'next'` in it means. */
+  list(items: readonly Item[], scope: Scope, end: Destination, rejoin: Destination): Destination {
+    let next = end;
+    for (const [i, item] of [...items.entries()].reverse()) {
+      const behind = items[i + 1];
+      if (typeof item === 'string') {
+        if (behind !== undefined)
+          throw new ChainError('unreachable', `${describe(behind)} can never be reached: '${item}' before it ends the sub-chain`);
+        next = item === 'next' ? rejoin : { verdict: item };
+      } else next = this.#member(item, scope, next);
+    }
+    return next;
+  }
+
+  /** Places in reach of `first`, along `next()` before exits. */
+  reachable(first: string): ReadonlyMap<string, Place> {
+    const ordered = new Map<string, Place>();
+    const visit = (to: Destination): void => {
+      if (!('place' in to) || ordered.has(to.place)) return;
+      const place = this.#place(to.place);
+      ordered.set(place.name, place);
+      for (const edge of edgesOf(place)) visit(edge.to);
+    };
+    visit({ place: first });
+    return ordered;
+  }
+
+  #place(name: string): Place {
+    const place = this.#places.get(name);
+    if (place === undefined) throw new ChainError('cycle', `'${name}' leads back to itself`);
+    return place;
+  }
+
+  #member(member: ChainMember, scope: Scope, next: Destination): Destination {
+    if (member.kind === 'stage') return this.#stage(member, scope, next);
+    const stages = member.stages.xdp;
+    if (stages === undefined) throw new ChainError('hook', `'${member.name}' has no stages for xdp`);
+    const inner: Scope = { prefix: `${scope.prefix}${member.name}.`, owner: member, wired: { wiring: member.wiring, scope, next } };
+    const first = this.list(stages, inner, next, next);
+    this.#checkLabels(member);
+    return first;
+  }
+
+  #stage(declared: AnyStage, scope: Scope, next: Destination): Destination {
+    const name = scope.prefix + declared.name;
+    const before = this.#declared.get(name);
+    if (before !== undefined) {
+      if (before.stage !== declared || before.owner !== scope.owner || !sameDestination(before.next, next))
+        throw new ChainError('duplicate', `'${name}' is in this chain twice`, {
+          hint: scope.owner ? `name one '${scope.owner.name}' with .as()` : 'name one with .as()',
+        });
+      return { place: this.#place(name).name };
+    }
+    const stage = this.#options.replacements?.get(name) ?? declared;
+    for (const { hook } of [declared, stage])
+      if (!hookFits(hook, 'xdp')) throw new ChainError('hook', `stage '${name}' has hook '${hook}'; 'xdp' is needed here`);
+    this.#declared.set(name, { stage: declared, owner: scope.owner, next });
+    const exits = Object.fromEntries(this.#options.exitsOf(stage).map((label) => [label, this.#exit(label, stage, declared, scope, next)]));
+    for (const label of Object.keys(stage.wiring))
+      if (!Object.hasOwn(exits, label)) throw new ChainError('exit', `'${name}' has no exit '${label}'`, hasHint(Object.keys(exits)));
+    this.#places.set(name, { name, stage, owner: scope.owner, next, exits });
+    return { place: name };
+  }
+
+  /** Where an exit leads: as the stage that stands there wires it, or the declared one, or the function around it. */
+  #exit(label: string, stage: AnyStage, declared: AnyStage, scope: Scope, next: Destination): Destination {
+    const own = stage.wiring[label];
+    if (own !== undefined) return this.#target(own, stage === declared ? scope : pipelineScope, next);
+    const before = declared.wiring[label];
+    if (before !== undefined) return this.#target(before, scope, next);
+    const wired = scope.wired;
+    const outside = wired?.wiring[label];
+    if (wired !== undefined && outside !== undefined) return this.#target(outside, wired.scope, wired.next);
+    const owner = scope.owner?.name ?? declared.name;
+    throw new ChainError('open', `exit '${label}' of '${scope.prefix}${declared.name}' leads nowhere`, {
+      hint: `wire it with ${owner}.on({ ${label}: … })`,
+    });
+  }
+
+  #target(target: AnyTarget, scope: Scope, next: Destination): Destination {
+    if (typeof target === 'string') return target === 'next' ? next : { verdict: target };
+    return isList(target) ? this.list(target, scope, pass, next) : this.#member(target, scope, pass);
+  }
+
+  /** A label wired on a function must be an exit of one of its stages; of other hooks' stages that cannot be told yet. */
+  #checkLabels(member: AnyFunction): void {
+    if (Object.keys(member.stages).length > 1) return;
+    const places = [...this.#places.values()].filter(({ owner }) => owner === member);
+    const labels = new Set(places.flatMap(({ exits, stage }) => [...Object.keys(exits), ...this.#declaredExits(member, stage)]));
+    for (const label of Object.keys(member.wiring))
+      if (!labels.has(label)) throw new ChainError('exit', `'${member.name}' has no exit '${label}'`, hasHint([...labels]));
+  }
+
+  /** Exits of the stages that were replaced: their wiring stays. */
+  #declaredExits(member: AnyFunction, stage: AnyStage): readonly string[] {
+    return [...this.#declared.values()]
+      .filter((declared) => declared.owner === member && declared.stage !== stage)
+      .flatMap((declared) => this.#options.exitsOf(declared.stage));
+  }
+}
+
+function isList(target: AnyTarget): target is Extract<AnyTarget, readonly unknown[]> {
+  return Array.isArray(target);
+}
+
+function describe(item: Item): string {
+  return typeof item === 'string' ? `'${item}'` : `${item.kind} '${item.name}'`;
+}
+
+function hasHint(labels: readonly string[]): { readonly hint: string } {
+  return { hint: labels.length === 0 ? 'it has no exits' : `it has ${labels.map((label) => `'${label}'`).join(', ')}` };
+}

@@ -1,0 +1,104 @@
+/** Pipelines: stages and functions composed over the hooks. The types check what they can; `run()` checks the rest before it loads. */
+import { ArgumentError, type Engine as BpfEngine, UnsupportedError } from '@tailrace/bpf';
+import { type Chains, type CheckChains, type Checked, chainKeys, isMember, type LayoutOf, type Override } from '@tailrace/stage';
+import { LiveChain } from './chain.ts';
+import { ChainError } from './chain-error.ts';
+import { Composition } from './composition.ts';
+import { type ChainDescription, describeChain } from './description.ts';
+import { functionsIn } from './graph.ts';
+import { planChain } from './plan.ts';
+import { type Running, runningOf } from './running.ts';
+import { Clock, Compiler, defaultCompiler, Engine, MapRegistry } from './service.ts';
+
+/** A blueprint: `L` holds the stage names by chain. Running it twice gives two pipelines with maps of their own. */
+export interface Pipeline<N extends string, L> {
+  readonly name: N;
+  readonly chains: Chains;
+  /**
+   * Plans, compiles and loads the pipeline, starts its controllers and attaches it, in this order.
+   * Throws UnsupportedError for chains that cannot run yet, ChainError, ConflictError, CompileError, and what the engine
+   * throws; nothing of it is left behind then.
+   */
+  run(engine: BpfEngine, options?: RunOptions): Promise<Running<L>>;
+  /** Stages and edges of the XDP chain, planned but not loaded. Throws ChainError and CompileError. */
+  describe(): ChainDescription;
+}
+
+/** How to run a pipeline. */
+export interface RunOptions {
+  /** Replacements for services (clock, health checker, registry …), made with `override()`. */
+  readonly services?: readonly Override[];
+  /** Time between two values of `stats$`; default 1,000. */
+  readonly statsIntervalMs?: number;
+}
+
+/**
+ * Composes stages and functions over the hooks; everything that types can tell is checked here.
+ * Throws ArgumentError for a name that is no identifier and for what is neither stage nor function.
+ */
+export function pipeline<const N extends string, const D extends Chains>(
+  name: N,
+  chains: Checked<D, CheckChains<D>>,
+): Pipeline<N, LayoutOf<D>> {
+  if (!/^[A-Za-z][\w-]*$/.test(name))
+    throw new ArgumentError(`pipeline: name '${name}', expected a letter, then letters, digits, '_' and '-'`);
+  const checked = checkChains(name, chains as Chains);
+  return Object.freeze<Pipeline<N, LayoutOf<D>>>({
+    name,
+    chains: checked,
+    run: (engine, options) => run(name, checked, engine, options),
+    describe: () => describeChain(planChain(xdpMembers(name, checked), { exitsOf: defaultCompiler.exitsOf })),
+  });
+}
+
+async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: RunOptions = {}): Promise<Running<L>> {
+  const { services = [], statsIntervalMs = 1000 } = options;
+  if (!Number.isFinite(statsIntervalMs) || statsIntervalMs <= 0)
+    throw new ArgumentError(`pipeline '${name}': statsIntervalMs is ${statsIntervalMs}, expected more than 0`);
+  const members = xdpMembers(name, chains);
+  await using resources = new AsyncDisposableStack();
+  const composition = new Composition(engine, functionsIn(members), services);
+  resources.defer(() => composition.dispose());
+  const compiler = composition.get(Compiler);
+  const plan = planChain(members, { exitsOf: compiler.exitsOf });
+
+  const instance = await composition.get(Engine).open();
+  resources.defer(() => instance.close());
+  composition.bindInstance(instance);
+  const registry = composition.get(MapRegistry);
+  const chain = await LiveChain.load({ pipeline: name, members, plan }, { instance, compiler, registry });
+  registry.hold(composition.claims);
+  resources.use(await composition.start(registry));
+  const attachment = await chain.attach();
+  resources.defer(() => attachment.detach());
+  return runningOf({
+    name,
+    interfaces: attachment.interfaces,
+    chain,
+    composition,
+    registry,
+    clock: composition.get(Clock),
+    statsIntervalMs,
+    resources: resources.move(),
+  });
+}
+
+function checkChains(name: string, chains: Chains): Chains {
+  for (const [key, members] of Object.entries(chains)) {
+    if (!chainKeys.some((known) => known === key))
+      throw new ArgumentError(`pipeline '${name}': '${key}' is not a chain, expected ${chainKeys.join(', ')}`);
+    if (!Array.isArray(members) || !members.every(isMember))
+      throw new ArgumentError(`pipeline '${name}': ${key} holds something that is neither a stage nor a function`);
+  }
+  return Object.freeze(Object.fromEntries(Object.entries(chains).map(([key, members]) => [key, Object.freeze([...members])])));
+}
+
+function xdpMembers(name: string, chains: Chains) {
+  const others = Object.keys(chains).filter((key) => key !== 'xdp');
+  if (others.length > 0)
+    throw new UnsupportedError(`pipeline '${name}' has stages for ${others.join(', ')}, and only xdp can run so far`, {
+      hint: 'run a pipeline of the xdp stages alone',
+    });
+  if (chains.xdp === undefined) throw new ChainError('empty', `pipeline '${name}' has no chain, expected xdp`);
+  return chains.xdp;
+}

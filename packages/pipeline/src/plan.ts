@@ -1,0 +1,161 @@
+/**
+ * The plan of a chain: its graph with a slot of the program array for each edge that leads to a stage, and the checks
+ * that need the whole graph: depth and metadata. A plan is a blueprint; generation.ts loads it.
+ */
+import type { Edge } from '@tailrace/compiler';
+import { type AnyStage, type ChainMember, describeLayout, type Layout, sameLayout } from '@tailrace/stage';
+import { ChainError } from './chain-error.ts';
+import { type ChainGraph, chainGraph, type Destination, edgesOf, type GraphOptions, type Place, sameDestination } from './graph.ts';
+
+/** Tail calls that the kernel makes for one packet, the root's included (MAX_TAIL_CALL_CNT, include/linux/bpf.h). */
+export const MAX_TAIL_CALLS = 33;
+
+/** A chain with its slots. */
+export interface ChainPlan extends ChainGraph {
+  /** Slot of each edge that leads to a place, by `edgeKey`. Slots from 0. */
+  readonly slots: ReadonlyMap<string, number>;
+  /** Entries that the program array needs. */
+  readonly slotCount: number;
+  /** The most tail calls that one packet can take, the root's included. */
+  readonly depth: number;
+  /** Layouts of all metadata fields, by name. */
+  readonly fields: ReadonlyMap<string, Layout>;
+}
+
+/** Plans an XDP chain. Throws ChainError for whatever would not work when loaded. */
+export function planChain(members: readonly ChainMember[], options: GraphOptions): ChainPlan {
+  const graph = chainGraph(members, options);
+  const fields = metadataFields(graph);
+  checkMetadata(graph);
+  const slots = new Map<string, number>();
+  for (const place of graph.places.values())
+    for (const { label, to } of edgesOf(place)) if ('place' in to) slots.set(edgeKey(place.name, label), slots.size);
+  return { ...graph, slots, slotCount: slots.size, depth: checkDepth(graph), fields };
+}
+
+/** Names the edge that leaves a place by a label: `next`, or `exit:label`. */
+export function edgeKey(place: string, label: string): string {
+  return `${place} ${label}`;
+}
+
+/** An edge as the compiler takes it. */
+export function edgeOf(plan: ChainPlan, place: Place, label: string, to: Destination): Edge {
+  if ('verdict' in to) return to;
+  const slot = plan.slots.get(edgeKey(place.name, label));
+  if (slot === undefined) throw new ChainError('absent', `edge '${label}' of '${place.name}' has no slot`);
+  return { slot };
+}
+
+/** Places whose edges lead to `name`, once for each edge. The root's edge to the first place is not among them. */
+export function edgesInto(plan: ChainPlan, name: string): readonly { readonly from: Place; readonly label: string }[] {
+  return [...plan.places.values()].flatMap((from) =>
+    edgesOf(from).flatMap(({ label, to }) => ('place' in to && to.place === name ? [{ from, label }] : [])),
+  );
+}
+
+/** How a running chain gets from one plan to another. */
+export type Change =
+  /** One slot is pointed at the new program: `undefined` is the root's. The plan keeps the old one's slots. */
+  | { readonly kind: 'slot'; readonly slot: number | undefined; readonly plan: ChainPlan }
+  /** A new generation is built and the root's slot flipped to it. */
+  | { readonly kind: 'generation'; readonly plan: ChainPlan };
+
+/** Tells how to replace the stage at `name`. A slot will do where one edge leads to it, and its own edges have slots already. */
+export function changeOf(before: ChainPlan, after: ChainPlan, name: string): Change {
+  const [edge, ...others] = [...(before.first === name ? ['root' as const] : []), ...edgesInto(before, name)];
+  const samePlaces = before.places.size === after.places.size && [...after.places.keys()].every((other) => before.places.has(other));
+  const [was, is] = [before.places.get(name), after.places.get(name)];
+  if (edge === undefined || others.length > 0 || !samePlaces || !was || !is || !edgesWithin(was, is))
+    return { kind: 'generation', plan: after };
+  const slot = edge === 'root' ? undefined : before.slots.get(edgeKey(edge.from.name, edge.label));
+  return { kind: 'slot', slot, plan: { ...after, slots: before.slots, slotCount: before.slotCount } };
+}
+
+/** True where every edge of `is` that leads to a place leads there in `was` too. */
+function edgesWithin(was: Place, is: Place): boolean {
+  const old = new Map(edgesOf(was).map(({ label, to }) => [label, to]));
+  return edgesOf(is).every(({ label, to }) => {
+    const before = old.get(label);
+    return 'verdict' in to || (before !== undefined && sameDestination(before, to));
+  });
+}
+
+/** Tail calls of the worst path. Throws ChainError past the kernel's limit. */
+function checkDepth(graph: ChainGraph): number {
+  const longest = new Map<string, readonly string[]>();
+  const pathFrom = (name: string): readonly string[] => {
+    const known = longest.get(name);
+    if (known !== undefined) return known;
+    const place = graph.places.get(name);
+    const tails = place ? edgesOf(place).map(({ to }) => ('place' in to ? pathFrom(to.place) : [])) : [];
+    const path = [name, ...tails.reduce((best, tail) => (tail.length > best.length ? tail : best), [])];
+    longest.set(name, path);
+    return path;
+  };
+  const path = pathFrom(graph.first);
+  if (path.length > MAX_TAIL_CALLS)
+    throw new ChainError('depth', `a packet can pass ${path.length} stages, the kernel allows ${MAX_TAIL_CALLS} tail calls`, {
+      hint: `the longest way is ${path.slice(0, 3).join(' → ')} → … → ${path.at(-1)}`,
+    });
+  return path.length;
+}
+
+/** The metadata of a chain. Throws ChainError where two stages see one field differently. */
+function metadataFields(graph: ChainGraph): ReadonlyMap<string, Layout> {
+  const fields = new Map<string, { readonly layout: Layout; readonly by: string }>();
+  for (const { name: by, stage } of graph.places.values())
+    for (const [field, { layout }] of [...Object.entries(stage.writes), ...Object.entries(stage.reads)]) {
+      const known = fields.get(field);
+      if (known !== undefined && !sameLayout(known.layout, layout))
+        throw new ChainError(
+          'metadata',
+          `metadata '${field}' is ${describeLayout(known.layout)} in '${known.by}' and ${describeLayout(layout)} in '${by}'`,
+        );
+      if (known === undefined) fields.set(field, { layout, by });
+    }
+  return new Map([...fields].map(([field, { layout }]) => [field, layout]));
+}
+
+/** Every way to a stage must lead through a writer of each field that it reads. */
+function checkMetadata(graph: ChainGraph): void {
+  const written = new Map<string, ReadonlySet<string>>();
+  for (const place of inOrder(graph)) {
+    const known = written.get(place.name) ?? new Set<string>();
+    for (const field of Object.keys(place.stage.reads)) if (!known.has(field)) throw unwritten(graph, place, field);
+    const after = new Set([...known, ...Object.keys(place.stage.writes)]);
+    for (const { to } of edgesOf(place)) {
+      if (!('place' in to)) continue;
+      const others = written.get(to.place);
+      written.set(to.place, others === undefined ? after : others.intersection(after));
+    }
+  }
+}
+
+function unwritten(graph: ChainGraph, place: Place, field: string): ChainError {
+  const writers = [...graph.places.values()].filter(({ stage }) => Object.hasOwn(stage.writes, field)).map(({ name }) => `'${name}'`);
+  const hint =
+    writers.length === 0
+      ? 'no stage of this chain writes it'
+      : `only ${writers.join(', ')} ${writers.length === 1 ? 'writes' : 'write'} it`;
+  return new ChainError('metadata', `'${place.name}' reads '${field}', which is not written on every way to it`, { hint });
+}
+
+/** Places so that each comes after all that lead to it. */
+function inOrder(graph: ChainGraph): readonly Place[] {
+  const ordered: Place[] = [];
+  const seen = new Set<string>();
+  const visit = (name: string): void => {
+    const place = graph.places.get(name);
+    if (place === undefined || seen.has(name)) return;
+    seen.add(name);
+    for (const { to } of edgesOf(place)) if ('place' in to) visit(to.place);
+    ordered.push(place);
+  };
+  visit(graph.first);
+  return ordered.reverse();
+}
+
+/** The stages of a plan, each once, in order. */
+export function stagesOf(plan: ChainPlan): readonly AnyStage[] {
+  return [...new Set([...plan.places.values()].map(({ stage }) => stage))];
+}

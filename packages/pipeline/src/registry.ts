@@ -1,0 +1,152 @@
+/**
+ * The map registry: which declaration is which live map. Identity is the declaration's value, so that two stages which
+ * use one declaration share one map; declarations marked global are one by name. A map lives as long as someone holds it.
+ */
+import type { EngineInstance, LoadedMap } from '@tailrace/bpf';
+import { type AnyMap, type AnyStructure, ConflictError, mapDifferences, type Resource, toMapSpec } from '@tailrace/stage';
+import { ChainError } from './chain-error.ts';
+import { mapHandle } from './map-handle.ts';
+
+/** Someone who needs a map. */
+export interface MapClaim {
+  readonly map: AnyMap;
+  /** First part of its name: a function's, or the pipeline's. */
+  readonly scope: string;
+  /** The stage or controller that uses it, for messages and to tell maps of one name in one scope apart. */
+  readonly user: string;
+}
+
+/** Keeps maps open; disposing of it closes those that nobody else holds. */
+export interface MapHold extends Disposable {
+  readonly maps: readonly AnyMap[];
+}
+
+/** Makes and shares the maps of one running pipeline. */
+export interface MapRegistry {
+  /** Opens the maps of these claims, or none. Throws ConflictError, and what the engine throws. */
+  hold(claims: readonly MapClaim[]): MapHold;
+  /** The live map of a declaration. Throws ChainError where none is open. */
+  loaded(map: AnyMap): LoadedMap;
+  /** The handle of a map or structure, the same one each time. Throws ChainError where a map of it is not open. */
+  handle<H>(resource: Resource<unknown, H>): H;
+  /** All open maps, by name. */
+  readonly names: ReadonlyMap<string, LoadedMap>;
+}
+
+interface OpenMap {
+  readonly name: string;
+  readonly claim: MapClaim;
+  readonly loaded: LoadedMap;
+  readonly handle: unknown;
+  holds: number;
+}
+
+/** The registry that pipelines use unless a service of theirs replaces it. */
+export class EngineMapRegistry implements MapRegistry {
+  readonly #instance: Pick<EngineInstance, 'createMap'>;
+  /** Declarations of one global name share one entry. */
+  readonly #open = new Map<AnyMap, OpenMap>();
+  readonly #byName = new Map<string, OpenMap>();
+  readonly #structures = new WeakMap<object, { readonly parts: readonly unknown[]; readonly handle: unknown }>();
+
+  constructor(instance: Pick<EngineInstance, 'createMap'>) {
+    this.#instance = instance;
+  }
+
+  get names(): ReadonlyMap<string, LoadedMap> {
+    return new Map([...this.#byName].map(([name, { loaded }]) => [name, loaded]));
+  }
+
+  hold(claims: readonly MapClaim[]): MapHold {
+    using undo = new DisposableStack();
+    const unique = new Map<AnyMap, MapClaim>();
+    for (const claim of claims) if (!unique.has(claim.map)) unique.set(claim.map, claim);
+    const wanted = [...unique.values()];
+    for (const claim of wanted) {
+      const entry = this.#open.get(claim.map) ?? this.#openMap(claim, wanted);
+      entry.holds += 1;
+      this.#open.set(claim.map, entry);
+      undo.defer(() => this.#release(entry));
+    }
+    const held = undo.move();
+    return { maps: [...unique.keys()], [Symbol.dispose]: () => held.dispose() };
+  }
+
+  loaded(map: AnyMap): LoadedMap {
+    return this.#entry(map).loaded;
+  }
+
+  handle<H>(resource: Resource<unknown, H>): H {
+    const value: unknown = resource;
+    if (!isMapOrStructure(value)) throw new ChainError('absent', `'${resource.name}' is neither a map nor a structure`);
+    return (value.kind === 'map' ? this.#entry(value).handle : this.#structureHandle(value)) as H;
+  }
+
+  #structureHandle(structure: AnyStructure): unknown {
+    const parts = Object.entries(structure.maps).map(([name, map]) => [name, this.#entry(map).handle] as const);
+    const known = this.#structures.get(structure);
+    // A map that was closed and opened again has another handle.
+    if (known?.parts.every((part, i) => part === parts[i]?.[1])) return known.handle;
+    const handle = structure.handle(Object.fromEntries(parts));
+    this.#structures.set(structure, { parts: parts.map(([, part]) => part), handle });
+    return handle;
+  }
+
+  #entry(map: AnyMap): OpenMap {
+    const entry = this.#open.get(map);
+    if (entry === undefined)
+      throw new ChainError('absent', `map '${map.name}' is not in this pipeline`, {
+        hint: 'a map is the value that hash(), lpmTrie() and the like returned; another one with the same name is another map',
+      });
+    return entry;
+  }
+
+  #openMap(claim: MapClaim, claims: readonly MapClaim[]): OpenMap {
+    const { map } = claim;
+    const name = this.#nameOf(claim, claims);
+    const other = this.#byName.get(name);
+    if (other !== undefined) {
+      if (map.global !== true || other.claim.map.global !== true) throw takenName(name, other.claim, claim);
+      const differences = mapDifferences(other.claim.map, map);
+      if (differences.length > 0)
+        throw new ConflictError(
+          `global map '${name}' of '${other.claim.user}' and '${claim.user}'`,
+          differences,
+          'declare it once and import it',
+        );
+      return other;
+    }
+    const loaded = this.#instance.createMap(toMapSpec(map, name));
+    const entry: OpenMap = { name, claim, loaded, handle: mapHandle(map, loaded), holds: 0 };
+    this.#byName.set(name, entry);
+    return entry;
+  }
+
+  /** Names need to be unique within a stage or function only: where two of a pipeline's own stages meet, theirs joins. */
+  #nameOf({ map, scope, user }: MapClaim, claims: readonly MapClaim[]): string {
+    if (map.global === true) return map.name;
+    const name = `${scope}/${map.name}`;
+    const open = this.#byName.get(name)?.claim;
+    const others = claims.filter((other) => other.map !== map && other.map.global !== true && `${other.scope}/${other.map.name}` === name);
+    const meets = [...(open ? [open] : []), ...others].some((other) => other.user !== user);
+    return meets ? `${scope}/${user}.${map.name}` : name;
+  }
+
+  #release(entry: OpenMap): void {
+    entry.holds -= 1;
+    if (entry.holds > 0) return;
+    for (const [map, open] of this.#open) if (open === entry) this.#open.delete(map);
+    this.#byName.delete(entry.name);
+    entry.loaded.close();
+  }
+}
+
+function takenName(name: string, first: MapClaim, second: MapClaim): ConflictError {
+  const differences = mapDifferences(first.map, second.map);
+  const listed = differences.length > 0 ? differences : [{ field: 'declared by', ours: `'${first.user}'`, theirs: `'${second.user}'` }];
+  return new ConflictError(`two maps named '${name}'`, listed, 'give one another name, or share one declaration');
+}
+
+function isMapOrStructure(value: unknown): value is AnyMap | AnyStructure {
+  return typeof value === 'object' && value !== null && 'kind' in value && (value.kind === 'map' || value.kind === 'structure');
+}

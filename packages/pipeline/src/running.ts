@@ -1,0 +1,152 @@
+/** A pipeline that runs: its maps, controllers and counters, and hot swap. */
+import { ArgumentError } from '@tailrace/bpf';
+import type {
+  AnyFunction,
+  AnyStage,
+  Checked,
+  CheckKnown,
+  CheckPlaced,
+  CheckReplace,
+  ControllerOf,
+  MapDecl,
+  Resource,
+} from '@tailrace/stage';
+import { map, type Observable, type SchedulerLike, Subject, shareReplay, takeUntil, timer } from 'rxjs';
+import type { LiveChain, RunResult } from './chain.ts';
+import type { Composition } from './composition.ts';
+import { type ChainDescription, describeChain } from './description.ts';
+import type { MapRegistry } from './registry.ts';
+import type { Stats } from './stats.ts';
+
+/** A pipeline that runs. `L` holds the names of its stages by chain. */
+export interface Running<L> extends AsyncDisposable {
+  /** The pipeline's name. */
+  readonly name: string;
+  /** Interfaces that it is attached to. */
+  readonly interfaces: readonly string[];
+  /** The typed handle of a map of this pipeline. Throws ChainError for a map that none of its stages uses. */
+  map<H>(map: MapDecl<unknown, H>): H;
+  /** The typed handle of a structure (or a map). Throws ChainError as `map` does. */
+  handle<H>(resource: Resource<unknown, H>): H;
+  /** The controller of a network function. */
+  controller<F extends AnyFunction>(of: Checked<F, CheckPlaced<F, L>>): ControllerOf<F>;
+  /** Counters of every stage, now. */
+  stats(): Stats<L>;
+  /** The same, at once and then every interval; shared, ends with the pipeline. */
+  readonly stats$: Observable<Stats<L>>;
+  /**
+   * Hot swap: same hook, no exit that the old one did not have, and the metadata that others rely on. The place keeps its
+   * name. No packet is lost; returns once nothing runs the old stage. Replacements happen one after the other.
+   * Throws ChainError, CompileError, or what the engine throws, and then the old chain stays as it was.
+   */
+  replace<A extends AnyStage, B extends AnyStage>(old: Checked<A, CheckKnown<A, L>>, by: Checked<B, CheckReplace<A, B, L>>): Promise<void>;
+  /** Sends one packet through the XDP chain, off the wire. Counters and maps change as for any packet. */
+  run(packet: Uint8Array): Promise<RunResult>;
+  /** Stages and edges as they are now. */
+  describe(): PipelineDescription;
+  /** Detaches the chain, stops controllers last first, and closes everything. Idempotent. */
+  stop(): Promise<void>;
+}
+
+/** A running pipeline as data. */
+export interface PipelineDescription {
+  readonly name: string;
+  readonly chains: { readonly xdp: ChainDescription };
+}
+
+/** What a running pipeline is made of. */
+export interface RunningParts {
+  readonly name: string;
+  readonly interfaces: readonly string[];
+  readonly chain: LiveChain;
+  readonly composition: Composition;
+  readonly registry: MapRegistry;
+  readonly clock: SchedulerLike;
+  readonly statsIntervalMs: number;
+  /** Undoes the run. */
+  readonly resources: AsyncDisposableStack;
+}
+
+/** Puts a running pipeline's parts behind its types. */
+export function runningOf<L>(parts: RunningParts): Running<L> {
+  // The types of `replace` and `controller` only check; what they let through is plain.
+  return new RunningPipeline(parts) as unknown as Running<L>;
+}
+
+class RunningPipeline implements AsyncDisposable {
+  readonly name: string;
+  readonly interfaces: readonly string[];
+  readonly stats$: Observable<Stats<{ xdp: string }>>;
+  readonly #parts: RunningParts;
+  readonly #stopped = new Subject<void>();
+  /** The replacement that runs, or the last one. */
+  #queue: Promise<unknown> = Promise.resolve();
+  #stop: Promise<void> | undefined;
+
+  constructor(parts: RunningParts) {
+    this.#parts = parts;
+    this.name = parts.name;
+    this.interfaces = parts.interfaces;
+    this.stats$ = timer(0, parts.statsIntervalMs, parts.clock).pipe(
+      map(() => this.stats()),
+      takeUntil(this.#stopped),
+      shareReplay({ bufferSize: 1, refCount: true }),
+    );
+  }
+
+  map(declaration: MapDecl<unknown, unknown>): unknown {
+    return this.handle(declaration);
+  }
+
+  handle(resource: Resource<unknown, unknown>): unknown {
+    this.#checkRunning();
+    return this.#parts.registry.handle(resource);
+  }
+
+  controller(of: AnyFunction): unknown {
+    this.#checkRunning();
+    return this.#parts.composition.controller(of);
+  }
+
+  stats(): Stats<{ xdp: string }> {
+    this.#checkRunning();
+    const { stages, root } = this.#parts.chain.stats();
+    return { xdp: stages, roots: { xdp: root } };
+  }
+
+  async replace(old: AnyStage, by: AnyStage): Promise<void> {
+    this.#checkRunning();
+    const done = this.#queue.then(() => this.#parts.chain.replace(old.name, by));
+    this.#queue = done.catch(() => undefined);
+    await done;
+  }
+
+  async run(packet: Uint8Array): Promise<RunResult> {
+    this.#checkRunning();
+    return this.#parts.chain.run(packet);
+  }
+
+  describe(): PipelineDescription {
+    return { name: this.name, chains: { xdp: describeChain(this.#parts.chain.plan) } };
+  }
+
+  stop(): Promise<void> {
+    this.#stop ??= this.#end();
+    return this.#stop;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+
+  async #end(): Promise<void> {
+    this.#stopped.next();
+    this.#stopped.complete();
+    await this.#queue;
+    await this.#parts.resources.disposeAsync();
+  }
+
+  #checkRunning(): void {
+    if (this.#stop !== undefined) throw new ArgumentError(`pipeline '${this.name}' was stopped`);
+  }
+}

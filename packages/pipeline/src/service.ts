@@ -1,0 +1,34 @@
+/**
+ * The services that a pipeline is made of, by token. A user replaces one with `override(token, value)` in the options of
+ * `run()`; a network function's controller may ask for any of them.
+ */
+import type { Engine as BpfEngine, EngineInstance as BpfEngineInstance } from '@tailrace/bpf';
+import { compileRoot, compileStage, exitsOf } from '@tailrace/compiler';
+import { token } from '@tailrace/stage';
+import { asyncScheduler, type SchedulerLike } from 'rxjs';
+import type { MapRegistry as Registry } from './registry.ts';
+
+/** What runs the pipeline: what was handed to `run()`. */
+export const Engine = token<BpfEngine>('Engine');
+
+/** The opened engine. Made by `Engine`; to replace it, replace that. */
+export const EngineInstance = token<BpfEngineInstance>('EngineInstance');
+
+/** Makes and shares maps. */
+export const MapRegistry = token<Registry>('MapRegistry');
+
+/** From stages to programs. */
+export interface StageCompiler {
+  readonly compileStage: typeof compileStage;
+  readonly compileRoot: typeof compileRoot;
+  readonly exitsOf: typeof exitsOf;
+}
+/** The compiler. */
+export const Compiler = token<StageCompiler>('Compiler');
+/** The compiler of @tailrace/compiler. */
+export const defaultCompiler: StageCompiler = { compileStage, compileRoot, exitsOf };
+
+/** Time, as RxJS takes it: `interval(1000, clock)`, `clock.now()`. A VirtualTimeScheduler makes a fake clock. */
+export const Clock = token<SchedulerLike>('Clock');
+/** Real time. */
+export const defaultClock: SchedulerLike = asyncScheduler;

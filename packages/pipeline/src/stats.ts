@@ -1,0 +1,112 @@
+/** Counters of a chain: read from the state map in one lookup, summed over CPUs, and carried on when a stage's block moves. */
+import type { LoadedMap } from '@tailrace/bpf';
+import { XdpVerdict } from '@tailrace/compiler';
+import { type CounterBlock, MISSES_OFFSET, type StateLayout } from './state.ts';
+
+/** What one stage has done since the pipeline runs. A stage that was replaced counts on under its place's name. */
+export interface StageStats {
+  /** Packets that the stage saw: all of its outcomes and misses. */
+  readonly packets: bigint;
+  /** Their bytes, whole packets. */
+  readonly bytes: bigint;
+  /** Verdicts that the stage gave itself. */
+  readonly verdicts: Readonly<Record<XdpVerdict, bigint>>;
+  /** Packets that left through `next()`, also where that ends the chain. */
+  readonly next: bigint;
+  /** Packets that left through each exit, by label, whatever lies behind it. */
+  readonly exits: Readonly<Record<string, bigint>>;
+  /** Tail calls that found their slot empty, or were one too many. */
+  readonly misses: bigint;
+}
+
+/** What the attached program of a chain has done. */
+export interface RootStats {
+  /** Packets that found no first stage, and passed. */
+  readonly misses: bigint;
+}
+
+/** A snapshot: the stages of each chain by name, as the pipeline's layout `L` names them. */
+export type Stats<L> = { readonly [K in keyof L]: { readonly [N in L[K] & string]: StageStats } } & {
+  /** The programs that are attached, by chain. */
+  readonly roots: { readonly [K in keyof L]: RootStats };
+};
+/** A snapshot of one chain. */
+export interface ChainStats {
+  readonly stages: Readonly<Record<string, StageStats>>;
+  readonly root: RootStats;
+}
+
+/** Reads the counters of one chain. */
+export class ChainCounters {
+  readonly #map: LoadedMap;
+  /** By place: counts of blocks that are no longer written, and of whoever wrote the present block's bytes before. */
+  readonly #carried = new Map<string, Map<string, bigint>>();
+  #blocks: ReadonlyMap<string, CounterBlock>;
+
+  constructor(map: LoadedMap, state: StateLayout) {
+    this.#map = map;
+    this.#blocks = state.counters;
+  }
+
+  /** Goes over to another layout; call it when no program writes the old one's blocks any more. */
+  move(state: StateLayout, baseline: ReadonlyMap<string, readonly bigint[]>): void {
+    const totals = this.#totals();
+    for (const [place, block] of this.#blocks)
+      if (state.counters.get(place)?.offset !== block.offset) this.#carry(place, block.names, blockValues(totals, block), 1n);
+    for (const [place, values] of baseline) this.#carry(place, state.counters.get(place)?.names ?? [], values, -1n);
+    this.#blocks = state.counters;
+  }
+
+  /** What lies in the new blocks of a layout before its programs run: to be taken off later. */
+  baseline(state: StateLayout): ReadonlyMap<string, readonly bigint[]> {
+    const totals = this.#totals();
+    const fresh = [...state.counters].filter(([place, block]) => this.#blocks.get(place)?.offset !== block.offset);
+    return new Map(fresh.map(([place, block]) => [place, blockValues(totals, block)]));
+  }
+
+  /** All places that ever were, in order. */
+  read(): ChainStats {
+    const totals = this.#totals();
+    const places = new Set([...this.#blocks.keys(), ...this.#carried.keys()]);
+    const stages = Object.fromEntries([...places].map((place) => [place, this.#stage(place, totals)]));
+    return { stages, root: { misses: totals[MISSES_OFFSET / 8] ?? 0n } };
+  }
+
+  #stage(place: string, totals: readonly bigint[]): StageStats {
+    const counts = new Map(this.#carried.get(place));
+    const block = this.#blocks.get(place);
+    const values = block ? blockValues(totals, block) : [];
+    for (const [i, name] of (block?.names ?? []).entries()) counts.set(name, (counts.get(name) ?? 0n) + (values[i] ?? 0n));
+    const verdicts = Object.fromEntries(Object.keys(XdpVerdict).map((name) => [name, counts.get(name) ?? 0n])) as Record<
+      XdpVerdict,
+      bigint
+    >;
+    const exits = Object.fromEntries([...counts].flatMap(([name, count]) => (name.startsWith('exit:') ? [[name.slice(5), count]] : [])));
+    const [bytes = 0n, misses = 0n, next = 0n] = ['bytes', 'misses', 'next'].map((name) => counts.get(name));
+    const packets = [...Object.values(verdicts), ...Object.values(exits), next].reduce((sum, count) => sum + count, 0n);
+    return { packets, bytes, verdicts, next, exits, misses };
+  }
+
+  #carry(place: string, names: readonly string[], values: readonly bigint[], sign: bigint): void {
+    const counts = this.#carried.get(place) ?? new Map<string, bigint>();
+    for (const [i, name] of names.entries()) counts.set(name, (counts.get(name) ?? 0n) + sign * (values[i] ?? 0n));
+    this.#carried.set(place, counts);
+  }
+
+  /** Every u64 of the entry, summed over CPUs. */
+  #totals(): readonly bigint[] {
+    const words = this.#map.spec.valueSize / 8;
+    const bytes = this.#map.lookup(new Uint8Array(this.#map.spec.keySize)) ?? new Uint8Array(this.#map.valueStride);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const totals = new Array<bigint>(words).fill(0n);
+    for (let at = 0; at < bytes.length; at += 8) {
+      const word = (at / 8) % words;
+      totals[word] = (totals[word] ?? 0n) + view.getBigUint64(at, true);
+    }
+    return totals;
+  }
+}
+
+function blockValues(totals: readonly bigint[], { offset, names }: CounterBlock): readonly bigint[] {
+  return totals.slice(offset / 8, offset / 8 + names.length);
+}
