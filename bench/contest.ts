@@ -4,7 +4,7 @@
  * entering the kernel's XDP dispatcher. Time is this thread's CPU time, because the kernel's own figure is whole
  * nanoseconds and the wall's includes what other processes took.
  */
-import { type EngineInstance, insn, type LoadedProgram, type ProgramSpec, TailraceError } from '@tailrace/bpf';
+import { type EngineInstance, insn, type LoadedMap, type LoadedProgram, type ProgramSpec, TailraceError } from '@tailrace/bpf';
 import { createNamespace, kernel } from '@tailrace/kernel';
 import type { Effort, Row, Variant } from './row.ts';
 import { summarise } from './statistics.ts';
@@ -22,6 +22,8 @@ export interface Loaded {
   readonly entry: LoadedProgram;
   /** Instruction slots of all programs that a packet may pass. */
   readonly insns: number;
+  /** Its maps, by names that equal maps of all entrants share. */
+  readonly maps: ReadonlyMap<string, LoadedMap>;
   /**
    * Checks by counters that all packets, `runs` or more, went the way that the contest is about. There are more where a
    * signal cut a run short and it began anew. Throws PathError where they did not.

@@ -63,8 +63,9 @@ function entrant(variant: Entrant['variant'], { prepare, counted }: SingleCase, 
     variant,
     async load(instance) {
       const { entry, maps, insns } = await assemble(instance, assembly);
+      const byName = new Map([...maps.values()].map((map) => [map.spec.name, map]));
       const named: NamedMaps = (name) => {
-        const map = [...maps.values()].find(({ spec }) => spec.name === name);
+        const map = byName.get(name);
         if (!map) throw new PathError(`program ${entry.spec.name} uses no map ${name}`);
         return map;
       };
@@ -72,6 +73,7 @@ function entrant(variant: Entrant['variant'], { prepare, counted }: SingleCase, 
       return {
         entry,
         insns,
+        maps: byName,
         verify(runs) {
           const count = counted(named);
           if (count < runs) throw new PathError(`${count} of ${runs} packets went the way that ${entry.spec.name} is measured on`);

@@ -90,6 +90,7 @@ async function load(instance: EngineInstance, { root, stages }: Chain, length: n
   return {
     entry: assembled.entry,
     insns: assembled.insns,
+    maps: assembled.maps,
     verify(runs) {
       const state = mapOf(assembled, 'state').lookup(new Uint8Array(4));
       const counter = (index: number, name: string) =>

@@ -1,8 +1,9 @@
 /** Counting each five-tuple in a hash: a program of one stage, on a flow that is known. */
 import { be16, be32, decode, hash, stage, struct, u8, u64 } from '@tailrace/stage';
 import { packet } from '@tailrace/testing';
+import type { Entrant } from '../contest.ts';
 import type { Suite } from '../row.ts';
-import { singleStage } from '../single.ts';
+import { type SingleCase, singleEntrants, singleStage } from '../single.ts';
 
 const FlowKey = struct({ saddr: be32, daddr: be32, sport: be16, dport: be16, protocol: u8 });
 const Flow = struct({ packets: u64, bytes: u64 });
@@ -30,18 +31,23 @@ export const countFlows = stage({
   },
 });
 
+const knownFlow: SingleCase = {
+  name: 'known flow',
+  packet: packet().ipv4().tcp({ dport: 80 }).padTo(64).bytes(),
+  returnValue: 2,
+  counted: (maps) => decode(Flow, maps('flows').readAll().values).packets,
+};
+
 /** The suite. */
 export const count: Suite = singleStage({
   name: 'count',
   about: 'five-tuple counters in a hash, ns a packet',
   stage: countFlows,
   twin: 'count',
-  cases: [
-    {
-      name: 'known flow',
-      packet: packet().ipv4().tcp({ dport: 80 }).padTo(64).bytes(),
-      returnValue: 2,
-      counted: (maps) => decode(Flow, maps('flows').readAll().values).packets,
-    },
-  ],
+  cases: [knownFlow],
 });
+
+/** Both sides. */
+export function countContest(): readonly Entrant[] {
+  return singleEntrants(countFlows, 'count', knownFlow);
+}

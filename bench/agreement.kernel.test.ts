@@ -1,0 +1,79 @@
+/**
+ * Both sides of a contest do the same work: verdict, packet and maps agree for whatever comes in, so that a ratio
+ * compares code and not behaviour. Needs clang.
+ */
+import { isPerCpu, type LoadedMap } from '@tailrace/bpf';
+import { fragments, packet, truncations } from '@tailrace/testing';
+import { describe, expect, it } from 'vitest';
+import { clangMissing } from './clang.ts';
+import { type Entrant, type Loaded, openMachine } from './contest.ts';
+import { entrants as chainEntrants } from './suites/chain.ts';
+import { countContest } from './suites/count.ts';
+
+const tcp = packet().ipv4({ saddr: '10.1.2.3', daddr: '10.0.0.2' }).tcp({ sport: 1000, dport: 80 }).payload(20);
+const udp = packet().ipv4({ saddr: '10.1.2.4', daddr: '10.0.0.2' }).udp({ sport: 1000, dport: 53 }).payload(20);
+const options = packet()
+  .ipv4({ saddr: '10.1.2.5', options: new Uint8Array([1, 1, 1, 0]) })
+  .udp({ sport: 7, dport: 9 })
+  .payload(64);
+
+const corpus: readonly Uint8Array[] = [
+  ...[tcp, udp, options].flatMap((frame) => [frame.bytes(), frame.bytes(), ...truncations(frame, 14)]),
+  ...fragments(options, 24),
+  ...[4, 0, 6, 15].map((version) => packet().ipv4({ version }).tcp().bytes()),
+  ...[0, 19, 20, 23, 24, 27, 28, 1500].map((totalLength) => packet().ipv4({ totalLength }).udp().payload(8).bytes()),
+  packet().ipv4().icmp().bytes(),
+  packet().ipv6().tcp().bytes(),
+  packet().ipv6().udp().bytes(),
+  packet().ethernet({ etherType: 0x88cc }).padTo(64).bytes(),
+  packet().ethernet({ etherType: 0x0806 }).padTo(64).bytes(),
+];
+
+const contests: readonly (readonly [string, () => readonly Entrant[]])[] = [
+  ['a chain of 3 stages', () => chainEntrants(3)],
+  ['count', countContest],
+];
+
+describe.skipIf(clangMissing() !== null)('Tailrace and C agree', () => {
+  it.each(contests)('on %s', async (_name, entrants) => {
+    await using stack = new AsyncDisposableStack();
+    const sides: Loaded[] = [];
+    for (const entrant of entrants()) sides.push(await entrant.load(stack.use(await openMachine())));
+    const [ours, ...others] = sides;
+    expect(others.length).toBeGreaterThan(0);
+    for (const frame of corpus) {
+      const expected = await ours?.entry.testRun({ packet: frame });
+      for (const other of others) {
+        const { returnValue, packet } = await other.entry.testRun({ packet: frame });
+        expect({ frame, returnValue, packet }).toEqual({ frame, returnValue: expected?.returnValue, packet: expected?.packet });
+      }
+    }
+    for (const other of others) expect(contents(other)).toEqual(contents(ours));
+  });
+});
+
+/** What the maps of a side hold, by key; per-CPU values summed word by word, since a side may have run elsewhere. */
+function contents(side: Loaded | undefined): unknown {
+  const readable = [...(side?.maps ?? [])].filter(([, { spec }]) => spec.type !== 'programArray');
+  return Object.fromEntries(readable.map(([name, map]) => [name, entries(map)]));
+}
+
+function entries(map: LoadedMap): Readonly<Record<string, readonly string[]>> {
+  const { count, keys, values } = map.readAll();
+  return Object.fromEntries(
+    Array.from({ length: count }, (_, index) => {
+      const key = Buffer.from(keys.subarray(index * map.spec.keySize, (index + 1) * map.spec.keySize)).toString('hex');
+      const value = values.subarray(index * map.valueStride, (index + 1) * map.valueStride);
+      return [key, isPerCpu(map.spec.type) ? sums(value, map.spec.valueSize) : [Buffer.from(value).toString('hex')]] as const;
+    }).sort(),
+  );
+}
+
+function sums(value: Uint8Array, bytes: number): readonly string[] {
+  const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
+  return Array.from({ length: bytes / 8 }, (_, word) => {
+    let sum = 0n;
+    for (let at = word * 8; at < value.length; at += bytes) sum += view.getBigUint64(at, true);
+    return String(sum);
+  });
+}
