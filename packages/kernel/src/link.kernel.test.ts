@@ -1,11 +1,14 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { closeSync, openSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type KernelInstance, kernel } from './engine.ts';
 import { dropProgram, openFds, passProgram, programSpec, xdpIds } from './fixture.ts';
+import { allocate } from './memory.ts';
 import { createNamespace, inNamespace, type NetworkNamespace } from './netns.ts';
 import { Rtnetlink } from './rtnetlink.ts';
+import { syscall } from './syscall.ts';
 
 let namespace: NetworkNamespace;
 let route: Rtnetlink;
@@ -92,6 +95,24 @@ test('interfaces that are not there, or carry no Ethernet, or are listed twice',
   expect(() => kernel({ interfaces: ['one', 'two', 'one'] })).toThrow('interface one is listed twice');
   await expect(kernel({ interfaces: [], netns: 'no-such-name' }).open()).rejects.toThrow('there is no network namespace no-such-name');
   expect(openFds()).toBe(before);
+});
+
+test('an interface without Ethernet headers is refused by name', async () => {
+  // TUNSETIFF with IFF_TUN | IFF_NO_PI makes a point-to-point device, in the namespace where the file was
+  // opened and for as long as it is open.
+  const tun = inNamespace(namespace, () => openSync('/dev/net/tun', 'r+'));
+  try {
+    const request = allocate(40);
+    request.bytes.set(new TextEncoder().encode('tun7'));
+    request.view.setUint16(16, 0x1001, true);
+    syscall('ioctl', 'tun7', tun, 0x400454ca, request.address);
+    await expect(open(['one', 'tun7'])).rejects.toMatchObject({
+      code: 'argument',
+      message: 'interface tun7 carries no Ethernet headers (hardware type 65534)',
+    });
+  } finally {
+    closeSync(tun);
+  }
 });
 
 test('an interface that goes away after opening', async () => {

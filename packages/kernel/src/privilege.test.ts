@@ -32,7 +32,7 @@ test('the error names what is missing and the remedy', () => {
   const error = thrown(() => requireCapabilities(false, holding('CAP_BPF')));
   expect(error?.code).toBe('privilege');
   expect(error?.message).toMatchInlineSnapshot(`"the kernel engine lacks CAP_NET_ADMIN, CAP_PERFMON"`);
-  expect(error?.hint).toBe(`run as root, or: setcap cap_net_admin,cap_perfmon=ep ${process.execPath}`);
+  expect(error?.hint).toBe(`run as root, or: setcap cap_bpf,cap_net_admin,cap_perfmon=ep ${process.execPath}`);
 });
 
 test.each([

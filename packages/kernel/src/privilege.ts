@@ -57,11 +57,12 @@ export function requireCapabilities(entersNamespace: boolean, effective: bigint 
   if (!has('CAP_PERFMON') && !has('CAP_SYS_ADMIN')) missing.push('CAP_PERFMON');
   if (entersNamespace && !has('CAP_SYS_ADMIN')) missing.push('CAP_SYS_ADMIN');
   if (missing.length === 0) return;
-  const list = missing.map((name) => name.toLowerCase()).join(',');
+  // setcap replaces what the file had, so the remedy lists all that is needed.
+  const needed = ['cap_bpf', 'cap_net_admin', 'cap_perfmon', ...(entersNamespace ? ['cap_sys_admin'] : [])].join(',');
   throw new PrivilegeError(
     missing,
     `the kernel engine lacks ${missing.join(', ')}`,
-    `run as root, or: setcap ${list}=ep ${process.execPath}`,
+    `run as root, or: setcap ${needed}=ep ${process.execPath}`,
   );
 }
 

@@ -8,7 +8,7 @@ import { Errno, SyscallError } from './errno.ts';
 import type { Memory } from './memory.ts';
 
 /** Call numbers by architecture (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h). */
-const numbers = {
+const numbersByArch = {
   close: { x64: 3, arm64: 57 },
   ioctl: { x64: 16, arm64: 29 },
   socket: { x64: 41, arm64: 198 },
@@ -28,7 +28,7 @@ const numbers = {
 } as const;
 
 /** The system calls that this package makes. */
-export type SyscallName = keyof typeof numbers;
+export type SyscallName = keyof typeof numbersByArch;
 
 type Arguments = [number: number, a: number, b: number, c: number, d: number, e: number, f: number];
 
@@ -37,25 +37,31 @@ interface RawSyscall {
   async(...args: [...Arguments, (error: unknown, result: number) => void]): void;
 }
 
-let raw: RawSyscall | undefined;
+interface Libc {
+  readonly call: RawSyscall;
+  readonly numbers: Readonly<Record<SyscallName, number>>;
+}
 
-function libc(): RawSyscall {
-  if (raw) return raw;
-  if (process.platform !== 'linux') {
-    throw new UnsupportedError(`the kernel engine needs Linux, this is ${process.platform}`, {
+let loaded: Libc | undefined;
+
+/** Loaded at the first call, so that this package can be imported anywhere. */
+function libc(): Libc {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): Libc {
+  const { platform, arch } = process;
+  if (platform !== 'linux' || (arch !== 'x64' && arch !== 'arm64')) {
+    throw new UnsupportedError(`the kernel engine needs Linux on x64 or arm64, this is ${platform} on ${arch}`, {
       hint: 'use the userspace engine here',
     });
   }
-  raw = koffi.load(null).func('long syscall(long, uint64, uint64, uint64, uint64, uint64, uint64)');
-  return raw;
-}
-
-function numberOf(name: SyscallName): number {
-  const { arch } = process;
-  if (arch === 'x64' || arch === 'arm64') return numbers[name][arch];
-  throw new UnsupportedError(`the kernel engine knows no system call numbers for ${arch}`, {
-    hint: 'use the userspace engine here',
-  });
+  const entries = Object.entries(numbersByArch).map(([name, byArch]) => [name, byArch[arch]] as const);
+  return {
+    call: koffi.load(null).func('long syscall(long, uint64, uint64, uint64, uint64, uint64, uint64)'),
+    numbers: Object.fromEntries(entries) as Record<SyscallName, number>,
+  };
 }
 
 /**
@@ -65,7 +71,8 @@ function numberOf(name: SyscallName): number {
 export function trySyscall(name: SyscallName, a = 0, b = 0, c = 0, d = 0, e = 0, f = 0): number {
   const injected = takeFailure(name);
   if (injected !== 0) return -injected;
-  const result = libc()(numberOf(name), a, b, c, d, e, f);
+  const { call, numbers } = libc();
+  const result = call(numbers[name], a, b, c, d, e, f);
   return result === -1 ? -koffi.errno() : result;
 }
 
@@ -89,7 +96,8 @@ export function trySyscallAsync(
   if (injected !== 0) return Promise.resolve(-injected);
   const [a = 0, b = 0, c = 0, d = 0] = args;
   return new Promise((resolve, reject) => {
-    libc().async(numberOf(name), a, b, c, d, 0, 0, (error, result) => {
+    const { call, numbers } = libc();
+    call.async(numbers[name], a, b, c, d, 0, 0, (error, result) => {
       // koffi hands the pool thread's errno over to this callback.
       const value = result === -1 ? -koffi.errno() : result;
       live.delete(memory);
