@@ -34,18 +34,16 @@ export function locate(fn: (...args: never[]) => unknown, text: string): Located
   if (base < 0) return { place: own };
   const file = script.url.startsWith('file:') ? fileURLToPath(script.url) : script.url;
   const map = sourceMapOf(script, source, file);
-  const originals = new Map<string, string | undefined>();
   return {
     place(offset) {
       const at = base + offset;
       const row = rowOf(starts, at);
-      if (!map) return placeIn(source, at, display(file));
+      // type stripping leaves blanks: show the line as it was written
+      if (!map) return { ...placeIn(source, at, display(file)), ...written(file, row) };
       const entry = map.findEntry(row, at - (starts[row] ?? 0)) as { originalSource?: string; originalLine?: number; originalColumn?: number };
       if (entry.originalLine === undefined || entry.originalColumn === undefined) return placeIn(source, at, display(file));
       const original = entry.originalSource ? resolve(dirname(file), entry.originalSource.replace(/^file:\/\//, '')) : file;
-      if (!originals.has(original)) originals.set(original, read(original));
-      const lineText = originals.get(original)?.split('\n')[entry.originalLine] ?? '';
-      return { file: display(original), line: entry.originalLine + 1, column: entry.originalColumn + 1, text: lineText };
+      return { file: display(original), line: entry.originalLine + 1, column: entry.originalColumn + 1, text: '', ...written(original, entry.originalLine) };
     },
   };
 }
@@ -81,6 +79,11 @@ function inspect(fn: unknown): { source: string; script: Script; line: number; c
   }
 }
 
+function written(file: string, row: number): { text: string } | undefined {
+  const text = read(file)?.split('\n')[row];
+  return text === undefined ? undefined : { text };
+}
+
 function sourceMapOf(script: Script, source: string, file: string): SourceMap | undefined {
   const url = script.sourceMapURL || [...source.matchAll(/^\/\/[#@] sourceMappingURL=(\S+)\s*$/gm)].at(-1)?.[1];
   if (!url) return undefined;
@@ -89,12 +92,16 @@ function sourceMapOf(script: Script, source: string, file: string): SourceMap | 
   return json === undefined ? undefined : new SourceMap(JSON.parse(json));
 }
 
+const files = new Map<string, string | undefined>();
 function read(file: string): string | undefined {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch {
-    return undefined;
+  if (!files.has(file)) {
+    try {
+      files.set(file, readFileSync(file, 'utf8'));
+    } catch {
+      files.set(file, undefined);
+    }
   }
+  return files.get(file);
 }
 
 /** Files below the working directory are shown relative to it. */
