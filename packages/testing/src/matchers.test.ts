@@ -37,9 +37,15 @@ test('a wrong verdict shows the packet', () => {
     `"expected redirect to interface 4, got redirect to interface 3"`,
   );
   expect(failure(() => expect(2).not.toPass())).toMatchInlineSnapshot(`"expected any outcome but pass"`);
-  expect(failure(() => expect('pass').not.toPass())).toMatchInlineSnapshot(`"got pass, expected what a stage gave: a result, a test run or a return value of 0..4"`);
-  expect(failure(() => expect({ returnValue: 9 }).not.toPass())).toMatchInlineSnapshot(`"got 9, expected what a stage gave: a result, a test run or a return value of 0..4"`);
-  expect(failure(() => expect({}).toEqualPacket(packet()))).toMatchInlineSnapshot(`"got another object, expected a packet or a result with one"`);
+  expect(failure(() => expect('pass').not.toPass())).toMatchInlineSnapshot(
+    `"got pass, expected what a stage gave: a result, a test run or a return value of 0..4"`,
+  );
+  expect(failure(() => expect({ returnValue: 9 }).not.toPass())).toMatchInlineSnapshot(
+    `"got 9, expected what a stage gave: a result, a test run or a return value of 0..4"`,
+  );
+  expect(failure(() => expect({}).toEqualPacket(packet()))).toMatchInlineSnapshot(
+    `"got another object, expected a packet or a result with one"`,
+  );
 });
 
 test('packets are compared by byte and explained by field', () => {
