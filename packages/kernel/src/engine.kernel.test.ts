@@ -47,6 +47,12 @@ test('what was closed early is forgotten', async () => {
   expect(openFds()).toBe(before);
 });
 
+test('hundreds of calls at once wait for each other', async () => {
+  await using engine = await kernel({ interfaces: [] }).open();
+  const programs = await Promise.all(Array.from({ length: 300 }, () => engine.loadProgram(passProgram, new Map())));
+  expect(new Set(programs.map(({ id }) => id)).size).toBe(300);
+});
+
 test('maps and programs of another engine are refused', async () => {
   await using engine: KernelInstance = await kernel({ interfaces: [] }).open();
   const map = engine.createMap(mapSpec('hash'));

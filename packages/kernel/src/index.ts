@@ -2,7 +2,7 @@ export { type KernelEngine, KernelInstance, type KernelOptions, kernel } from '.
 export { errnoName, SyscallError } from './errno.ts';
 export type { Offload } from './ethtool.ts';
 export type { AttachedXdp, InterfaceChange, InterfaceInfo, VethEnd, XdpMode } from './interface.ts';
-export { type AttachMode, ConflictError, type KernelAttachment } from './link.ts';
+export { type AttachMode, InterfaceConflictError, type KernelAttachment } from './link.ts';
 export { KernelMap } from './map.ts';
 export { type Neighbour, type NeighbourEvent, type NeighbourState, watchNeighbours } from './neighbour.ts';
 export { NetlinkError } from './netlink.ts';

@@ -24,7 +24,7 @@ const ERANGE = 34;
 export type AttachMode = 'native' | 'generic' | 'auto';
 
 /** Another XDP program is on the interface. */
-export class ConflictError extends TailraceError {
+export class InterfaceConflictError extends TailraceError {
   readonly interface: string;
   /** The other program's name; empty where it has none or may not be asked. */
   readonly program: string;
@@ -66,7 +66,7 @@ export function requireEthernet(socket: RouteSocket, name: string): InterfaceInf
 }
 
 /**
- * Attaches a program to every interface or to none. Throws ConflictError, ArgumentError (no such interface, no Ethernet),
+ * Attaches a program to every interface or to none. Throws InterfaceConflictError, ArgumentError (no such interface, no Ethernet),
  * UnsupportedError (mode `native` without a driver for it), SyscallError.
  */
 export async function attachXdp(
@@ -135,7 +135,7 @@ async function tryLink(prog_fd: number, index: number, mode: Link['mode'], place
 
 function refuseOccupied({ name, xdp }: InterfaceInfo): void {
   const [occupant] = xdp;
-  if (occupant) throw new ConflictError(name, programName(occupant.programId), occupant);
+  if (occupant) throw new InterfaceConflictError(name, programName(occupant.programId), occupant);
 }
 
 /** The name of a program by its id; empty where it is gone, or another capability (CAP_SYS_ADMIN) is wanted to ask. */

@@ -6,7 +6,7 @@ import { createServer } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
-import { openFds } from './fixture.ts';
+import { openFds, passProgram } from './fixture.ts';
 import { createNamespace, currentNamespace, inNamespace, openNamespace, poolIsIn } from './netns.ts';
 import { Rtnetlink } from './rtnetlink.ts';
 import { bindUdp, connectTcp, listenTcp } from './socket.ts';
@@ -67,6 +67,30 @@ test('child processes and workers started inside live inside; the pool stays out
   expect(await poolIsIn(namespace)).toBe(false);
   using outside = currentNamespace();
   expect(await poolIsIn(outside)).toBe(true);
+});
+
+test('a worker inside a namespace runs an engine there', async () => {
+  using namespace = createNamespace();
+  using route = new Rtnetlink(namespace);
+  route.createVeth({ name: 'one' }, { name: 'two' });
+  const source = `
+    const { parentPort } = require('node:worker_threads');
+    import(${JSON.stringify(new URL('./engine.ts', import.meta.url).href)}).then(async ({ kernel }) => {
+      await using engine = await kernel({ interfaces: ['one', 'two'] }).open();
+      const program = await engine.loadProgram(${JSON.stringify(passProgram)}, new Map());
+      const attachment = await engine.attach(program, 'xdp');
+      const { returnValue } = await program.testRun({ packet: new Uint8Array(64) });
+      parentPort.postMessage([[...attachment.modes], returnValue]);
+    });
+  `;
+  const worker = inNamespace(namespace, () => new Worker(source, { eval: true }));
+  const modes = [
+    ['one', 'native'],
+    ['two', 'native'],
+  ];
+  expect(await once(worker, 'message')).toEqual([[modes, 2]]);
+  await once(worker, 'exit');
+  expect(route.interface('one').xdp).toEqual([]);
 });
 
 test('TCP and UDP between two namespaces, from one process', async () => {

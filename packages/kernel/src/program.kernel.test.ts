@@ -48,10 +48,10 @@ test('frags-aware programs run over packets larger than a page', async () => {
 
 test('short packets and bad repeats are refused', async () => {
   using program = disposable(await loadProgram(passProgram, new Map()));
-  expect(() => program.value.testRun({ packet: new Uint8Array(13) })).toThrowErrorMatchingInlineSnapshot(
+  await expect(program.value.testRun({ packet: new Uint8Array(13) })).rejects.toThrowErrorMatchingInlineSnapshot(
     `[ArgumentError: a test run takes a packet of at least 14 bytes, got 13]`,
   );
-  expect(() => program.value.testRun({ packet, repeat: 0 })).toThrow('repeat must be 1 to 4294967295, got 0');
+  await expect(program.value.testRun({ packet, repeat: 0 })).rejects.toThrow('repeat must be 1 to 4294967295, got 0');
 });
 
 test('map references become the map, or an address in its value', async () => {

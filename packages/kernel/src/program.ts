@@ -137,7 +137,7 @@ export class KernelProgram implements LoadedProgram {
    * The context's interface is the loopback of that namespace. Throws ArgumentError for packets under 14 bytes,
    * SyscallError (EINVAL) for packets that the kernel cannot hold: over about 3,500 bytes without frags.
    */
-  testRun(options: TestRunOptions): Promise<TestRunResult> {
+  async testRun(options: TestRunOptions): Promise<TestRunResult> {
     const { packet, repeat = 1 } = options;
     if (packet.length < shortestPacket) {
       throw new ArgumentError(`a test run takes a packet of at least ${shortestPacket} bytes, got ${packet.length}`);

@@ -87,13 +87,29 @@ export function syscall(name: SyscallName, about: string | undefined, ...args: r
  * Makes a call on a thread of libuv's pool and resolves to its result, or the errno negated. Never for calls that
  * depend on the thread's namespace. `memory` is what the kernel reads and writes; it is kept alive until the call ends.
  */
-export function trySyscallAsync(
+export async function trySyscallAsync(
   name: SyscallName,
   args: readonly [a?: number, b?: number, c?: number, d?: number],
   memory: readonly Memory[] = [],
 ): Promise<number> {
   const injected = takeFailure(name);
-  if (injected !== 0) return Promise.resolve(-injected);
+  if (injected !== 0) return -injected;
+  if (inFlight >= inFlightLimit) await new Promise<void>((resolve) => waiting.push(resolve));
+  inFlight += 1;
+  try {
+    return await onPool(name, args, memory);
+  } finally {
+    inFlight -= 1;
+    waiting.shift()?.();
+  }
+}
+
+/** koffi throws beyond 256 calls in flight (max_async_calls), of which the pool makes four at a time anyway. */
+const inFlightLimit = 128;
+let inFlight = 0;
+const waiting: (() => void)[] = [];
+
+function onPool(name: SyscallName, args: Parameters<typeof trySyscallAsync>[1], memory: readonly Memory[]): Promise<number> {
   const [a = 0, b = 0, c = 0, d = 0] = args;
   return new Promise((resolve, reject) => {
     const { call, numbers } = libc();
