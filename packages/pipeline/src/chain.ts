@@ -29,6 +29,8 @@ export interface ChainBlueprint {
   readonly pipeline: string;
   readonly members: readonly ChainMember[];
   readonly plan: ChainPlan;
+  /** Maps beside those of the stages: what controllers ask for. */
+  readonly claims: readonly MapClaim[];
 }
 
 /** A loaded chain. The engine's instance closes what it has open. */
@@ -69,7 +71,7 @@ export class LiveChain {
       array: reference.entry,
       state: { map: reference.state, length: LENGTH_OFFSET, misses: MISSES_OFFSET },
     });
-    const maps = registry.hold(claimsOf(blueprint.plan, blueprint.pipeline));
+    const maps = registry.hold(claimsOf(blueprint.plan, blueprint));
     const stateMap = instance.createMap({
       name: `${name}.state`,
       type: 'perCpuArray',
@@ -116,7 +118,8 @@ export class LiveChain {
 
   /**
    * Replaces the stage at a place. Every packet meets the old stage or the new one; none is lost. Returns once nothing runs
-   * the old one any more. Until the switch itself an error leaves the old chain whole; calls must not overlap.
+   * the old one any more. An error leaves the old chain whole, but for one of the grace period, which comes after the
+   * switch. Calls must not overlap.
    * Throws ChainError where the new stage does not fit, and whatever the compiler and the engine throw.
    */
   async replace(place: string, by: AnyStage): Promise<void> {
@@ -127,7 +130,7 @@ export class LiveChain {
     const change = changeOf(this.#plan, after, place);
     const state = layoutState(change.plan, this.#state);
     using undo = new DisposableStack();
-    const maps = undo.use(registry.hold(claimsOf(change.plan, this.#blueprint.pipeline)));
+    const maps = undo.use(registry.hold(claimsOf(change.plan, this.#blueprint)));
     const baseline = this.#counters.baseline(state);
     const retired = new DisposableStack();
     if (change.kind === 'slot') retired.use(await this.#swapSlot(place, change.slot, change.plan, state));
@@ -138,8 +141,12 @@ export class LiveChain {
     this.#plan = change.plan;
     this.#state = state;
     this.#replacements.set(place, by);
-    await instance.gracePeriod();
-    this.#counters.move(state, baseline);
+    try {
+      await instance.gracePeriod();
+    } finally {
+      this.#counters.move(state, baseline);
+    }
+    // Without a grace period the old programs stay open until the pipeline stops.
     retired.dispose();
   }
 
@@ -179,11 +186,12 @@ interface Parts {
 const verdicts = Object.keys(XdpVerdict) as readonly XdpVerdict[];
 
 /** The maps that a plan's stages use. Those of a function are scoped by its name, all others by the pipeline's. */
-function claimsOf(plan: ChainPlan, pipeline: string): readonly MapClaim[] {
-  return [...plan.places.values()].flatMap(({ name, owner, stage }) => {
+function claimsOf(plan: ChainPlan, { pipeline, claims }: ChainBlueprint): readonly MapClaim[] {
+  const ofStages = [...plan.places.values()].flatMap(({ name, owner, stage }) => {
     const scope = owner === undefined ? pipeline : name.slice(0, name.lastIndexOf('.'));
     return mapsIn(stage.uses).map((map) => ({ map, scope, user: owner === undefined ? name : scope }));
   });
+  return [...ofStages, ...claims];
 }
 
 function placeOf(plan: ChainPlan, name: string): Place {

@@ -288,7 +288,8 @@ class FakeProgram implements LoadedProgram {
     if (state?.counters === undefined) return;
     const names = counterNames(Object.keys(exits));
     this.#count(state.map, state.counters + names.indexOf('bytes') * 8, BigInt(bytes));
-    this.#count(state.map, state.counters + names.indexOf(missed ? 'misses' : label) * 8);
+    this.#count(state.map, state.counters + names.indexOf(label) * 8);
+    if (missed) this.#count(state.map, state.counters + names.indexOf('misses') * 8);
   }
 
   /** Adds on the CPU of the packet: always the second. */

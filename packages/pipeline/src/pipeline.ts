@@ -66,8 +66,7 @@ async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: 
   resources.defer(() => instance.close());
   composition.bindInstance(instance);
   const registry = composition.get(MapRegistry);
-  const chain = await LiveChain.load({ pipeline: name, members, plan }, { instance, compiler, registry });
-  registry.hold(composition.claims);
+  const chain = await LiveChain.load({ pipeline: name, members, plan, claims: composition.claims }, { instance, compiler, registry });
   resources.use(await composition.start(registry));
   const attachment = await chain.attach();
   resources.defer(() => attachment.detach());

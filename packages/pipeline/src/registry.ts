@@ -103,33 +103,32 @@ export class EngineMapRegistry implements MapRegistry {
 
   #openMap(claim: MapClaim, claims: readonly MapClaim[]): OpenMap {
     const { map } = claim;
-    const name = this.#nameOf(claim, claims);
-    const other = this.#byName.get(name);
-    if (other !== undefined) {
-      if (map.global !== true || other.claim.map.global !== true) throw takenName(name, other.claim, claim);
-      const differences = mapDifferences(other.claim.map, map);
-      if (differences.length > 0)
-        throw new ConflictError(
-          `global map '${name}' of '${other.claim.user}' and '${claim.user}'`,
-          differences,
-          'declare it once and import it',
-        );
-      return other;
+    if (map.global === true) {
+      const open = this.#byName.get(map.name);
+      if (open !== undefined) return sameGlobal(open, claim);
     }
+    const name = this.#nameOf(claim, claims);
     const loaded = this.#instance.createMap(toMapSpec(map, name));
     const entry: OpenMap = { name, claim, loaded, handle: mapHandle(map, loaded), holds: 0 };
     this.#byName.set(name, entry);
     return entry;
   }
 
-  /** Names need to be unique within a stage or function only: where two of a pipeline's own stages meet, theirs joins. */
-  #nameOf({ map, scope, user }: MapClaim, claims: readonly MapClaim[]): string {
-    if (map.global === true) return map.name;
-    const name = `${scope}/${map.name}`;
-    const open = this.#byName.get(name)?.claim;
-    const others = claims.filter((other) => other.map !== map && other.map.global !== true && `${other.scope}/${other.map.name}` === name);
-    const meets = [...(open ? [open] : []), ...others].some((other) => other.user !== user);
-    return meets ? `${scope}/${user}.${map.name}` : name;
+  /**
+   * Names need to be unique within a stage or function only: where two of a pipeline's own stages meet, theirs joins. A map
+   * that comes with a swap may meet the one that goes: it gets a number.
+   */
+  #nameOf(claim: MapClaim, claims: readonly MapClaim[]): string {
+    const { map, scope, user } = claim;
+    const rivals = claims.filter(
+      (other) => other.map !== map && other.scope === scope && other.map.name === map.name && other.map.global !== true,
+    );
+    const twin = rivals.find((other) => other.user === user);
+    if (twin !== undefined && map.global !== true) throw takenName(`${scope}/${map.name}`, twin, claim);
+    const name = map.global === true ? map.name : rivals.length > 0 ? `${scope}/${user}.${map.name}` : `${scope}/${map.name}`;
+    let free = name;
+    for (let count = 2; this.#byName.has(free); count++) free = `${name}.${count}`;
+    return free;
   }
 
   #release(entry: OpenMap): void {
@@ -139,6 +138,17 @@ export class EngineMapRegistry implements MapRegistry {
     this.#byName.delete(entry.name);
     entry.loaded.close();
   }
+}
+
+function sameGlobal(open: OpenMap, claim: MapClaim): OpenMap {
+  const differences = mapDifferences(open.claim.map, claim.map);
+  if (differences.length > 0)
+    throw new ConflictError(
+      `global map '${open.name}' of '${open.claim.user}' and '${claim.user}'`,
+      differences,
+      'declare it once and import it',
+    );
+  return open;
 }
 
 function takenName(name: string, first: MapClaim, second: MapClaim): ConflictError {

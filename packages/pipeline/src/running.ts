@@ -37,7 +37,8 @@ export interface Running<L> extends AsyncDisposable {
   /**
    * Hot swap: same hook, no exit that the old one did not have, and the metadata that others rely on. The place keeps its
    * name. No packet is lost; returns once nothing runs the old stage. Replacements happen one after the other.
-   * Throws ChainError, CompileError, or what the engine throws, and then the old chain stays as it was.
+   * Throws ChainError, CompileError, or what the engine throws, and then the old chain stays as it was; but where the engine
+   * fails to wait for the old stage's last packets, the new one runs and the old one stays open until the pipeline stops.
    */
   replace<A extends AnyStage, B extends AnyStage>(old: Checked<A, CheckKnown<A, L>>, by: Checked<B, CheckReplace<A, B, L>>): Promise<void>;
   /** Sends one packet through the XDP chain, off the wire. Counters and maps change as for any packet. */

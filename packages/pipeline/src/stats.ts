@@ -5,7 +5,7 @@ import { type CounterBlock, MISSES_OFFSET, type StateLayout } from './state.ts';
 
 /** What one stage has done since the pipeline runs. A stage that was replaced counts on under its place's name. */
 export interface StageStats {
-  /** Packets that the stage saw: all of its outcomes and misses. */
+  /** Packets that the stage let go, whichever way. */
   readonly packets: bigint;
   /** Their bytes, whole packets. */
   readonly bytes: bigint;
@@ -15,7 +15,7 @@ export interface StageStats {
   readonly next: bigint;
   /** Packets that left through each exit, by label, whatever lies behind it. */
   readonly exits: Readonly<Record<string, bigint>>;
-  /** Tail calls that found their slot empty, or were one too many. */
+  /** Of `next` and `exits`: tail calls that found their slot empty or were one too many, and ended with the stage's `onMiss`. */
   readonly misses: bigint;
 }
 
