@@ -1,1 +1,6 @@
-
+/** Tailrace in one import: stages, maps and functions to declare, pipelines to compose, the kernel to run them in. */
+export { ArgumentError, TailraceError, UnsupportedError } from '@tailrace/bpf';
+export { CompileError, compileStage, type Diagnostic, formatDiagnostic } from '@tailrace/compiler';
+export * from '@tailrace/kernel';
+export * from '@tailrace/pipeline';
+export * from '@tailrace/stage';
