@@ -23,6 +23,9 @@ const U32 = 0xffff_ffffn;
 
 const ANYTHING: Known = { min: 0n, max: U64, smin: S64_MIN, smax: S64_MAX, bits: U64 };
 
+/** Pointers: addition keeps them from null, since only what is no null is added to. */
+const NOT_NULL: Known = { ...ANYTHING, min: 1n };
+
 /** Facts about values, computed on demand and remembered. Make a new one after the graph changed. */
 export class KnownValues {
   private readonly facts = new Map<Value, Known>();
@@ -53,7 +56,11 @@ export class KnownValues {
       case 'const':
         return exactly(value.value);
       case 'load':
-        return value.pointer === undefined ? unsigned(0n, sizeMask(value.size)) : ANYTHING;
+        return value.pointer === undefined ? unsigned(0n, sizeMask(value.size)) : NOT_NULL;
+      case 'context':
+      case 'stackAddress':
+      case 'mapValueAddress':
+        return NOT_NULL;
       case 'unary':
         return unaryFacts(value, this.of(value.operand));
       case 'binary':
@@ -66,7 +73,7 @@ export class KnownValues {
   }
 
   private binary(node: Binary): Known {
-    if (node.pointer !== undefined) return ANYTHING;
+    if (node.pointer !== undefined) return NOT_NULL;
     const left = this.of(node.left);
     const right = this.of(node.right);
     if (left.min === left.max && right.min === right.max) return exactly(evaluateBinary(node.op, node.width, left.min, right.min));
@@ -197,4 +204,19 @@ function binaryFacts(node: Binary, left: Known, right: Known): Known {
       if (shift === undefined) return left.smin >= 0n ? unsigned(0n, left.max) : ANYTHING;
       return signed(left.smin >> shift, left.smax >> shift);
   }
+}
+
+/** Ranges that are to hold all at once, each tightened by the others; undefined where nothing is left. */
+export function between(range: Known): Known | undefined {
+  let { min, max, smin, smax } = range;
+  max = smaller(max, maskOf(range.bits));
+  if (smin >= 0n) {
+    min = larger(min, smin);
+    max = smaller(max, smax);
+  }
+  if (max <= S64_MAX) {
+    smin = larger(smin, min);
+    smax = smaller(smax, max);
+  }
+  return min > max || smin > smax ? undefined : { min, max, smin, smax, bits: range.bits & maskOf(max) };
 }

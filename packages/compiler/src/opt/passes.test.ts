@@ -6,11 +6,13 @@ import { type Graph, printGraph } from '../ir.ts';
 import { eliminateDeadCode } from './dce.ts';
 import { floatValues } from './float.ts';
 import { fold } from './fold.ts';
+import { numberValues } from './gvn.ts';
 import { interpret } from './interpret.ts';
 import { optimise } from './optimise.ts';
 import { RANDOM_GRAPH_MAPS, randomGraph } from './random-graph.ts';
 import { simplifyCfg } from './simplify-cfg.ts';
 import { SimulatedWorld } from './simulated-world.ts';
+import { threadJumps } from './thread.ts';
 import { verifyGraph } from './verify.ts';
 
 const packet = Uint8Array.from({ length: 70 }, (_, i) => (i * 37 + 11) & 0xff);
@@ -18,6 +20,8 @@ const passes: Readonly<Record<string, (graph: Graph) => unknown>> = {
   'simplify-cfg': simplifyCfg,
   fold,
   dce: eliminateDeadCode,
+  gvn: numberValues,
+  thread: (graph) => threadJumps(graph),
   optimise,
 };
 

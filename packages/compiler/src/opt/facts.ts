@@ -1,0 +1,168 @@
+/**
+ * What branches and bounds checks on the way to a point have established there: conditions that hold on an edge and on
+ * all edges that dominate it.
+ */
+import type { Block, BoundsCheck, Branch, CompareOp, Value } from '../ir.ts';
+import type { Dominance } from './dominance.ts';
+import { MIRRORED, NEGATED } from './evaluate.ts';
+import { decideRanges } from './fold-compare.ts';
+import { constantOf } from './fold-operand.ts';
+import { between, type Known, type KnownValues } from './known.ts';
+
+/** A branch whose outcome is known. */
+interface Comparison extends Pick<Branch, 'op' | 'width' | 'left' | 'right'> {
+  readonly holds: boolean;
+}
+
+/** A bounds check whose outcome is known. */
+interface Checked extends Pick<BoundsCheck, 'pointer' | 'size' | 'end'> {
+  readonly ok: boolean;
+}
+
+/** Conditions at one point of the graph, the nearest first. */
+export interface Facts {
+  readonly comparisons: readonly Comparison[];
+  readonly checks: readonly Checked[];
+}
+
+/** What holds at the start of a block. */
+export function factsAt(block: Block, tree: Dominance): Facts {
+  const comparisons: Comparison[] = [];
+  const checks: Checked[] = [];
+  for (let at: Block | undefined = block; at; at = tree.parent(at)) {
+    const [from, ...others] = at.predecessors;
+    if (from && others.length === 0) addEdge(from, at, comparisons, checks);
+  }
+  return { comparisons, checks };
+}
+
+/** What holds on the edge between two blocks, given what holds at the start of the first. */
+export function factsOnEdge(from: Block, to: Block, before: Facts): Facts {
+  const comparisons: Comparison[] = [];
+  const checks: Checked[] = [];
+  addEdge(from, to, comparisons, checks);
+  return { comparisons: [...comparisons, ...before.comparisons], checks: [...checks, ...before.checks] };
+}
+
+function addEdge(from: Block, to: Block, comparisons: Comparison[], checks: Checked[]): void {
+  const t = from.terminator;
+  if (t?.kind === 'branch' && t.then !== t.else)
+    comparisons.push({ op: t.op, width: t.width, left: t.left, right: t.right, holds: t.then === to });
+  if (t?.kind === 'check' && t.ok !== t.fail) checks.push({ pointer: t.pointer, size: t.size, end: t.end, ok: t.ok === to });
+}
+
+/** Whether a comparison holds under facts; undefined where they do not tell. */
+export function decideBranch(t: Pick<Branch, 'op' | 'width' | 'left' | 'right'>, facts: Facts, known: KnownValues): boolean | undefined {
+  for (const fact of facts.comparisons) {
+    const outcome = implied(fact, t);
+    if (outcome !== undefined) return outcome;
+  }
+  const constant = constantOf(t.right);
+  if (constant === undefined) return undefined;
+  const left = refine(t.left, facts, known);
+  const right = known.of(t.right);
+  if (!left) return undefined;
+  if (t.width === 32 && !(fitsWidth(t.op, left) && fitsWidth(t.op, right))) return undefined;
+  if ((t.op === 'eq' || t.op === 'ne') && isExcluded(t.left, constant, t.width, facts)) return t.op === 'ne';
+  return decideRanges(t.op, left, right);
+}
+
+/** Whether a bounds check succeeds under facts. */
+export function decideCheck(t: Pick<BoundsCheck, 'pointer' | 'size' | 'end'>, facts: Facts): boolean | undefined {
+  const asked = normalise(t);
+  for (const fact of facts.checks) {
+    const done = normalise(fact);
+    if (done.base !== asked.base || fact.end !== t.end) continue;
+    if (fact.ok && done.size >= asked.size) return true;
+    if (!fact.ok && done.size <= asked.size) return false;
+  }
+  return undefined;
+}
+
+/** A check seen from the pointer that its own was derived from by adding constants. */
+export function normalise(t: Pick<BoundsCheck, 'pointer' | 'size'>): { readonly base: Value; readonly size: bigint } {
+  let base = t.pointer;
+  let size = BigInt(t.size);
+  while (base.kind === 'binary' && base.op === 'add' && base.right.kind === 'const') {
+    size += base.right.value;
+    base = base.left;
+  }
+  return { base, size };
+}
+
+/** The same comparison, or its opposite, or one with its sides exchanged. */
+function implied(fact: Comparison, t: Pick<Branch, 'op' | 'width' | 'left' | 'right'>): boolean | undefined {
+  if (fact.width !== t.width) return undefined;
+  const isSame = fact.left === t.left && fact.right === t.right;
+  const isMirrored = fact.left === t.right && fact.right === t.left;
+  if (!isSame && !isMirrored) return undefined;
+  const op = isSame ? fact.op : MIRRORED[fact.op];
+  if (op === t.op) return fact.holds;
+  return op !== 'set' && NEGATED[op] === t.op ? !fact.holds : undefined;
+}
+
+/** True where a 32-bit comparison sees what a 64-bit one would. */
+function fitsWidth(op: CompareOp, known: Known): boolean {
+  const isSignedOrder = op === 'sgt' || op === 'sge' || op === 'slt' || op === 'sle';
+  return known.max <= (isSignedOrder ? 0x7fff_ffffn : 0xffff_ffffn);
+}
+
+function isExcluded(value: Value, constant: bigint, width: 32 | 64, facts: Facts): boolean {
+  return facts.comparisons.some(
+    (fact) =>
+      fact.left === value &&
+      fact.width === width &&
+      (fact.op === 'ne' ? fact.holds : fact.op === 'eq' && !fact.holds) &&
+      constantOf(fact.right) !== undefined &&
+      BigInt.asUintN(width, constantOf(fact.right) ?? 0n) === BigInt.asUintN(width, constant),
+  );
+}
+
+/** The range of a value under facts; undefined where they contradict each other. */
+function refine(value: Value, facts: Facts, known: KnownValues): Known | undefined {
+  let range: Known | undefined = known.of(value);
+  for (const fact of facts.comparisons) {
+    const isLeft = fact.left === value;
+    if (!range || (!isLeft && fact.right !== value)) continue;
+    const constant = constantOf(isLeft ? fact.right : fact.left);
+    if (constant === undefined) continue;
+    const op: CompareOp = isLeft ? fact.op : MIRRORED[fact.op];
+    if (fact.width === 32 && !(fitsWidth(op, range) && fitsWidth(op, known.of(isLeft ? fact.right : fact.left)))) continue;
+    if (op === 'set') range = withoutBits(range, constant, fact.holds);
+    else range = restrict(range, fact.holds ? op : NEGATED[op], constant);
+  }
+  return range;
+}
+
+function withoutBits(range: Known, constant: bigint, holds: boolean): Known | undefined {
+  return holds ? range : between({ ...range, bits: range.bits & ~BigInt.asUintN(64, constant) });
+}
+
+/** A range under `value op constant`. */
+function restrict(range: Known, op: CompareOp, constant: bigint): Known | undefined {
+  const u = BigInt.asUintN(64, constant);
+  switch (op) {
+    case 'set':
+      return range;
+    case 'eq':
+      return between({ ...range, min: u, max: u, smin: constant, smax: constant });
+    case 'ne':
+      return between({ ...range, min: range.min === u ? u + 1n : range.min, max: range.max === u ? u - 1n : range.max });
+    case 'gt':
+      return between({ ...range, min: range.min > u ? range.min : u + 1n });
+    case 'ge':
+      return between({ ...range, min: range.min > u ? range.min : u });
+    case 'lt':
+      return between({ ...range, max: range.max < u ? range.max : u - 1n });
+    case 'le':
+      return between({ ...range, max: range.max < u ? range.max : u });
+    case 'sgt':
+      return between({ ...range, smin: range.smin > constant ? range.smin : constant + 1n });
+    case 'sge':
+      return between({ ...range, smin: range.smin > constant ? range.smin : constant });
+    case 'slt':
+      return between({ ...range, smax: range.smax < constant ? range.smax : constant - 1n });
+    case 'sle':
+      return between({ ...range, smax: range.smax < constant ? range.smax : constant });
+  }
+}

@@ -1,0 +1,149 @@
+/**
+ * Global value numbering along the dominator tree: what was computed on every path is not computed again. Loads count
+ * as computations of their memory's version; a store makes its value known to loads of the same bytes.
+ */
+import type { Block, Graph, Node, Space, Value } from '../ir.ts';
+import { mapOperands, mapTerminatorOperands, remove } from '../ir.ts';
+import { dominance } from './dominance.ts';
+import { floatingKey } from './float.ts';
+import { KnownValues } from './known.ts';
+import { clobbers, type MemoryVersion, memoryVersions } from './memory.ts';
+import { Substitution } from './substitution.ts';
+
+/** Merges equal values. Returns true where the graph changed. */
+export function numberValues(graph: Graph): boolean {
+  return new Numbering(graph).run();
+}
+
+const COMMUTATIVE: ReadonlySet<string> = new Set(['add', 'mul', 'and', 'or', 'xor']);
+const SPACES: readonly Space[] = ['context', 'packet', 'stack', 'map'];
+
+/** A load or store that is known to hold a value, by the version of memory in which it does. */
+interface Held {
+  readonly base: string;
+  readonly offset: number;
+  readonly size: number;
+  readonly value: Value;
+}
+
+class Numbering {
+  private readonly graph: Graph;
+  private readonly substitution = new Substitution();
+  private readonly known = new KnownValues();
+  /** Scoped: each block undoes what it added. */
+  private readonly values = new Map<string, Value>();
+  private readonly versionIds = new Map<MemoryVersion, number>();
+
+  constructor(graph: Graph) {
+    this.graph = graph;
+  }
+
+  run(): boolean {
+    const tree = dominance(this.graph);
+    const versions = memoryVersions(this.graph);
+    const visit = (block: Block, held: ReadonlyMap<string, readonly Held[]>): void => {
+      const added: string[] = [];
+      const mine = new Map(held);
+      this.block(block, mine, added, (space) => versions.atStart(block, space));
+      for (const child of tree.children(block)) visit(child, mine);
+      for (const key of added) this.values.delete(key);
+    };
+    visit(this.graph.entry, new Map());
+    const changed = this.substitution.size > 0;
+    this.substitution.apply(this.graph);
+    return changed;
+  }
+
+  private block(block: Block, held: Map<string, readonly Held[]>, added: string[], start: (space: Space) => MemoryVersion): void {
+    const versions = new Map<Space, MemoryVersion>(SPACES.map((space) => [space, start(space)]));
+    for (const node of [...block.nodes]) {
+      if (node.kind !== 'phi') mapOperands(node, this.substitution.resolve);
+      const version = (space: Space): string => `${space}#${this.versionId(versions.get(space))}`;
+      if (node.kind === 'load') {
+        const at = this.held(node.base, node.offset, node.size, node);
+        const list = held.get(version(node.space)) ?? [];
+        const found = list.find((h) => h.base === at.base && h.offset === at.offset && h.size === at.size);
+        if (found) this.replace(node, found.value);
+        else held.set(version(node.space), [...list, at]);
+        continue;
+      }
+      const key = this.key(node, version('context'));
+      if (key !== undefined && node.kind !== 'store' && node.kind !== 'atomicAdd') {
+        const found = this.values.get(key);
+        if (found) this.replace(node, found);
+        else {
+          this.values.set(key, node);
+          added.push(key);
+        }
+        continue;
+      }
+      this.clobber(node, held, versions, version);
+    }
+    mapTerminatorOperands(block.terminator, this.substitution.resolve);
+  }
+
+  /** Starts new versions, into which goes what the node leaves as it was, and what it stored. */
+  private clobber(
+    node: Node,
+    held: Map<string, readonly Held[]>,
+    versions: Map<Space, MemoryVersion>,
+    version: (space: Space) => string,
+  ): void {
+    for (const space of SPACES) {
+      if (!clobbers(node, space)) continue;
+      const before = held.get(version(space)) ?? [];
+      versions.set(space, node);
+      if (node.kind !== 'store') continue;
+      const stored = this.held(node.base, node.offset, node.size, node.value);
+      const kept = before.filter(
+        (h) => h.base === stored.base && (h.offset + h.size <= stored.offset || stored.offset + stored.size <= h.offset),
+      );
+      const isWhole = this.known.fitsUnsigned(node.value, node.size * 8);
+      held.set(version(space), isWhole ? [...kept, stored] : kept);
+    }
+  }
+
+  private replace(node: Value, by: Value): void {
+    this.substitution.replace(node, by);
+    remove(node);
+  }
+
+  private held(base: Value, offset: number, size: number, value: Value): Held {
+    return base.kind === 'stackAddress'
+      ? { base: `s${base.slot.id}`, offset: base.offset + offset, size, value }
+      : { base: this.name(base), offset, size, value };
+  }
+
+  /** Equal for nodes that compute one value; undefined for nodes that stay. `epoch` is the context's version. */
+  private key(node: Node, epoch: string): string | undefined {
+    switch (node.kind) {
+      case 'mapValueAddress':
+        return `mapValue ${node.map}+${node.offset}`;
+      case 'unary':
+        return `${node.op} ${this.name(node.operand)}`;
+      case 'binary': {
+        const sides = [this.name(node.left), this.name(node.right)];
+        if (COMMUTATIVE.has(node.op) && node.pointer === undefined) sides.sort();
+        return `${node.op}${node.width} ${sides.join(' ')} ${node.pointer ?? ''}`;
+      }
+      case 'call':
+        return node.pure ? `call ${node.helper} ${node.args.map((arg) => this.name(arg)).join(' ')} ${epoch}` : undefined;
+      case 'phi':
+        return `phi b${node.block?.id} ${node.inputs.map((input) => this.name(this.substitution.resolve(input))).join(' ')}`;
+      default:
+        return undefined;
+    }
+  }
+
+  private name(value: Value): string {
+    return floatingKey(value) ?? `%${value.id}`;
+  }
+
+  private versionId(version: MemoryVersion): number {
+    const known = this.versionIds.get(version);
+    if (known !== undefined) return known;
+    const id = this.versionIds.size;
+    this.versionIds.set(version, id);
+    return id;
+  }
+}
