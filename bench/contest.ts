@@ -1,9 +1,10 @@
 /**
  * A contest: programs that do the same work, test-run in turns over one packet. Each has an engine of its own, in a
- * namespace of its own, and is attached to that namespace's `lo` once: that spares every test run the RCU waits of
+ * namespace of its own, and is attached to that namespace's `lo` before it runs: that spares test runs the RCU waits of
  * entering the kernel's XDP dispatcher. Time is the wall's around a whole run, because the kernel's own figure is whole
  * nanoseconds; that figure tells which runs were disturbed.
  */
+import { setTimeout } from 'node:timers/promises';
 import { type EngineInstance, insn, type LoadedMap, type LoadedProgram, type ProgramSpec, TailraceError } from '@tailrace/bpf';
 import { createNamespace, kernel } from '@tailrace/kernel';
 import type { Effort, Row, Variant } from './row.ts';
@@ -53,35 +54,57 @@ export class PathError extends TailraceError {
   }
 }
 
-/** Measures all entrants of a contest. Throws PathError where a program does not do what is measured. */
+/**
+ * Measures all entrants of a contest. Every round loads all of them anew: where the kernel puts code and data decides
+ * about a chain's time (the same programs differ by half), and a ratio of two lucky places says nothing.
+ * Throws PathError where a program does not do what is measured.
+ */
 export async function measure(contest: Contest, { repeats, rounds }: Effort): Promise<readonly Row[]> {
+  const measured: RoundResult[] = [];
+  for (let index = 0; index < rounds; index++) {
+    measured.push(await measureRound(contest, repeats, index));
+    await setTimeout(SETTLE_MS);
+  }
+  return contest.entrants.map(({ variant }, index) => {
+    const { median, spread } = summarise(measured.map(({ net }) => net[index] ?? Number.NaN));
+    return { suite: contest.suite, name: contest.name, variant, ns: median, ratio: null, spread, insns: measured[0]?.insns[index] ?? null };
+  });
+}
+
+/** The kernel frees what a round has closed this long after, on the CPUs that the next one is measured on. */
+const SETTLE_MS = 50;
+
+/** What one round found, entrant by entrant: nanoseconds net of the floors, and instructions. */
+interface RoundResult {
+  readonly net: readonly number[];
+  readonly insns: readonly number[];
+}
+
+async function measureRound(contest: Contest, repeats: number, index: number): Promise<RoundResult> {
   await using stack = new AsyncDisposableStack();
-  const enter = async <T extends { readonly entry: LoadedProgram }>(load: (instance: EngineInstance) => Promise<T>): Promise<T> => {
+  const enter = async <T extends { readonly entry: LoadedProgram }>(load: (instance: EngineInstance) => Promise<T>) => {
     const instance = stack.use(await openMachine());
     const loaded = await load(instance);
     await instance.attach(loaded.entry, 'xdp');
     return loaded;
   };
-  const floors: { readonly entry: LoadedProgram; readonly samples: number[] }[] = [];
-  for (const floor of contest.floors ?? [emptyProgram])
-    floors.push({ ...(await enter(async (instance) => ({ entry: await floor(instance) }))), samples: [] });
-  const entrants: (Loaded & { readonly variant: Variant; readonly samples: number[] })[] = [];
-  for (const { variant, load } of contest.entrants) entrants.push({ variant, ...(await enter(load)), samples: [] });
+  const floors: { readonly entry: LoadedProgram }[] = [];
+  for (const load of contest.floors ?? [emptyProgram]) floors.push(await enter(async (instance) => ({ entry: await load(instance) })));
+  const entrants: Loaded[] = [];
+  for (const { load } of contest.entrants) entrants.push(await enter(load));
 
-  // A first round warms caches and branch predictors; its samples are dropped.
-  for (let round = -1; round < rounds; round++)
-    for (const runner of rotated([...floors, ...entrants], round)) {
-      const expected = 'insns' in runner ? contest.returnValue : undefined;
-      const ns = await timeRun(runner.entry, contest, repeats, expected);
-      if (round >= 0) runner.samples.push(ns);
-    }
-  for (const { verify } of entrants) verify(repeats * (rounds + 1));
+  const times = new Map<LoadedProgram, number>();
+  for (const { entry } of rotated([...floors, ...entrants], index)) {
+    const expected = entrants.some((loaded) => loaded.entry === entry) ? contest.returnValue : undefined;
+    // Warms caches and branch predictors, and makes the state that a known flow has.
+    await timeRun(entry, contest, Math.ceil(repeats / 4), expected);
+    times.set(entry, await timeRun(entry, contest, repeats, expected));
+  }
+  for (const { verify } of entrants) verify(repeats);
 
-  return entrants.map(({ variant, insns, samples }) => {
-    const net = samples.map((ns, round) => ns - floors.reduce((sum, floor) => sum + (floor.samples[round] ?? 0), 0) / floors.length);
-    const { median, spread } = summarise(net);
-    return { suite: contest.suite, name: contest.name, variant, ns: median, ratio: null, spread, insns };
-  });
+  const time = ({ entry }: { readonly entry: LoadedProgram }) => times.get(entry) ?? Number.NaN;
+  const floor = floors.reduce((sum, one) => sum + time(one), 0) / floors.length;
+  return { net: entrants.map((one) => time(one) - floor), insns: entrants.map(({ insns }) => insns) };
 }
 
 /** An engine in a private namespace whose only interface is `lo`; both are gone once it is closed. */
