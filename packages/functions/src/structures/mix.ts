@@ -1,0 +1,30 @@
+/** A bijection of 64-bit keys that spreads them: what is near before is far apart after, and nothing is lost. */
+import { fn, u64 } from '@tailrace/stage';
+
+const ALL = 64;
+const FIRST = 0x9e37_79b9_7f4a_7c15n;
+const SECOND = 0xd6e8_feb8_6659_fd93n;
+const FIRST_INVERSE = inverse(FIRST);
+const SECOND_INVERSE = inverse(SECOND);
+
+/**
+ * Multiplies by an odd constant, folds the upper half into the lower and multiplies again: each step can be undone. The
+ * upper bits depend on all bits of the key; take those. Withstands nobody who chooses keys.
+ */
+export const mix = fn([u64], u64, { first: FIRST, second: SECOND }, (key, { first, second }) => {
+  const half = BigInt.asUintN(64, key * first);
+  return BigInt.asUintN(64, (half ^ (half >> 32n)) * second);
+});
+
+/** Undoes `mix`. */
+export function unmix(mixed: bigint): bigint {
+  const folded = BigInt.asUintN(ALL, mixed * SECOND_INVERSE);
+  return BigInt.asUintN(ALL, (folded ^ (folded >> 32n)) * FIRST_INVERSE);
+}
+
+/** The inverse of an odd number modulo 2^64: each of Newton's steps doubles the bits that are right, from three. */
+function inverse(odd: bigint): bigint {
+  let guess = odd;
+  for (let bits = 3; bits < ALL; bits *= 2) guess = BigInt.asUintN(ALL, guess * (2n - odd * guess));
+  return guess;
+}

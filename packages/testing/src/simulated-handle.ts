@@ -1,0 +1,19 @@
+/** The control plane's side of a simulation: typed handles over simulated maps, as a running pipeline gives them over live ones. */
+import { ArgumentError } from '@tailrace/bpf';
+import { EngineMapRegistry } from '@tailrace/pipeline';
+import { mapsIn, type Resource } from '@tailrace/stage';
+import type { SimulatedMaps } from './simulated-map.ts';
+
+/** The typed handle of a map or structure, over the maps that simulated stages work on. */
+export function simulatedHandle<H>(maps: SimulatedMaps, resource: Resource<unknown, H>): H {
+  const declared = mapsIn({ resource });
+  const registry = new EngineMapRegistry({
+    createMap(spec) {
+      const map = declared.find(({ name }) => spec.name === `simulation/${name}`);
+      if (map === undefined) throw new ArgumentError(`'${resource.name}' has no map '${spec.name}'`);
+      return maps.of(map);
+    },
+  });
+  registry.hold(declared.map((map) => ({ map, scope: 'simulation', user: resource.name })));
+  return registry.handle(resource);
+}
