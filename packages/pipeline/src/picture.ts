@@ -1,0 +1,67 @@
+/** A chain as a picture for the terminal: a box for each stage, its edges with the packets that took them. */
+import type { ChainDescription, EdgeDescription, StageDescription } from './description.ts';
+import type { StageStats } from './stats.ts';
+
+export interface PictureOptions {
+  /** Counters by the stage's name; without them the picture shows the chain alone. */
+  readonly stats?: Readonly<Record<string, StageStats>>;
+  /** Where packets come from, shown above the first stage, e.g. `eth0`. */
+  readonly from?: string;
+  /** ANSI colours; leave it off where the output is no terminal. */
+  readonly color?: boolean;
+}
+
+type Paint = (text: string) => string;
+
+/** Draws a chain: lines without a trailing newline. */
+export function drawChain(chain: ChainDescription, options: PictureOptions = {}): string {
+  const { stats, from, color = false } = options;
+  const paint = (code: number): Paint => (color ? (text) => `\u001b[${code}m${text}\u001b[0m` : (text) => text);
+  const [bold, dim, red, green] = [paint(1), paint(2), paint(31), paint(32)];
+  const width = Math.max(...chain.stages.map((s) => title(s).length), 8);
+  const lines: string[] = from ? [`  ${dim(from)}`, '   │'] : [];
+  chain.stages.forEach((stage, i) => {
+    const following = chain.stages[i + 1];
+    const counts = stats?.[stage.name];
+    const next = stage.edges.find((e) => e.kind === 'next');
+    const falls = following !== undefined && next?.to === following.name;
+    const exits = stage.edges.filter((e) => e !== next || !falls).map((e) => edgeText(e, counts, dim));
+    lines.push(
+      `╭──${'─'.repeat(width)}╮`,
+      `│ ${bold(title(stage).padEnd(width))} │  ${counts ? summary(counts, red, green) : ''}`.trimEnd(),
+      `╰──${falls ? '┬' : '─'}${'─'.repeat(width - 1)}╯  ${exits.join(dim(' · '))}`.trimEnd(),
+    );
+    if (falls) lines.push(`   │ ${counts ? dim(number(counts.next)) : ''}`.trimEnd());
+  });
+  return lines.join('\n');
+}
+
+const title = (stage: StageDescription): string => (stage.stage === stage.name || stage.name.endsWith(`.${stage.stage}`) ? stage.name : `${stage.name} = ${stage.stage}`);
+
+/** What the stage itself did: how many packets, which verdicts. */
+function summary(counts: StageStats, red: Paint, green: Paint): string {
+  const verdicts = Object.entries(counts.verdicts)
+    .filter(([, packets]) => packets > 0n)
+    .map(([name, packets]) => (name === 'drop' || name === 'abort' ? red : green)(`${name} ${number(packets)}`));
+  const misses = counts.misses > 0n ? [red(`missed ${number(counts.misses)}`)] : [];
+  return [`${number(counts.packets)} packets`, bytes(counts.bytes), ...verdicts, ...misses].join(' · ');
+}
+
+function edgeText(edge: EdgeDescription, counts: StageStats | undefined, dim: Paint): string {
+  const taken = counts && (edge.kind === 'next' ? counts.next : (counts.exits[edge.label] ?? 0n));
+  return `${edge.label}${taken === undefined ? '' : ` ${number(taken)}`} ${dim('─▶')} ${edge.to ?? edge.verdict ?? ''}`;
+}
+
+const number = (value: bigint): string => value.toLocaleString('en-US');
+
+/** Bytes with a unit of a thousand. */
+function bytes(value: bigint): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  let amount = Number(value);
+  let unit = 0;
+  while (amount >= 1000 && unit < units.length - 1) {
+    amount /= 1000;
+    unit++;
+  }
+  return `${unit === 0 ? amount : amount.toFixed(1)} ${units[unit]}`;
+}
