@@ -7,6 +7,7 @@ export { KernelMap } from './map.ts';
 export { type Neighbour, type NeighbourEvent, type NeighbourState, watchNeighbours } from './neighbour.ts';
 export { NetlinkError } from './netlink.ts';
 export { createNamespace, currentNamespace, inNamespace, NetworkNamespace, openNamespace } from './netns.ts';
+export { PacketSocket, type PacketSocketOptions } from './packet-socket.ts';
 export {
   bpffsMounted,
   Capability,

@@ -1,0 +1,57 @@
+import { once } from 'node:events';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { openFds } from './fixture.ts';
+import { createNamespace, type NetworkNamespace } from './netns.ts';
+import { PacketSocket } from './packet-socket.ts';
+import { Rtnetlink } from './rtnetlink.ts';
+
+let namespace: NetworkNamespace;
+
+beforeEach(() => {
+  namespace = createNamespace();
+  using route = new Rtnetlink(namespace);
+  route.createVeth({ name: 'left' }, { name: 'right' });
+  for (const name of ['left', 'right']) route.change(name, { up: true });
+});
+
+afterEach(() => namespace.close());
+
+/** An EtherType for local experiments; the kernel sends frames of its own (IPv6 discovery) beside. */
+const frame = Uint8Array.from({ length: 60 }, (_, at) => (at === 12 ? 0x88 : at === 13 ? 0xb5 : 2));
+const isOurs = (bytes: Uint8Array): boolean => bytes[12] === 0x88 && bytes[13] === 0xb5;
+
+async function next(socket: PacketSocket): Promise<Uint8Array> {
+  const target = new EventTarget();
+  using _watch = socket.watch(() => target.dispatchEvent(new Event('frames')));
+  for (;;) {
+    const bytes = socket.receive();
+    if (bytes && isOurs(bytes)) return bytes;
+    if (!bytes) await once(target, 'frames', { signal: AbortSignal.timeout(2000) });
+  }
+}
+
+test('a frame crosses a link, and is not seen where it was sent', async () => {
+  using left = new PacketSocket(namespace, 'left');
+  using right = new PacketSocket(namespace, 'right');
+  left.send(frame);
+  expect(await next(right)).toEqual(frame);
+  for (let bytes = left.receive(); bytes; bytes = left.receive()) expect(isOurs(bytes)).toBe(false);
+});
+
+test('outgoing frames are seen where asked for', async () => {
+  using left = new PacketSocket(namespace, 'left');
+  using other = new PacketSocket(namespace, 'left', { outgoing: true });
+  left.send(frame);
+  expect(await next(other)).toEqual(frame);
+});
+
+test('errors name the interface, and nothing stays open', () => {
+  const before = openFds();
+  expect(() => new PacketSocket(namespace, 'none')).toThrow('there is no interface none');
+  const socket = new PacketSocket(namespace, 'left');
+  expect(() => socket.send(new Uint8Array(3000))).toThrow(/sendto.*EMSGSIZE/);
+  socket.close();
+  socket.close();
+  expect(() => socket.receive()).toThrow('frames on left is closed');
+  expect(openFds()).toBe(before);
+});
