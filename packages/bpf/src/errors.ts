@@ -14,6 +14,7 @@ export type ErrorCode =
   | 'netlink' // an rtnetlink request failed
   | 'unsupported' // this kernel, engine or machine lacks something
   | 'privilege' // capabilities are missing
+  | 'timeout' // what was waited for did not come in time
   | 'argument'; // a value handed in is out of its range or of the wrong shape
 
 export interface ErrorOptions {
