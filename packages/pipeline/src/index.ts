@@ -2,8 +2,8 @@
 export type { RunResult } from './chain.ts';
 export { ChainError, type ChainProblem } from './chain-error.ts';
 export type { ChainDescription, EdgeDescription, StageDescription } from './description.ts';
-export { type Pipeline, pipeline, type RunOptions } from './pipeline.ts';
 export { drawChain, type PictureOptions } from './picture.ts';
+export { type Pipeline, pipeline, type RunOptions } from './pipeline.ts';
 export { MAX_TAIL_CALLS } from './plan.ts';
 export { EngineMapRegistry, type MapClaim, type MapHold } from './registry.ts';
 export type { PipelineDescription, Running } from './running.ts';

@@ -8,10 +8,25 @@ const chain: ChainDescription = {
   depth: 3,
   stages: [
     {
-      name: 'acl', stage: 'acl', reads: [], writes: [], maps: [],
-      edges: [{ kind: 'next', label: 'next', to: 'l4lb.vip', slot: 0 }, { kind: 'exit', label: 'expired', verdict: 'drop' }],
+      name: 'acl',
+      stage: 'acl',
+      reads: [],
+      writes: [],
+      maps: [],
+      edges: [
+        { kind: 'next', label: 'next', to: 'l4lb.vip', slot: 0 },
+        { kind: 'exit', label: 'expired', verdict: 'drop' },
+      ],
     },
-    { name: 'l4lb.vip', stage: 'vipV2', function: 'l4lb', reads: [], writes: [], maps: [], edges: [{ kind: 'next', label: 'next', verdict: 'pass' }] },
+    {
+      name: 'l4lb.vip',
+      stage: 'vipV2',
+      function: 'l4lb',
+      reads: [],
+      writes: [],
+      maps: [],
+      edges: [{ kind: 'next', label: 'next', verdict: 'pass' }],
+    },
   ],
 };
 const none = { abort: 0n, drop: 0n, pass: 0n, tx: 0n, redirect: 0n };

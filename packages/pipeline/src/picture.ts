@@ -36,7 +36,8 @@ export function drawChain(chain: ChainDescription, options: PictureOptions = {})
   return lines.join('\n');
 }
 
-const title = (stage: StageDescription): string => (stage.stage === stage.name || stage.name.endsWith(`.${stage.stage}`) ? stage.name : `${stage.name} = ${stage.stage}`);
+const title = (stage: StageDescription): string =>
+  stage.stage === stage.name || stage.name.endsWith(`.${stage.stage}`) ? stage.name : `${stage.name} = ${stage.stage}`;
 
 /** What the stage itself did: how many packets, which verdicts. */
 function summary(counts: StageStats, red: Paint, green: Paint): string {
