@@ -7,13 +7,7 @@ import { FULL, type Outcome, QUICK, type Row, type Suite } from './row.ts';
 import { suites } from './suites/index.ts';
 import { coloured, plain, renderAims, renderSuite } from './table.ts';
 
-const { values } = parseArgs({
-  options: {
-    quick: { type: 'boolean', default: false },
-    json: { type: 'string' },
-    filter: { type: 'string', default: '' },
-  },
-});
+const values = options();
 const effort = values.quick ? QUICK : FULL;
 const palette = process.stdout.isTTY && !process.env.NO_COLOR ? coloured : plain;
 
@@ -27,7 +21,7 @@ for (const suite of suites) {
   process.stdout.write(renderSuite(suite, outcome, palette));
 }
 if (rows.length === 0 && failures === 0) {
-  process.stderr.write(`no suite has a case named ${values.filter}: ${suites.map(({ name }) => name).join(', ')}\n`);
+  process.stderr.write(`no suite has a case with '${values.filter}' in its name; suites: ${suites.map(({ name }) => name).join(', ')}\n`);
   failures++;
 }
 if (values.quick) process.stdout.write('quick: shows that everything runs; these figures mean little, so no aims are judged\n');
@@ -43,5 +37,20 @@ async function attempt(suite: Suite, wanted: (name: string) => boolean): Promise
     if (!(error instanceof TailraceError)) throw error;
     failures++;
     return { rows: [], notes: [`failed: ${error.message}${error.hint === undefined ? '' : ` (${error.hint})`}`] };
+  }
+}
+
+/** The command line. Ends the process where it is wrong. */
+function options() {
+  try {
+    return parseArgs({
+      options: { quick: { type: 'boolean', default: false }, json: { type: 'string' }, filter: { type: 'string', default: '' } },
+    }).values;
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    process.stderr.write(
+      `${error.message.charAt(0).toLowerCase()}${error.message.slice(1)}\nusage: bench [--quick] [--json FILE] [--filter NAME]\n`,
+    );
+    process.exit(1);
   }
 }

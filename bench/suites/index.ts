@@ -1,7 +1,8 @@
 /** All suites, in the order in which they are shown. */
 import type { Suite } from '../row.ts';
 import { chain } from './chain.ts';
+import { compile } from './compile.ts';
 import { count } from './count.ts';
 import { map } from './map.ts';
 
-export const suites: readonly Suite[] = [map, chain, count];
+export const suites: readonly Suite[] = [compile, map, chain, count];

@@ -1,0 +1,47 @@
+/** The command as users call it. Runs with and without clang. */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, it } from 'vitest';
+import { clangMissing } from './clang.ts';
+import type { Row } from './row.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'tailrace-bench-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe('bench', () => {
+  it('writes rows and shows them as a table', () => {
+    const file = join(folder, 'rows.json');
+    const { status, stdout } = bench(['--quick', '--filter', 'count', '--json', file]);
+    expect(stdout).toContain('known flow  tailrace');
+    expect(stdout).not.toContain('\u001b');
+    expect(status).toBe(0);
+    const rows = JSON.parse(readFileSync(file, 'utf8')) as readonly Row[];
+    const variants = clangMissing() === null ? ['tailrace', 'c-same'] : ['tailrace'];
+    const known = rows.filter(({ name }) => name === 'known flow');
+    expect(known.map(({ variant }) => variant)).toEqual(variants);
+    for (const row of rows) expect(Object.keys(row)).toEqual(['suite', 'name', 'variant', 'ns', 'ratio', 'spread', 'insns']);
+  });
+
+  it('says why the C side is missing', () => {
+    const { status, stdout } = bench(['--quick', '--filter', 'known flow'], { CLANG: '/nowhere/clang' });
+    expect(stdout).toContain('/nowhere/clang is not installed: the C side is left out');
+    expect(stdout).not.toContain('c-same');
+    expect(status).toBe(0);
+  });
+
+  it('refuses a filter that nothing matches, and unknown options', () => {
+    expect(bench(['--filter', 'nonsense'])).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining("no suite has a case with 'nonsense' in its name"),
+    });
+    expect(bench(['--nonsense'])).toMatchObject({ status: 1, stderr: expect.stringContaining("unknown option '--nonsense'") });
+  });
+});
+
+function bench(args: readonly string[], environment: Readonly<Record<string, string>> = {}) {
+  const main = fileURLToPath(new URL('./main.ts', import.meta.url));
+  return spawnSync(process.execPath, [main, ...args], { encoding: 'utf8', env: { ...process.env, ...environment } });
+}

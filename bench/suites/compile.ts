@@ -1,0 +1,26 @@
+/** How long the compiler takes for each stage: from the source text to a program spec. */
+import { slotCount } from '@tailrace/bpf';
+import { compileStage } from '@tailrace/compiler';
+import type { AnyStage } from '@tailrace/stage';
+import { measureTask } from '../node-run.ts';
+import type { Suite } from '../row.ts';
+import { light } from './chain.ts';
+import { countFlows } from './count.ts';
+
+const stages: readonly AnyStage[] = [light, countFlows];
+
+/** The suite. */
+export const compile: Suite = {
+  name: 'compile',
+  about: 'a stage from its source to its program, ns',
+  cases: stages.map(({ name }) => name),
+  async run(effort, wanted) {
+    const rows = stages
+      .filter(({ name }) => wanted(name))
+      .map((stage) => {
+        const row = measureTask({ suite: 'compile', name: stage.name, work: () => compileStage(stage) }, effort);
+        return { ...row, insns: slotCount(compileStage(stage).program.instructions) };
+      });
+    return { rows, notes: [] };
+  },
+};
