@@ -1,23 +1,40 @@
 /** The optimiser: the passes of this folder in their order. */
 import type { Block, Graph } from '../ir.ts';
+import { mergeChecks } from './bounds.ts';
+import { coalesceStores } from './coalesce.ts';
 import { eliminateDeadCode } from './dce.ts';
 import { floatValues } from './float.ts';
 import { fold } from './fold.ts';
 import { numberValues } from './gvn.ts';
+import { flagNullTests } from './null-flag.ts';
+import { lowerSignedDivision } from './signed-division.ts';
 import { dropUnreachable, simplifyCfg } from './simplify-cfg.ts';
-import { threadJumps } from './thread.ts';
+import { type ThreadingState, threadJumps } from './thread.ts';
+
+/** Rounds after which a graph that still changes is taken as it is. */
+const ROUND_LIMIT = 12;
 
 /** Rewrites a graph in place into one that means the same and costs less. */
 export function optimise(graph: Graph): void {
   dropUnreachable(graph);
   floatValues(graph);
-  const threading = { rotated: new WeakSet<Block>() };
-  for (let round = 0; round < 10; round++) {
-    let changed = simplifyCfg(graph);
-    changed = fold(graph) || changed;
-    changed = numberValues(graph) || changed;
-    changed = threadJumps(graph, threading) || changed;
-    changed = eliminateDeadCode(graph) || changed;
-    if (!changed) break;
+  const threading: ThreadingState = { rotated: new WeakSet<Block>() };
+  settle(graph, threading);
+  // What the kernel cannot run goes now; stores are joined last, when all that can be known of their values is.
+  const lowered = lowerSignedDivision(graph);
+  const coalesced = coalesceStores(graph);
+  if (lowered || coalesced) settle(graph, threading);
+  flagNullTests(graph);
+  simplifyCfg(graph);
+  eliminateDeadCode(graph);
+}
+
+/** Runs the passes that feed each other until none changes anything. */
+function settle(graph: Graph, threading: ThreadingState): void {
+  for (let round = 0; round < ROUND_LIMIT; round++) {
+    const passes = [simplifyCfg, fold, numberValues, (g: Graph) => threadJumps(g, threading), mergeChecks, eliminateDeadCode];
+    let changed = false;
+    for (const pass of passes) changed = pass(graph) || changed;
+    if (!changed) return;
   }
 }

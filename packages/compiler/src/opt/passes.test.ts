@@ -3,13 +3,17 @@ import { describe, expect, test } from 'vitest';
 import { emit } from '../emit/emit.ts';
 import { simulate } from '../emit/simulate.ts';
 import { type Graph, printGraph } from '../ir.ts';
+import { mergeChecks } from './bounds.ts';
+import { coalesceStores } from './coalesce.ts';
 import { eliminateDeadCode } from './dce.ts';
 import { floatValues } from './float.ts';
 import { fold } from './fold.ts';
 import { numberValues } from './gvn.ts';
 import { interpret } from './interpret.ts';
+import { flagNullTests } from './null-flag.ts';
 import { optimise } from './optimise.ts';
 import { RANDOM_GRAPH_MAPS, randomGraph } from './random-graph.ts';
+import { lowerSignedDivision } from './signed-division.ts';
 import { simplifyCfg } from './simplify-cfg.ts';
 import { SimulatedWorld } from './simulated-world.ts';
 import { threadJumps } from './thread.ts';
@@ -22,6 +26,10 @@ const passes: Readonly<Record<string, (graph: Graph) => unknown>> = {
   dce: eliminateDeadCode,
   gvn: numberValues,
   thread: (graph) => threadJumps(graph),
+  bounds: mergeChecks,
+  coalesce: coalesceStores,
+  'signed-division': lowerSignedDivision,
+  'null-flag': flagNullTests,
   optimise,
 };
 
