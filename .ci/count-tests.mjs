@@ -1,5 +1,5 @@
 // node .ci/count-tests.mjs REPORT: the last line of a CI run, from vitest's JSON report. Exits with 1 where a test
-// failed or was skipped, a file could not be run, or there is no report.
+// failed, a kernel test was skipped (CI is root and has clang), a file could not be run, or there is no report.
 import { existsSync, readFileSync } from 'node:fs';
 
 const [path = ''] = process.argv.slice(2);
@@ -15,4 +15,4 @@ for (const test of broken) console.log(`failed: ${test.file}: ${test.fullName}`)
 for (const file of unrun) console.log(`failed: ${file.name}: ${file.message}`);
 const failures = broken.length + unrun.length + (passed.length === 0 ? 1 : 0);
 console.log(`${passed.length} passed, ${failures} failed`);
-process.exitCode = failures + skipped.length > 0 ? 1 : 0;
+process.exitCode = failures > 0 || skipped.some((test) => test.file.endsWith('.kernel.test.ts')) ? 1 : 0;
