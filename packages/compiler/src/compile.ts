@@ -34,7 +34,13 @@ const LICENSE = 'Dual MIT/GPL';
 
 /** Compiles one stage. Throws CompileError with a place and a hint. */
 export function compileStage(stage: AnyStage, options: CompileOptions = {}): CompiledStage {
-  if (stage.hook !== 'xdp') throw new CompileError({ id: 'limit', stage: stage.name, message: `hook '${stage.hook}' cannot be compiled, expected 'xdp'`, length: 1 });
+  if (stage.hook !== 'xdp')
+    throw new CompileError({
+      id: 'limit',
+      stage: stage.name,
+      message: `hook '${stage.hook}' cannot be compiled, expected 'xdp'`,
+      length: 1,
+    });
   const alone = options.placement ? undefined : standalone(stage);
   const { graph, maps } = lowerStage(stage, options.placement ?? alone?.placement);
   const compiled = finish(graph, options.name ?? stage.name, stage.name);
@@ -71,9 +77,24 @@ function finish(graph: Graph, name: string, stage: string): Omit<CompiledStage, 
   optimise(graph);
   const { instructions, mapReferences, lines, stackSize, spills } = emit(graph);
   if (instructions.length > MAX_INSTRUCTIONS) {
-    throw new CompileError({ id: 'limit', stage, message: `the program has ${instructions.length} instructions, expected at most ${MAX_INSTRUCTIONS}`, hint: 'split the stage', length: 1 });
+    throw new CompileError({
+      id: 'limit',
+      stage,
+      message: `the program has ${instructions.length} instructions, expected at most ${MAX_INSTRUCTIONS}`,
+      hint: 'split the stage',
+      length: 1,
+    });
   }
-  const program: ProgramSpec = { name, type: 'xdp', frags: true, license: LICENSE, instructions, mapReferences, functions: [{ pc: 0, name }], lines };
+  const program: ProgramSpec = {
+    name,
+    type: 'xdp',
+    frags: true,
+    license: LICENSE,
+    instructions,
+    mapReferences,
+    functions: [{ pc: 0, name }],
+    lines,
+  };
   return { program, stackSize, spills };
 }
 
@@ -92,4 +113,3 @@ function standalone(stage: AnyStage): { placement: Placement; state: AnyMap } | 
     state: perCpuArray({ name: STATE, value, maxEntries: 1 }),
   };
 }
-

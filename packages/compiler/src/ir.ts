@@ -455,10 +455,17 @@ export function redirect(from: Block, old: Block, target: Block, inputs: readonl
   const isNew = !target.predecessors.includes(from);
   const to = (block: Block): Block => (block === old ? target : block);
   switch (t.kind) {
-    case 'jump': setTerminator(from, { ...t, target: to(t.target) }); break;
-    case 'branch': setTerminator(from, { ...t, then: to(t.then), else: to(t.else) }); break;
-    case 'check': setTerminator(from, { ...t, ok: to(t.ok), fail: to(t.fail) }); break;
-    case 'return': return;
+    case 'jump':
+      setTerminator(from, { ...t, target: to(t.target) });
+      break;
+    case 'branch':
+      setTerminator(from, { ...t, then: to(t.then), else: to(t.else) });
+      break;
+    case 'check':
+      setTerminator(from, { ...t, ok: to(t.ok), fail: to(t.fail) });
+      break;
+    case 'return':
+      return;
   }
   if (!isNew) return;
   let i = 0;

@@ -40,10 +40,20 @@ export function locate(fn: (...args: never[]) => unknown, text: string): Located
       const row = rowOf(starts, at);
       // type stripping leaves blanks: show the line as it was written
       if (!map) return { ...placeIn(source, at, display(file)), ...written(file, row) };
-      const entry = map.findEntry(row, at - (starts[row] ?? 0)) as { originalSource?: string; originalLine?: number; originalColumn?: number };
+      const entry = map.findEntry(row, at - (starts[row] ?? 0)) as {
+        originalSource?: string;
+        originalLine?: number;
+        originalColumn?: number;
+      };
       if (entry.originalLine === undefined || entry.originalColumn === undefined) return placeIn(source, at, display(file));
       const original = entry.originalSource ? resolve(dirname(file), entry.originalSource.replace(/^file:\/\//, '')) : file;
-      return { file: display(original), line: entry.originalLine + 1, column: entry.originalColumn + 1, text: '', ...written(original, entry.originalLine) };
+      return {
+        file: display(original),
+        line: entry.originalLine + 1,
+        column: entry.originalColumn + 1,
+        text: '',
+        ...written(original, entry.originalLine),
+      };
     },
   };
 }
@@ -58,7 +68,9 @@ function inspect(fn: unknown): { source: string; script: Script; line: number; c
     session.on('Debugger.scriptParsed', ({ params }) => scripts.set(params.scriptId, params as Script));
     const call = (method: string, params?: object): unknown => {
       let answer: unknown;
-      session.post(method as 'Debugger.enable', params as never, (_error: unknown, result: unknown) => { answer = result; });
+      session.post(method as 'Debugger.enable', params as never, (_error: unknown, result: unknown) => {
+        answer = result;
+      });
       return answer;
     };
     call('Debugger.enable');
@@ -88,7 +100,11 @@ function sourceMapOf(script: Script, source: string, file: string): SourceMap | 
   const url = script.sourceMapURL || [...source.matchAll(/^\/\/[#@] sourceMappingURL=(\S+)\s*$/gm)].at(-1)?.[1];
   if (!url) return undefined;
   const data = /^data:[^,]*?(;base64)?,(.*)$/s.exec(url);
-  const json = data ? (data[1] ? Buffer.from(data[2] ?? '', 'base64').toString() : decodeURIComponent(data[2] ?? '')) : read(url.startsWith('file:') ? fileURLToPath(url) : resolve(dirname(file), url));
+  const json = data
+    ? data[1]
+      ? Buffer.from(data[2] ?? '', 'base64').toString()
+      : decodeURIComponent(data[2] ?? '')
+    : read(url.startsWith('file:') ? fileURLToPath(url) : resolve(dirname(file), url));
   return json === undefined ? undefined : new SourceMap(JSON.parse(json));
 }
 

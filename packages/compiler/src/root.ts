@@ -3,7 +3,11 @@ import { Helper } from '@tailrace/bpf';
 import { append, createBlock, createGraph, createNode, createSlot, type Graph, setTerminator, type Value } from './ir.ts';
 import { XdpVerdict } from './placement.ts';
 
-export function lowerRoot(options: { readonly name: string; readonly array: string; readonly state?: { readonly map: string; readonly length: number; readonly misses: number } }): Graph {
+export function lowerRoot(options: {
+  readonly name: string;
+  readonly array: string;
+  readonly state?: { readonly map: string; readonly length: number; readonly misses: number };
+}): Graph {
   const graph = createGraph(options.name);
   let block = graph.entry;
   const constant = (value: number): Value => append(block, createNode(graph, { kind: 'const', value: BigInt(value) }));
@@ -17,9 +21,30 @@ export function lowerRoot(options: { readonly name: string; readonly array: stri
     const slot = createSlot(graph, 4);
     const key = append(block, createNode(graph, { kind: 'stackAddress', slot, offset: 0 }));
     append(block, createNode(graph, { kind: 'store', size: 4, space: 'stack', base: key, offset: 0, value: constant(0) }));
-    const entry = append(block, createNode(graph, { kind: 'call', helper: Helper.map_lookup_elem, args: [map(name), key], pure: false, movesPacket: false, readsStack: [slot], writesStack: [], pointer: 'map' }));
+    const entry = append(
+      block,
+      createNode(graph, {
+        kind: 'call',
+        helper: Helper.map_lookup_elem,
+        args: [map(name), key],
+        pure: false,
+        movesPacket: false,
+        readsStack: [slot],
+        writesStack: [],
+        pointer: 'map',
+      }),
+    );
     const there = createBlock(graph);
-    setTerminator(block, { kind: 'branch', op: 'ne', width: 64, left: entry, right: constant(0), then: there, else: giveUp, likely: 'then' });
+    setTerminator(block, {
+      kind: 'branch',
+      op: 'ne',
+      width: 64,
+      left: entry,
+      right: constant(0),
+      then: there,
+      else: giveUp,
+      likely: 'then',
+    });
     block = there;
     return entry;
   };

@@ -5,7 +5,7 @@
 import { type Expression, type Node, type Function as ParsedFunction, parseExpressionAt } from 'acorn';
 import { CompileError } from './diagnostic.ts';
 import type { Place } from './ir.ts';
-import { locate, type Located } from './locate.ts';
+import { type Located, locate } from './locate.ts';
 
 export interface Source {
   readonly stage: string;
@@ -31,7 +31,8 @@ export function readSource(fn: (...args: never[]) => unknown, stage: string): So
   const parsed = parse(text);
   if (!parsed) return refuse('the source of the program cannot be parsed', 'write it as a function, an arrow or a method');
   const { node, shift } = parsed;
-  if (node.async || node.generator) refuse(`the program is ${node.async ? 'async' : 'a generator'}`, 'a program runs to its verdict in one go');
+  if (node.async || node.generator)
+    refuse(`the program is ${node.async ? 'async' : 'a generator'}`, 'a program runs to its verdict in one go');
   let located: Located | undefined;
   const source: Source = {
     stage,
@@ -49,7 +50,11 @@ export function readSource(fn: (...args: never[]) => unknown, stage: string): So
 
 /** A function expression or an arrow stands alone; a method needs an object around it. */
 function parse(text: string): { node: ParsedFunction; shift: number } | undefined {
-  for (const [before, after] of [['(', ')'], ['({', '})'], ['({get ', '})']] as const) {
+  for (const [before, after] of [
+    ['(', ')'],
+    ['({', '})'],
+    ['({get ', '})'],
+  ] as const) {
     try {
       let node: Expression = parseExpressionAt(before + text + after, 0, { ecmaVersion: 'latest', preserveParens: false });
       if (node.type === 'ObjectExpression') {
@@ -90,7 +95,8 @@ function normalise(value: unknown): unknown {
   if (node.type === 'UnaryExpression') {
     const argument = node.argument as Loose;
     if (node.operator === 'void' && argument.type === 'Literal') return as({ type: 'Identifier', name: 'undefined' });
-    if (node.operator === '!' && argument.type === 'Literal') return as({ type: 'Literal', value: !argument.value, raw: String(!argument.value) });
+    if (node.operator === '!' && argument.type === 'Literal')
+      return as({ type: 'Literal', value: !argument.value, raw: String(!argument.value) });
   }
   return node;
 }

@@ -6,9 +6,15 @@ import { describe, type NumberOperand, type Operand } from './operand.ts';
 
 /** A number argument within a range. */
 export function numberArgument(lowering: Lowering, node: SyntaxNode, operand: Operand | undefined, within: R.Range): NumberOperand {
-  if (operand?.kind !== 'number') return lowering.fail(node, 'type', `${operand ? describe(operand) : 'nothing'} where a number is expected`);
+  if (operand?.kind !== 'number')
+    return lowering.fail(node, 'type', `${operand ? describe(operand) : 'nothing'} where a number is expected`);
   if (!R.within(operand.range, within)) {
-    lowering.fail(node, 'range', `the argument may be ${operand.range.lo}..${operand.range.hi}, expected ${within.lo}..${within.hi}`, within.lo === 0n ? 'make it unsigned: x >>> 0' : undefined);
+    lowering.fail(
+      node,
+      'range',
+      `the argument may be ${operand.range.lo}..${operand.range.hi}, expected ${within.lo}..${within.hi}`,
+      within.lo === 0n ? 'make it unsigned: x >>> 0' : undefined,
+    );
   }
   return operand;
 }

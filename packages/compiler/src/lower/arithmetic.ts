@@ -26,40 +26,96 @@ export function arithmetic(lowering: Lowering, node: SyntaxNode, operator: Arith
 
 // --- numbers -------------------------------------------------------------------------------------
 
-function numbers(lowering: Lowering, node: SyntaxNode, operator: ArithmeticOperator, left: NumberOperand, right: NumberOperand): NumberOperand {
+function numbers(
+  lowering: Lowering,
+  node: SyntaxNode,
+  operator: ArithmeticOperator,
+  left: NumberOperand,
+  right: NumberOperand,
+): NumberOperand {
   if (R.isConstant(left.range) && R.isConstant(right.range) && operator !== '/' && !(operator === '%' && right.range.lo === 0n)) {
     return lowering.number(fold(operator, Number(left.range.lo), Number(right.range.lo)));
   }
   switch (operator) {
-    case '+': return checked(lowering, node, 'add', left, right, R.add(left.range, right.range), 'write (a + b) >>> 0 for a sum of 32 bits');
-    case '-': return checked(lowering, node, 'sub', left, right, R.subtract(left.range, right.range), 'write (a - b) >>> 0 for a difference of 32 bits');
-    case '*': return checked(lowering, node, 'mul', left, right, R.multiply(left.range, right.range), 'write Math.imul(a, b) for a product of 32 bits');
-    case '/': return lowering.fail(node, 'type', 'number / number is a fraction in JavaScript', 'write Math.trunc(a / b), (a / b) >>> 0 or a >>> k');
-    case '%': return remainder(lowering, node, left, right);
-    case '&': return bitwiseAnd(lowering, left, right);
-    case '|': case '^': return bitwiseOrXor(lowering, operator, left, right);
-    case '<<': return shiftLeft(lowering, left, right);
-    case '>>': return shiftRight(lowering, left, right);
-    case '>>>': return shiftRightUnsigned(lowering, left, right);
+    case '+':
+      return checked(lowering, node, 'add', left, right, R.add(left.range, right.range), 'write (a + b) >>> 0 for a sum of 32 bits');
+    case '-':
+      return checked(
+        lowering,
+        node,
+        'sub',
+        left,
+        right,
+        R.subtract(left.range, right.range),
+        'write (a - b) >>> 0 for a difference of 32 bits',
+      );
+    case '*':
+      return checked(
+        lowering,
+        node,
+        'mul',
+        left,
+        right,
+        R.multiply(left.range, right.range),
+        'write Math.imul(a, b) for a product of 32 bits',
+      );
+    case '/':
+      return lowering.fail(
+        node,
+        'type',
+        'number / number is a fraction in JavaScript',
+        'write Math.trunc(a / b), (a / b) >>> 0 or a >>> k',
+      );
+    case '%':
+      return remainder(lowering, node, left, right);
+    case '&':
+      return bitwiseAnd(lowering, left, right);
+    case '|':
+    case '^':
+      return bitwiseOrXor(lowering, operator, left, right);
+    case '<<':
+      return shiftLeft(lowering, left, right);
+    case '>>':
+      return shiftRight(lowering, left, right);
+    case '>>>':
+      return shiftRightUnsigned(lowering, left, right);
   }
 }
 
 function fold(operator: ArithmeticOperator, a: number, b: number): number {
   switch (operator) {
-    case '+': return a + b;
-    case '-': return a - b;
-    case '*': return a * b;
-    case '%': return a % b;
-    case '&': return a & b;
-    case '|': return a | b;
-    case '^': return a ^ b;
-    case '<<': return a << b;
-    case '>>': return a >> b;
-    default: return a >>> b;
+    case '+':
+      return a + b;
+    case '-':
+      return a - b;
+    case '*':
+      return a * b;
+    case '%':
+      return a % b;
+    case '&':
+      return a & b;
+    case '|':
+      return a | b;
+    case '^':
+      return a ^ b;
+    case '<<':
+      return a << b;
+    case '>>':
+      return a >> b;
+    default:
+      return a >>> b;
   }
 }
 
-function checked(lowering: Lowering, node: SyntaxNode, op: BinaryOp, left: NumberOperand, right: NumberOperand, range: R.Range, hint: string): NumberOperand {
+function checked(
+  lowering: Lowering,
+  node: SyntaxNode,
+  op: BinaryOp,
+  left: NumberOperand,
+  right: NumberOperand,
+  range: R.Range,
+  hint: string,
+): NumberOperand {
   if (!R.within(range, R.SAFE)) lowering.fail(node, 'range', 'the result may leave ±2^53, where numbers are exact', hint);
   return known(lowering, lowering.binary(op, exact(lowering, left), exact(lowering, right)), range);
 }
@@ -68,23 +124,38 @@ function checked(lowering: Lowering, node: SyntaxNode, op: BinaryOp, left: Numbe
 export function truncatedQuotient(lowering: Lowering, node: SyntaxNode, left: NumberOperand, right: NumberOperand): NumberOperand {
   nonNegative(lowering, node, left, 'divided');
   divisor(lowering, node, right);
-  return known(lowering, lowering.binary('div', exact(lowering, left), exact(lowering, right), narrow(left, right)), R.divide(left.range, right.range));
+  return known(
+    lowering,
+    lowering.binary('div', exact(lowering, left), exact(lowering, right), narrow(left, right)),
+    R.divide(left.range, right.range),
+  );
 }
 
 function remainder(lowering: Lowering, node: SyntaxNode, left: NumberOperand, right: NumberOperand): NumberOperand {
   nonNegative(lowering, node, left, 'divided');
   divisor(lowering, node, right);
-  return known(lowering, lowering.binary('mod', exact(lowering, left), exact(lowering, right), narrow(left, right)), R.remainder(left.range, right.range));
+  return known(
+    lowering,
+    lowering.binary('mod', exact(lowering, left), exact(lowering, right), narrow(left, right)),
+    R.remainder(left.range, right.range),
+  );
 }
 
 const narrow = (a: NumberOperand, b: NumberOperand): 32 | 64 => (R.within(a.range, R.UINT32) && R.within(b.range, R.UINT32) ? 32 : 64);
 
 function nonNegative(lowering: Lowering, node: SyntaxNode, operand: NumberOperand, what: string): void {
-  if (operand.range.lo < 0n) lowering.fail(node, 'range', `a value that may be negative (${operand.range.lo}..${operand.range.hi}) is ${what}`, 'make it unsigned first: x >>> 0');
+  if (operand.range.lo < 0n)
+    lowering.fail(
+      node,
+      'range',
+      `a value that may be negative (${operand.range.lo}..${operand.range.hi}) is ${what}`,
+      'make it unsigned first: x >>> 0',
+    );
 }
 
 function divisor(lowering: Lowering, node: SyntaxNode, operand: NumberOperand | BigintOperand): void {
-  if (operand.range.lo <= 0n) lowering.fail(node, 'range', `the divisor may be ${operand.range.lo < 0n ? 'negative' : 'zero'}`, 'test it first: if (x > 0) …');
+  if (operand.range.lo <= 0n)
+    lowering.fail(node, 'range', `the divisor may be ${operand.range.lo < 0n ? 'negative' : 'zero'}`, 'test it first: if (x > 0) …');
 }
 
 function bitwiseAnd(lowering: Lowering, left: NumberOperand, right: NumberOperand): NumberOperand {
@@ -108,7 +179,9 @@ function bitwiseOrXor(lowering: Lowering, operator: '|' | '^', left: NumberOpera
 
 /** JavaScript takes shift counts modulo 32, and so does eBPF for 32-bit operations. */
 function count(lowering: Lowering, right: NumberOperand) {
-  return R.isConstant(right.range) ? lowering.constant(right.range.lo & 31n) : lowering.binary('and', low32(lowering, right), lowering.constant(31), 32);
+  return R.isConstant(right.range)
+    ? lowering.constant(right.range.lo & 31n)
+    : lowering.binary('and', low32(lowering, right), lowering.constant(31), 32);
 }
 
 const shiftOf = (right: NumberOperand): bigint | undefined => (R.isConstant(right.range) ? right.range.lo & 31n : undefined);
@@ -116,7 +189,11 @@ const shiftOf = (right: NumberOperand): bigint | undefined => (R.isConstant(righ
 function shiftLeft(lowering: Lowering, left: NumberOperand, right: NumberOperand): NumberOperand {
   const by = shiftOf(right);
   const wide = by === undefined ? undefined : R.range(left.range.lo << by, left.range.hi << by);
-  return signed32(lowering, lowering.binary('lsh', low32(lowering, left), count(lowering, right), 32), wide && R.within(wide, R.INT32) ? wide : R.INT32);
+  return signed32(
+    lowering,
+    lowering.binary('lsh', low32(lowering, left), count(lowering, right), 32),
+    wide && R.within(wide, R.INT32) ? wide : R.INT32,
+  );
 }
 
 function shiftRight(lowering: Lowering, left: NumberOperand, right: NumberOperand): NumberOperand {
@@ -136,13 +213,18 @@ function shiftRightUnsigned(lowering: Lowering, left: NumberOperand, right: Numb
 
 /** `Math.imul(a, b)`. */
 export function imul(lowering: Lowering, left: NumberOperand, right: NumberOperand): NumberOperand {
-  if (R.isConstant(left.range) && R.isConstant(right.range)) return lowering.number(Math.imul(Number(left.range.lo), Number(right.range.lo)));
+  if (R.isConstant(left.range) && R.isConstant(right.range))
+    return lowering.number(Math.imul(Number(left.range.lo), Number(right.range.lo)));
   return signed32(lowering, lowering.binary('mul', low32(lowering, left), low32(lowering, right), 32), R.INT32);
 }
 
 export function bitwiseNot(lowering: Lowering, operand: NumberOperand): NumberOperand {
   const from = toInt32(operand);
-  return signed32(lowering, lowering.binary('xor', low32(lowering, operand), lowering.constant(-1), 32), R.range(-from.hi - 1n, -from.lo - 1n));
+  return signed32(
+    lowering,
+    lowering.binary('xor', low32(lowering, operand), lowering.constant(-1), 32),
+    R.range(-from.hi - 1n, -from.lo - 1n),
+  );
 }
 
 // --- bigints -------------------------------------------------------------------------------------
@@ -150,16 +232,26 @@ export function bitwiseNot(lowering: Lowering, operand: NumberOperand): NumberOp
 const WRAPPED = 'it may have wrapped at 64 bits, where JavaScript goes on';
 export const WRAPPED_HINT = 'write BigInt.asUintN(64, x)';
 
-function bigints(lowering: Lowering, node: SyntaxNode, operator: ArithmeticOperator, left: BigintOperand, right: BigintOperand): BigintOperand {
+function bigints(
+  lowering: Lowering,
+  node: SyntaxNode,
+  operator: ArithmeticOperator,
+  left: BigintOperand,
+  right: BigintOperand,
+): BigintOperand {
   const make = (op: BinaryOp, range: R.Range): BigintOperand => bigint(lowering, lowering.binary(op, left.value, right.value), range);
   switch (operator) {
-    case '+': return make('add', R.add(left.range, right.range));
-    case '-': return make('sub', R.subtract(left.range, right.range));
-    case '*': return make('mul', R.multiply(left.range, right.range));
+    case '+':
+      return make('add', R.add(left.range, right.range));
+    case '-':
+      return make('sub', R.subtract(left.range, right.range));
+    case '*':
+      return make('mul', R.multiply(left.range, right.range));
     case '&':
       if (left.range.lo < 0n && right.range.lo < 0n) return make('and', signedOr(lowering, node, left, right));
       return make('and', R.and(left.range, right.range));
-    case '|': case '^': {
+    case '|':
+    case '^': {
       const positive = left.range.lo >= 0n && right.range.lo >= 0n;
       return make(operator === '|' ? 'or' : 'xor', positive ? R.orXor(left.range, right.range) : signedOr(lowering, node, left, right));
     }
@@ -174,13 +266,15 @@ function bigints(lowering: Lowering, node: SyntaxNode, operator: ArithmeticOpera
       const ends = [left.range.lo >> by.lo, left.range.lo >> by.hi, left.range.hi >> by.lo, left.range.hi >> by.hi];
       return make(kind === 'unsigned' ? 'rsh' : 'arsh', R.range(ends.reduce(R.min), ends.reduce(R.max)));
     }
-    case '/': case '%':
+    case '/':
+    case '%':
       exactOrFail(lowering, node, left);
       exactOrFail(lowering, node, right);
       divisor(lowering, node, right);
       if (left.range.lo < 0n) lowering.fail(node, 'range', 'a value that may be negative is divided', WRAPPED_HINT);
       return operator === '/' ? make('div', R.divide(left.range, right.range)) : make('mod', R.remainder(left.range, right.range));
-    case '>>>': return lowering.fail(node, 'type', 'bigints have no >>>', 'use >>');
+    case '>>>':
+      return lowering.fail(node, 'type', 'bigints have no >>>', 'use >>');
   }
 }
 
@@ -195,6 +289,7 @@ export function exactOrFail(lowering: Lowering, node: SyntaxNode, operand: Bigin
 }
 
 function shiftCount(lowering: Lowering, node: SyntaxNode, right: BigintOperand): R.Range {
-  if (right.range.lo < 0n || right.range.hi > 63n) lowering.fail(node, 'range', `the shift count may be ${right.range.lo}..${right.range.hi}, expected 0..63`, 'mask it: & 63n');
+  if (right.range.lo < 0n || right.range.hi > 63n)
+    lowering.fail(node, 'range', `the shift count may be ${right.range.lo}..${right.range.hi}, expected 0..63`, 'mask it: & 63n');
   return right.range;
 }

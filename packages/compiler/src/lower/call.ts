@@ -1,7 +1,7 @@
 /** Calls: methods of ctx and maps, fns of the bag, intrinsics, and the few globals that a program may use. */
 import type { CallExpression, Expression, Node as SyntaxNode } from 'acorn';
-import { readSource } from '../source.ts';
 import * as R from '../range.ts';
+import { readSource } from '../source.ts';
 import { numberArgument } from './argument.ts';
 import { exactOrFail, imul, truncatedQuotient, WRAPPED_HINT } from './arithmetic.ts';
 import { contextCall, nearest } from './context.ts';
@@ -16,7 +16,8 @@ const MATH = ['trunc', 'min', 'max', 'imul', 'clz32'] as const;
 export function call(program: Program, node: CallExpression): Operand {
   const { lowering } = program;
   const { callee } = node;
-  for (const argument of node.arguments) if (argument.type === 'SpreadElement') lowering.fail(argument, 'syntax', 'arguments cannot be spread');
+  for (const argument of node.arguments)
+    if (argument.type === 'SpreadElement') lowering.fail(argument, 'syntax', 'arguments cannot be spread');
   const syntax = node.arguments as Expression[];
   const global = globalName(program, callee);
   if (global) return globalCall(program, node, global, syntax);
@@ -25,12 +26,20 @@ export function call(program: Program, node: CallExpression): Operand {
   const args = syntax.map((argument) => program.expression(argument));
   lowering.at(node);
   switch (target.kind) {
-    case 'fn': return fnCall(program, node, target, args);
-    case 'intrinsic': return intrinsicCall(lowering, node, target, args);
+    case 'fn':
+      return fnCall(program, node, target, args);
+    case 'intrinsic':
+      return intrinsicCall(lowering, node, target, args);
     case 'method': {
       if (target.of?.kind === 'context') return contextCall(program, node, target.name, args);
       if (target.of?.kind === 'map') {
-        if (!MAP_METHODS.has(target.name)) return lowering.fail(callee, 'name', `map '${target.of.map.name}' has no method '${target.name}'`, nearest(target.name, [...MAP_METHODS]));
+        if (!MAP_METHODS.has(target.name))
+          return lowering.fail(
+            callee,
+            'name',
+            `map '${target.of.map.name}' has no method '${target.name}'`,
+            nearest(target.name, [...MAP_METHODS]),
+          );
         return mapCall(lowering, node, target.of, target.name, args);
       }
       break;
@@ -42,8 +51,10 @@ export function call(program: Program, node: CallExpression): Operand {
 
 /** `Math.imul`, `BigInt`, … where the name is not the program's own. */
 function globalName(program: Program, callee: CallExpression['callee']): string | undefined {
-  if (callee.type === 'Identifier') return (callee.name === 'BigInt' || callee.name === 'Number') && !find(program.scope, callee.name) ? callee.name : undefined;
-  if (callee.type !== 'MemberExpression' || callee.computed || callee.object.type !== 'Identifier' || callee.property.type !== 'Identifier') return undefined;
+  if (callee.type === 'Identifier')
+    return (callee.name === 'BigInt' || callee.name === 'Number') && !find(program.scope, callee.name) ? callee.name : undefined;
+  if (callee.type !== 'MemberExpression' || callee.computed || callee.object.type !== 'Identifier' || callee.property.type !== 'Identifier')
+    return undefined;
   const { name } = callee.object;
   return (name === 'Math' || name === 'BigInt') && !find(program.scope, name) ? `${name}.${callee.property.name}` : undefined;
 }
@@ -52,19 +63,36 @@ function globalCall(program: Program, node: CallExpression, name: string, args: 
   const { lowering } = program;
   if (name === 'Math.trunc' || name === 'Math.floor') {
     const [argument] = args;
-    if (argument) return name === 'Math.trunc' || isDivision(argument) ? quotient(program, node, argument) : lowering.fail(node, 'name', 'Math.floor is not allowed', 'numbers are integers here');
+    if (argument)
+      return name === 'Math.trunc' || isDivision(argument)
+        ? quotient(program, node, argument)
+        : lowering.fail(node, 'name', 'Math.floor is not allowed', 'numbers are integers here');
   }
   const operands = args.map((a) => program.expression(a));
   lowering.at(node);
   const number = (i: number): NumberOperand => numberArgument(lowering, node, operands[i], R.SAFE);
   switch (name) {
-    case 'Math.imul': return imul(lowering, number(0), number(1));
-    case 'Math.min': case 'Math.max': return operands.map((_, i) => number(i)).reduce((a, b) => extreme(program, name === 'Math.min', a, b));
-    case 'Math.clz32': return leadingZeros(program, number(0));
-    case 'BigInt': return toBigint(program, node, operands[0]);
-    case 'Number': return toNumber(program, node, operands[0]);
-    case 'BigInt.asUintN': case 'BigInt.asIntN': return wrapped(program, node, name, operands);
-    default: return lowering.fail(node, 'name', `${name} is not allowed in a program`, `allowed: ${MATH.map((m) => `Math.${m}`).join(', ')}, BigInt, BigInt.asUintN, BigInt.asIntN, Number`);
+    case 'Math.imul':
+      return imul(lowering, number(0), number(1));
+    case 'Math.min':
+    case 'Math.max':
+      return operands.map((_, i) => number(i)).reduce((a, b) => extreme(program, name === 'Math.min', a, b));
+    case 'Math.clz32':
+      return leadingZeros(program, number(0));
+    case 'BigInt':
+      return toBigint(program, node, operands[0]);
+    case 'Number':
+      return toNumber(program, node, operands[0]);
+    case 'BigInt.asUintN':
+    case 'BigInt.asIntN':
+      return wrapped(program, node, name, operands);
+    default:
+      return lowering.fail(
+        node,
+        'name',
+        `${name} is not allowed in a program`,
+        `allowed: ${MATH.map((m) => `Math.${m}`).join(', ')}, BigInt, BigInt.asUintN, BigInt.asIntN, Number`,
+      );
   }
 }
 
@@ -79,7 +107,12 @@ export function quotient(program: Program, node: SyntaxNode, argument: Expressio
     const left = program.expression(argument.left as Expression);
     const right = program.expression(argument.right);
     lowering.at(argument);
-    return truncatedQuotient(lowering, argument, numberArgument(lowering, argument.left, left, R.SAFE), numberArgument(lowering, argument.right, right, R.SAFE));
+    return truncatedQuotient(
+      lowering,
+      argument,
+      numberArgument(lowering, argument.left, left, R.SAFE),
+      numberArgument(lowering, argument.right, right, R.SAFE),
+    );
   }
   return numberArgument(lowering, node, program.expression(argument), R.SAFE);
 }
@@ -89,7 +122,13 @@ function extreme({ lowering }: Program, smallest: boolean, a: NumberOperand, b: 
   const range = R.range(pick(a.range.lo, b.range.lo), pick(a.range.hi, b.range.hi));
   const [x, y] = [exact(lowering, a), exact(lowering, b)];
   const done = lowering.newJoin();
-  lowering.branch(smallest ? 'slt' : 'sgt', x, y, () => lowering.jump(done, known(lowering, x, a.range)), () => lowering.jump(done, known(lowering, y, b.range)));
+  lowering.branch(
+    smallest ? 'slt' : 'sgt',
+    x,
+    y,
+    () => lowering.jump(done, known(lowering, x, a.range)),
+    () => lowering.jump(done, known(lowering, y, b.range)),
+  );
   const merged = lowering.enter(done);
   return merged?.kind === 'number' ? { ...merged, range } : a;
 }
@@ -100,12 +139,21 @@ function leadingZeros({ lowering }: Program, operand: NumberOperand): NumberOper
   let count: NumberOperand = lowering.number(0);
   const zero = lowering.newJoin();
   const rest = lowering.newJoin();
-  lowering.branch('eq', value, lowering.constant(0), () => lowering.jump(zero), () => lowering.jump(rest));
+  lowering.branch(
+    'eq',
+    value,
+    lowering.constant(0),
+    () => lowering.jump(zero),
+    () => lowering.jump(rest),
+  );
   lowering.enter(rest);
   for (const step of [16, 8, 4, 2, 1]) {
     const done = lowering.newJoin();
     const [before, zeros] = [value, count];
-    lowering.branch('lt', before, lowering.constant(1n << BigInt(32 - step)),
+    lowering.branch(
+      'lt',
+      before,
+      lowering.constant(1n << BigInt(32 - step)),
       () => {
         lowering.environment.values.set(SHIFTED, known(lowering, lowering.binary('lsh', before, lowering.constant(step)), R.UINT32));
         lowering.jump(done, known(lowering, lowering.binary('add', exact(lowering, zeros), lowering.constant(step)), R.range(0n, 31n)));
@@ -113,7 +161,8 @@ function leadingZeros({ lowering }: Program, operand: NumberOperand): NumberOper
       () => {
         lowering.environment.values.set(SHIFTED, known(lowering, before, R.UINT32));
         lowering.jump(done, zeros);
-      });
+      },
+    );
     count = lowering.enter(done) as NumberOperand;
     value = exact(lowering, lowering.environment.values.get(SHIFTED) as NumberOperand);
   }
@@ -137,12 +186,14 @@ function toNumber({ lowering }: Program, node: SyntaxNode, operand: Operand | un
   if (operand?.kind === 'boolean') return known(lowering, operand.value, R.range(0n, 1n));
   if (operand?.kind !== 'bigint') return lowering.fail(node, 'type', `Number() of ${operand ? describe(operand) : 'nothing'}`);
   exactOrFail(lowering, node, operand);
-  if (!R.within(operand.range, R.SAFE)) lowering.fail(node, 'range', 'the bigint may be beyond ±2^53, where numbers are not exact', 'mask it: Number(x & 0xffffffffn)');
+  if (!R.within(operand.range, R.SAFE))
+    lowering.fail(node, 'range', 'the bigint may be beyond ±2^53, where numbers are not exact', 'mask it: Number(x & 0xffffffffn)');
   return known(lowering, operand.value, operand.range);
 }
 
 function wrapped({ lowering }: Program, node: SyntaxNode, name: string, [bits, value]: readonly Operand[]): Operand {
-  if (bits?.kind !== 'number' || !R.isConstant(bits.range) || value?.kind !== 'bigint') return lowering.fail(node, 'type', `${name} takes a constant number of bits and a bigint`, WRAPPED_HINT);
+  if (bits?.kind !== 'number' || !R.isConstant(bits.range) || value?.kind !== 'bigint')
+    return lowering.fail(node, 'type', `${name} takes a constant number of bits and a bigint`, WRAPPED_HINT);
   const width = bits.range.lo;
   const signed = name === 'BigInt.asIntN';
   const all = signed ? R.range(-(1n << (width - 1n)), (1n << (width - 1n)) - 1n) : R.range(0n, (1n << width) - 1n);

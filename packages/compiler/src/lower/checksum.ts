@@ -15,11 +15,15 @@ export function checksum(lowering: Lowering, node: SyntaxNode, ref: RefOperand, 
   const bytes = length ?? lowering.number(ref.layout.size);
   if (bytes.kind !== 'number') return lowering.fail(node, 'type', `${describe(bytes)} as a length, expected a number`);
   const { lo, hi } = bytes.range;
-  if (lo < 0n || hi > MAX_LENGTH) lowering.fail(node, 'range', `the length may be ${lo}..${hi}, expected 0..${MAX_LENGTH}`, 'pass ip.headerLength, or a constant');
-  if (isConstant(bytes.range) && lo % BigInt(WORD) !== 0n) lowering.fail(node, 'range', `the length is ${lo}, expected a multiple of ${WORD}`);
+  if (lo < 0n || hi > MAX_LENGTH)
+    lowering.fail(node, 'range', `the length may be ${lo}..${hi}, expected 0..${MAX_LENGTH}`, 'pass ip.headerLength, or a constant');
+  if (isConstant(bytes.range) && lo % BigInt(WORD) !== 0n)
+    lowering.fail(node, 'range', `the length is ${lo}, expected a multiple of ${WORD}`);
   const sure = Math.min(Math.floor(Number(lo) / WORD) * WORD, ref.layout.size);
   let sum: Value | undefined;
-  const add = (word: Value): void => { sum = sum ? lowering.binary('add', sum, word) : word; };
+  const add = (word: Value): void => {
+    sum = sum ? lowering.binary('add', sum, word) : word;
+  };
   for (let offset = 0; offset < sure; offset += WORD) add(lowering.load(WORD, ref.space, ref.base, ref.offset + offset));
   sum ??= lowering.constant(0);
   if (Number(hi) > sure) sum = variableTail(lowering, ref, bytes, sum, sure);
@@ -35,10 +39,22 @@ function variableTail(lowering: Lowering, ref: RefOperand, length: NumberOperand
   for (let offset = from; offset < Number(length.range.hi); offset += WORD) {
     const more = lowering.newJoin();
     const before = sum;
-    lowering.branch('gt', whole, lowering.constant(offset), () => lowering.jump(more), () => lowering.jump(done, asSum(before)));
+    lowering.branch(
+      'gt',
+      whole,
+      lowering.constant(offset),
+      () => lowering.jump(more),
+      () => lowering.jump(done, asSum(before)),
+    );
     lowering.enter(more);
     const inside = lowering.newJoin();
-    lowering.check(ref.base, ref.offset + offset + WORD, packetEnd(lowering), () => lowering.jump(inside), () => lowering.jump(done, asSum(before)));
+    lowering.check(
+      ref.base,
+      ref.offset + offset + WORD,
+      packetEnd(lowering),
+      () => lowering.jump(inside),
+      () => lowering.jump(done, asSum(before)),
+    );
     lowering.enter(inside);
     sum = lowering.binary('add', sum, lowering.load(WORD, ref.space, ref.base, ref.offset + offset));
   }
@@ -50,7 +66,12 @@ function variableTail(lowering: Lowering, ref: RefOperand, length: NumberOperand
 function complement(lowering: Lowering, sum: Value): NumberOperand {
   const once = lowering.binary('add', lowering.unary('zext32', sum), lowering.binary('rsh', sum, lowering.constant(32)));
   let folded = once;
-  for (let i = 0; i < 3; i++) folded = lowering.binary('add', lowering.binary('and', folded, lowering.constant(0xffff)), lowering.binary('rsh', folded, lowering.constant(16)));
+  for (let i = 0; i < 3; i++)
+    folded = lowering.binary(
+      'add',
+      lowering.binary('and', folded, lowering.constant(0xffff)),
+      lowering.binary('rsh', folded, lowering.constant(16)),
+    );
   const raw = lowering.unary('zext16', lowering.binary('xor', folded, lowering.constant(0xffff)));
   return { kind: 'number', range: range(0n, 0xffffn), exact: lowering.unary('swap16', raw), raw: { size: 2, parts: [raw] } };
 }

@@ -2,17 +2,17 @@
 import { Helper } from '@tailrace/bpf';
 import type { Node as SyntaxNode } from 'acorn';
 import * as R from '../range.ts';
+import { numberArgument } from './argument.ts';
 import { checksum, checksumReplace } from './checksum.ts';
 import { fact, forgetPacket } from './fact.ts';
-import { at, header, HEADER_NAMES, type HeaderName } from './header.ts';
-import { numberArgument } from './argument.ts';
+import { at, HEADER_NAMES, type HeaderName, header } from './header.ts';
 import type { Lowering } from './lowering.ts';
 import { present } from './memory.ts';
 import { describe, type NumberOperand, type Operand, type RefOperand } from './operand.ts';
 import type { Program } from './program.ts';
 import { exact } from './scalar.ts';
 import { packetLength, updateLength } from './state.ts';
-import { verdictOf, VERDICTS } from './verdict.ts';
+import { VERDICTS, verdictOf } from './verdict.ts';
 
 /** Offsets into struct xdp_md (include/uapi/linux/bpf.h). */
 const PROPERTIES: Readonly<Record<string, number>> = { ingressIfindex: 12, rxQueue: 16 };
@@ -26,8 +26,14 @@ export function contextMember(program: Program, node: SyntaxNode, name: string):
   if (name === 'meta') return { kind: 'meta' };
   const offset = PROPERTIES[name];
   if (offset !== undefined) return { kind: 'number', range: R.UINT32, exact: lowering.load(4, 'context', lowering.graph.context, offset) };
-  if (HEADER_NAMES.has(name) || VERDICTS.has(name) || METHODS.includes(name as Method)) return { kind: 'method', of: { kind: 'context' }, name };
-  return lowering.fail(node, 'name', `ctx has no member '${name}'`, nearest(name, ['length', 'meta', ...Object.keys(PROPERTIES), ...HEADER_NAMES, ...VERDICTS, ...METHODS]));
+  if (HEADER_NAMES.has(name) || VERDICTS.has(name) || METHODS.includes(name as Method))
+    return { kind: 'method', of: { kind: 'context' }, name };
+  return lowering.fail(
+    node,
+    'name',
+    `ctx has no member '${name}'`,
+    nearest(name, ['length', 'meta', ...Object.keys(PROPERTIES), ...HEADER_NAMES, ...VERDICTS, ...METHODS]),
+  );
 }
 
 /** `ctx.name(…)`. */
@@ -38,26 +44,40 @@ export function contextCall(program: Program, node: SyntaxNode, name: string, ar
   switch (name as Method) {
     case 'at': {
       const [schema, offset] = args;
-      if (schema?.kind !== 'schema') return lowering.fail(node, 'type', 'ctx.at takes a schema first', 'declare it with struct({ … }) and pass it through uses');
+      if (schema?.kind !== 'schema')
+        return lowering.fail(node, 'type', 'ctx.at takes a schema first', 'declare it with struct({ … }) and pass it through uses');
       return at(lowering, node, schema.layout, offset ?? { kind: 'undefined' });
     }
-    case 'offsetOf': return packetRef(lowering, node, args[0]).position ?? lowering.fail(node, 'type', 'only headers have an offset in the packet');
-    case 'adjustHead': return adjust(program, node, Helper.xdp_adjust_head, name, args);
-    case 'adjustTail': return adjust(program, node, Helper.xdp_adjust_tail, name, args);
-    case 'now': return { kind: 'bigint', range: R.range(0n, R.INT64.hi), value: lowering.call(Helper.ktime_get_ns, []) };
-    case 'nowCoarse': return { kind: 'bigint', range: R.range(0n, R.INT64.hi), value: lowering.call(Helper.ktime_get_coarse_ns, []) };
-    case 'random': return { kind: 'number', range: R.UINT32, exact: lowering.unary('zext32', lowering.call(Helper.get_prandom_u32, [])) };
-    case 'cpu': return { kind: 'number', range: R.range(0n, 8191n), exact: lowering.call(Helper.get_smp_processor_id, [], { pure: true }) };
-    case 'checksum': return checksum(lowering, node, packetRef(lowering, node, args[0]), args[1]);
+    case 'offsetOf':
+      return packetRef(lowering, node, args[0]).position ?? lowering.fail(node, 'type', 'only headers have an offset in the packet');
+    case 'adjustHead':
+      return adjust(program, node, Helper.xdp_adjust_head, name, args);
+    case 'adjustTail':
+      return adjust(program, node, Helper.xdp_adjust_tail, name, args);
+    case 'now':
+      return { kind: 'bigint', range: R.range(0n, R.INT64.hi), value: lowering.call(Helper.ktime_get_ns, []) };
+    case 'nowCoarse':
+      return { kind: 'bigint', range: R.range(0n, R.INT64.hi), value: lowering.call(Helper.ktime_get_coarse_ns, []) };
+    case 'random':
+      return { kind: 'number', range: R.UINT32, exact: lowering.unary('zext32', lowering.call(Helper.get_prandom_u32, [])) };
+    case 'cpu':
+      return { kind: 'number', range: R.range(0n, 8191n), exact: lowering.call(Helper.get_smp_processor_id, [], { pure: true }) };
+    case 'checksum':
+      return checksum(lowering, node, packetRef(lowering, node, args[0]), args[1]);
     case 'checksumReplace': {
-      const [check, from, to] = [0, 1, 2].map((i) => numberArgument(lowering, node, args[i], R.UINT32)) as [NumberOperand, NumberOperand, NumberOperand];
+      const [check, from, to] = [0, 1, 2].map((i) => numberArgument(lowering, node, args[i], R.UINT32)) as [
+        NumberOperand,
+        NumberOperand,
+        NumberOperand,
+      ];
       return checksumReplace(lowering, check, from, to);
     }
   }
 }
 
 function packetRef(lowering: Lowering, node: SyntaxNode, operand: Operand | undefined): RefOperand {
-  if (operand?.kind !== 'ref' || operand.space !== 'packet') return lowering.fail(node, 'type', `${operand ? describe(operand) : 'nothing'} where a header is expected`);
+  if (operand?.kind !== 'ref' || operand.space !== 'packet')
+    return lowering.fail(node, 'type', `${operand ? describe(operand) : 'nothing'} where a header is expected`);
   return present(lowering, node, operand);
 }
 
@@ -70,9 +90,17 @@ function adjust(program: Program, node: SyntaxNode, helper: number, name: string
   forgetPacket(lowering);
   lowering.environment.values.delete(fact('length'));
   const done = lowering.newJoin();
-  lowering.branch('eq', result, lowering.constant(0),
-    () => { updateLength(program); lowering.jump(done, { kind: 'boolean', value: lowering.constant(1) }); },
-    () => lowering.jump(done, { kind: 'boolean', value: lowering.constant(0) }), 'then');
+  lowering.branch(
+    'eq',
+    result,
+    lowering.constant(0),
+    () => {
+      updateLength(program);
+      lowering.jump(done, { kind: 'boolean', value: lowering.constant(1) });
+    },
+    () => lowering.jump(done, { kind: 'boolean', value: lowering.constant(0) }),
+    'then',
+  );
   return lowering.enter(done) ?? { kind: 'undefined' };
 }
 
@@ -87,7 +115,8 @@ function distance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (const [i, x] of [...a].entries()) {
     const next = [i + 1];
-    for (const [j, y] of [...b].entries()) next.push(Math.min((row[j] ?? 0) + (x === y ? 0 : 1), (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
+    for (const [j, y] of [...b].entries())
+      next.push(Math.min((row[j] ?? 0) + (x === y ? 0 : 1), (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
     row = next;
   }
   return row.at(-1) ?? 0;

@@ -1,6 +1,19 @@
 /** Emits IR nodes at the current place; knows nothing of paths or of the language. */
 import {
-  append, type BinaryOp, type Block, createGraph, createNode, createSlot, type Graph, type MemorySize, type Node, type Place, type Space, type StackSlot, type UnaryOp, type Value,
+  append,
+  type BinaryOp,
+  type Block,
+  createGraph,
+  createNode,
+  createSlot,
+  type Graph,
+  type MemorySize,
+  type Node,
+  type Place,
+  type Space,
+  type StackSlot,
+  type UnaryOp,
+  type Value,
 } from '../ir.ts';
 import { exactly } from '../range.ts';
 import type { NumberOperand } from './operand.ts';
@@ -66,9 +79,24 @@ export class Emitter {
     return this.add(createNode(this.graph, { kind: 'mapValueAddress', map, offset: 0 }));
   }
 
-  call(helper: number, args: Value[], options: { pure?: boolean; movesPacket?: boolean; readsStack?: StackSlot[]; pointer?: Space } = {}): Value {
+  call(
+    helper: number,
+    args: Value[],
+    options: { pure?: boolean; movesPacket?: boolean; readsStack?: StackSlot[]; pointer?: Space } = {},
+  ): Value {
     const { pure = false, movesPacket = false, readsStack = [], pointer } = options;
-    return this.add(createNode(this.graph, { kind: 'call', helper, args, pure, movesPacket, readsStack, writesStack: [], ...(pointer ? { pointer } : {}) }));
+    return this.add(
+      createNode(this.graph, {
+        kind: 'call',
+        helper,
+        args,
+        pure,
+        movesPacket,
+        readsStack,
+        writesStack: [],
+        ...(pointer ? { pointer } : {}),
+      }),
+    );
   }
 
   /** Emits into another block, e.g. at the end of a path that has already been closed. */

@@ -1,5 +1,16 @@
 /** Expressions: what each stands for, with the code that makes it. */
-import type { AssignmentExpression, BinaryExpression, Expression, MemberExpression, Node as SyntaxNode, ObjectExpression, Pattern, PrivateIdentifier, Super, UpdateExpression } from 'acorn';
+import type {
+  AssignmentExpression,
+  BinaryExpression,
+  Expression,
+  MemberExpression,
+  ObjectExpression,
+  Pattern,
+  PrivateIdentifier,
+  Super,
+  Node as SyntaxNode,
+  UpdateExpression,
+} from 'acorn';
 import * as R from '../range.ts';
 import { ARITHMETIC, type ArithmeticOperator, arithmetic, bitwiseNot } from './arithmetic.ts';
 import { call, isDivision, quotient } from './call.ts';
@@ -9,36 +20,54 @@ import { MAP_METHODS } from './map-call.ts';
 import { bigintOf, element, member, present, readPlace, readView, scalarFor, writePlace } from './memory.ts';
 import { describe, type Operand, type RefOperand, UNDEFINED, type Variable } from './operand.ts';
 import { find, type Program } from './program.ts';
-import { metadata } from './state.ts';
 import { exact, unsigned32 } from './scalar.ts';
+import { metadata } from './state.ts';
 
 export function expression(program: Program, node: Expression): Operand {
   const { lowering } = program;
   lowering.at(node);
   switch (node.type) {
-    case 'Literal': return literal(program, node);
+    case 'Literal':
+      return literal(program, node);
     case 'TemplateLiteral':
       if (node.expressions.length === 0) return { kind: 'string', value: node.quasis[0]?.value.cooked ?? '' };
       return lowering.fail(node, 'syntax', 'strings cannot be put together in a program');
-    case 'Identifier': return identifier(program, node, node.name);
-    case 'MemberExpression': return memberExpression(program, node);
-    case 'CallExpression': return call(program, node);
-    case 'ParenthesizedExpression': return expression(program, node.expression);
-    case 'ObjectExpression': return objectLiteral(program, node);
+    case 'Identifier':
+      return identifier(program, node, node.name);
+    case 'MemberExpression':
+      return memberExpression(program, node);
+    case 'CallExpression':
+      return call(program, node);
+    case 'ParenthesizedExpression':
+      return expression(program, node.expression);
+    case 'ObjectExpression':
+      return objectLiteral(program, node);
     case 'ArrayExpression':
-      return { kind: 'list', items: node.elements.map((e) => (e && e.type !== 'SpreadElement' ? expression(program, e) : lowering.fail(e ?? node, 'syntax', 'array literals hold plain elements'))) };
+      return {
+        kind: 'list',
+        items: node.elements.map((e) =>
+          e && e.type !== 'SpreadElement'
+            ? expression(program, e)
+            : lowering.fail(e ?? node, 'syntax', 'array literals hold plain elements'),
+        ),
+      };
     case 'UnaryExpression': {
       if (node.operator === '!') return asBoolean(program, node);
       const operand = expression(program, node.argument);
       lowering.at(node);
       return unary(program, node, node.operator, operand);
     }
-    case 'BinaryExpression': return isCondition(node) ? asBoolean(program, node) : binaryExpression(program, node);
-    case 'LogicalExpression': return logical(program, node);
+    case 'BinaryExpression':
+      return isCondition(node) ? asBoolean(program, node) : binaryExpression(program, node);
+    case 'LogicalExpression':
+      return logical(program, node);
     case 'ConditionalExpression': {
       const [then, otherwise, done] = [lowering.newJoin(), lowering.newJoin(), lowering.newJoin()];
       condition(program, node.test, then, otherwise);
-      for (const [join, branch] of [[then, node.consequent], [otherwise, node.alternate]] as const) {
+      for (const [join, branch] of [
+        [then, node.consequent],
+        [otherwise, node.alternate],
+      ] as const) {
         lowering.enter(join);
         if (lowering.block) lowering.jump(done, expression(program, branch));
       }
@@ -48,19 +77,28 @@ export function expression(program: Program, node: Expression): Operand {
       for (const e of node.expressions.slice(0, -1)) program.effect(e);
       return expression(program, node.expressions.at(-1) as Expression);
     }
-    case 'AssignmentExpression': return assignment(program, node);
-    case 'UpdateExpression': return update(program, node);
-    case 'ArrowFunctionExpression': case 'FunctionExpression': return lowering.fail(node, 'syntax', 'a program cannot make functions', 'declare it with fn() and pass it through uses');
-    case 'AwaitExpression': return lowering.fail(node, 'syntax', 'a program cannot wait');
-    case 'NewExpression': return lowering.fail(node, 'syntax', 'a program cannot make objects with new', 'write an object literal');
-    case 'ChainExpression': return lowering.fail(node, 'syntax', 'optional chaining gives a value or undefined', 'test it first: if (!x) return …');
-    default: return lowering.fail(node, 'syntax', `${node.type.replace(/Expression$/, ' expression').toLowerCase()} is not part of the language`);
+    case 'AssignmentExpression':
+      return assignment(program, node);
+    case 'UpdateExpression':
+      return update(program, node);
+    case 'ArrowFunctionExpression':
+    case 'FunctionExpression':
+      return lowering.fail(node, 'syntax', 'a program cannot make functions', 'declare it with fn() and pass it through uses');
+    case 'AwaitExpression':
+      return lowering.fail(node, 'syntax', 'a program cannot wait');
+    case 'NewExpression':
+      return lowering.fail(node, 'syntax', 'a program cannot make objects with new', 'write an object literal');
+    case 'ChainExpression':
+      return lowering.fail(node, 'syntax', 'optional chaining gives a value or undefined', 'test it first: if (!x) return …');
+    default:
+      return lowering.fail(node, 'syntax', `${node.type.replace(/Expression$/, ' expression').toLowerCase()} is not part of the language`);
   }
 }
 
 /** `tcp.syn` and its like: a condition is made of the field's bits. */
 export function booleanView(program: Program, node: Expression): ReturnType<Program['booleanView']> {
-  if (node.type !== 'MemberExpression' || node.computed || node.property.type !== 'Identifier' || node.object.type === 'Super') return undefined;
+  if (node.type !== 'MemberExpression' || node.computed || node.property.type !== 'Identifier' || node.object.type === 'Super')
+    return undefined;
   const name = node.property.name;
   if (node.object.type !== 'Identifier') return undefined;
   const variable = find(program.scope, node.object.name);
@@ -75,12 +113,27 @@ function literal(program: Program, node: Expression & { type: 'Literal' }): Oper
   const { value } = node;
   switch (typeof value) {
     case 'number':
-      if (!Number.isSafeInteger(value)) lowering.fail(node, 'type', `${node.raw ?? value} is ${Number.isInteger(value) ? 'beyond ±2^53' : 'no integer'}`, Number.isInteger(value) ? 'write a bigint: add an n' : undefined);
+      if (!Number.isSafeInteger(value))
+        lowering.fail(
+          node,
+          'type',
+          `${node.raw ?? value} is ${Number.isInteger(value) ? 'beyond ±2^53' : 'no integer'}`,
+          Number.isInteger(value) ? 'write a bigint: add an n' : undefined,
+        );
       return lowering.number(value);
-    case 'bigint': return bigintOf(lowering, value);
-    case 'boolean': return { kind: 'boolean', value: lowering.constant(value ? 1 : 0) };
-    case 'string': return { kind: 'string', value };
-    default: return lowering.fail(node, 'syntax', `${node.raw ?? 'this'} is not part of the language`, value === null ? 'use undefined' : undefined);
+    case 'bigint':
+      return bigintOf(lowering, value);
+    case 'boolean':
+      return { kind: 'boolean', value: lowering.constant(value ? 1 : 0) };
+    case 'string':
+      return { kind: 'string', value };
+    default:
+      return lowering.fail(
+        node,
+        'syntax',
+        `${node.raw ?? 'this'} is not part of the language`,
+        value === null ? 'use undefined' : undefined,
+      );
   }
 }
 
@@ -90,12 +143,18 @@ function identifier(program: Program, node: Expression, name: string): Operand {
   if (variable) return lowering.read(variable) ?? lowering.fail(node, 'name', `'${name}' is used before it has a value`);
   if (name === 'undefined') return UNDEFINED;
   if (name === 'arguments' || name === 'this') return lowering.fail(node, 'syntax', `'${name}' is not part of the language`);
-  return lowering.fail(node, 'name', `'${name}' comes from outside the program`, `a program sees only its parameters: add it to uses: { ${name} } and take it from the second parameter`);
+  return lowering.fail(
+    node,
+    'name',
+    `'${name}' comes from outside the program`,
+    `a program sees only its parameters: add it to uses: { ${name} } and take it from the second parameter`,
+  );
 }
 
 function memberExpression(program: Program, node: MemberExpression): Operand {
   const { lowering } = program;
-  if (node.optional) return lowering.fail(node, 'syntax', 'optional chaining gives a value or undefined', 'test it first: if (!x) return …');
+  if (node.optional)
+    return lowering.fail(node, 'syntax', 'optional chaining gives a value or undefined', 'test it first: if (!x) return …');
   const object = expression(program, objectOf(program, node.object));
   if (node.computed) {
     const index = expression(program, node.property as Expression);
@@ -112,15 +171,26 @@ function objectOf(program: Program, object: Expression | Super): Expression {
 
 function propertyName(program: Program, node: MemberExpression): string {
   const property: Expression | PrivateIdentifier = node.property;
-  return property.type === 'Identifier' ? property.name : program.lowering.fail(property, 'syntax', 'private names are not part of the language');
+  return property.type === 'Identifier'
+    ? property.name
+    : program.lowering.fail(property, 'syntax', 'private names are not part of the language');
 }
 
 function computedMember(program: Program, node: MemberExpression, object: Operand, index: Operand): Operand {
   const { lowering } = program;
   if (object.kind === 'ref') return readPlace(lowering, element(lowering, node.property, present(lowering, node.object, object), index));
   if (object.kind === 'list') {
-    if (index.kind !== 'number' || !R.isConstant(index.range)) return lowering.fail(node.property, 'range', 'a constant array is indexed by constants only', 'put it into an arrayMap to look up by value');
-    return object.items[Number(index.range.lo)] ?? lowering.fail(node.property, 'range', `the index is ${index.range.lo}; the array has ${object.items.length} elements`);
+    if (index.kind !== 'number' || !R.isConstant(index.range))
+      return lowering.fail(
+        node.property,
+        'range',
+        'a constant array is indexed by constants only',
+        'put it into an arrayMap to look up by value',
+      );
+    return (
+      object.items[Number(index.range.lo)] ??
+      lowering.fail(node.property, 'range', `the index is ${index.range.lo}; the array has ${object.items.length} elements`)
+    );
   }
   if (index.kind === 'string') return namedMember(program, node, object, index.value);
   return lowering.fail(node, 'syntax', 'property names must be known', 'write x.name');
@@ -139,14 +209,27 @@ export function memberOf(program: Program, node: SyntaxNode, object: Operand, na
 function readMember(program: Program, property: SyntaxNode, of: SyntaxNode, object: Operand, name: string): Operand {
   const { lowering } = program;
   switch (object.kind) {
-    case 'context': return contextMember(program, property, name);
-    case 'meta': return readPlace(lowering, metadata(program, property, name));
-    case 'names': return object.members.get(name) ?? lowering.fail(property, 'name', `${object.what} has no '${name}'`, nearest(name, [...object.members.keys()]));
-    case 'list': if (name === 'length') return lowering.number(object.items.length); break;
-    case 'map': if (MAP_METHODS.has(name)) return { kind: 'method', of: object, name }; return lowering.fail(property, 'name', `map '${object.map.name}' has no method '${name}'`, nearest(name, [...MAP_METHODS]));
+    case 'context':
+      return contextMember(program, property, name);
+    case 'meta':
+      return readPlace(lowering, metadata(program, property, name));
+    case 'names':
+      return (
+        object.members.get(name) ??
+        lowering.fail(property, 'name', `${object.what} has no '${name}'`, nearest(name, [...object.members.keys()]))
+      );
+    case 'list':
+      if (name === 'length') return lowering.number(object.items.length);
+      break;
+    case 'map':
+      if (MAP_METHODS.has(name)) return { kind: 'method', of: object, name };
+      return lowering.fail(property, 'name', `map '${object.map.name}' has no method '${name}'`, nearest(name, [...MAP_METHODS]));
     case 'aggregate': {
       const field = object.fields.get(name);
-      return (field && lowering.read(field)) ?? lowering.fail(property, 'name', `the object has no field '${name}'`, nearest(name, [...object.fields.keys()]));
+      return (
+        (field && lowering.read(field)) ??
+        lowering.fail(property, 'name', `the object has no field '${name}'`, nearest(name, [...object.fields.keys()]))
+      );
     }
     case 'ref': {
       const ref = present(lowering, of, object);
@@ -157,8 +240,10 @@ function readMember(program: Program, property: SyntaxNode, of: SyntaxNode, obje
       if (ref.layout.kind === 'array' && name === 'length') return lowering.number(ref.layout.length);
       return readPlace(lowering, namedPlace(program, property, ref, name));
     }
-    case 'undefined': return lowering.fail(of, 'undefined', `'${lowering.source.textOf(of)}' is undefined here`);
-    case 'conflict': return lowering.fail(of, 'type', object.message, object.hint);
+    case 'undefined':
+      return lowering.fail(of, 'undefined', `'${lowering.source.textOf(of)}' is undefined here`);
+    case 'conflict':
+      return lowering.fail(of, 'type', object.message, object.hint);
     default:
   }
   return lowering.fail(property, 'name', `${describe(object)} has no '${name}'`);
@@ -171,20 +256,37 @@ function namedPlace(program: Program, property: SyntaxNode, ref: RefOperand, nam
   if (layout.kind === 'struct') {
     const field = Object.hasOwn(layout.fields, name) ? layout.fields[name] : undefined;
     if (field) return member(ref, field.layout, field.offset);
-    if (Object.hasOwn(layout.views, name)) lowering.fail(property, 'memory', `'${name}' is a view and cannot be written`, `write the field '${layout.views[name]?.field}'`);
-    return lowering.fail(property, 'name', `no field '${name}'`, nearest(name, [...Object.keys(layout.fields), ...Object.keys(layout.views)]));
+    if (Object.hasOwn(layout.views, name))
+      lowering.fail(property, 'memory', `'${name}' is a view and cannot be written`, `write the field '${layout.views[name]?.field}'`);
+    return lowering.fail(
+      property,
+      'name',
+      `no field '${name}'`,
+      nearest(name, [...Object.keys(layout.fields), ...Object.keys(layout.views)]),
+    );
   }
   if ((layout.kind === 'int' || layout.kind === 'bool') && name === 'value') return ref;
-  return lowering.fail(property, 'name', `${describe(ref)} has no '${name}'`, layout.kind === 'int' || layout.kind === 'bool' ? "its content is '.value'" : undefined);
+  return lowering.fail(
+    property,
+    'name',
+    `${describe(ref)} has no '${name}'`,
+    layout.kind === 'int' || layout.kind === 'bool' ? "its content is '.value'" : undefined,
+  );
 }
 
 function objectLiteral(program: Program, node: ObjectExpression): Operand {
   const { lowering } = program;
   const fields = new Map<string, Variable>();
   for (const property of node.properties) {
-    if (property.type !== 'Property' || property.kind !== 'init') return lowering.fail(property, 'syntax', 'object literals hold plain fields', 'write each field');
+    if (property.type !== 'Property' || property.kind !== 'init')
+      return lowering.fail(property, 'syntax', 'object literals hold plain fields', 'write each field');
     const { key } = property;
-    const name = key.type === 'Identifier' && !property.computed ? key.name : key.type === 'Literal' ? String(key.value) : lowering.fail(key, 'syntax', 'field names must be known');
+    const name =
+      key.type === 'Identifier' && !property.computed
+        ? key.name
+        : key.type === 'Literal'
+          ? String(key.value)
+          : lowering.fail(key, 'syntax', 'field names must be known');
     const variable: Variable = { name, constant: false };
     fields.set(name, variable);
     lowering.write(variable, expression(program, property.value));
@@ -230,7 +332,10 @@ function asBoolean(program: Program, node: Expression): Operand {
   const { lowering } = program;
   const [yes, no, done] = [lowering.newJoin(), lowering.newJoin(), lowering.newJoin()];
   condition(program, node, yes, no);
-  for (const [join, bit] of [[yes, 1], [no, 0]] as const) {
+  for (const [join, bit] of [
+    [yes, 1],
+    [no, 0],
+  ] as const) {
     lowering.enter(join);
     if (lowering.block) lowering.jump(done, { kind: 'boolean', value: lowering.constant(bit) });
   }
@@ -244,12 +349,24 @@ function logical(program: Program, node: Expression & { type: 'LogicalExpression
   lowering.at(node);
   if (left.kind === 'conflict') return lowering.fail(node.left, 'type', left.message, left.hint);
   const done = lowering.newJoin();
-  const rest = (): void => { if (lowering.block) lowering.jump(done, expression(program, node.right)); };
+  const rest = (): void => {
+    if (lowering.block) lowering.jump(done, expression(program, node.right));
+  };
   if (node.operator === '??') {
     if (left.kind !== 'ref' && left.kind !== 'undefined') return left;
     if (left.kind === 'ref' && !left.nullable) return left;
     if (left.kind === 'undefined') rest();
-    else lowering.branch('ne', left.base, lowering.constant(0), () => lowering.jump(done, lowering.assumePresent(left)), () => { lowering.assumeAbsent(left); rest(); });
+    else
+      lowering.branch(
+        'ne',
+        left.base,
+        lowering.constant(0),
+        () => lowering.jump(done, lowering.assumePresent(left)),
+        () => {
+          lowering.assumeAbsent(left);
+          rest();
+        },
+      );
     return lowering.enter(done) ?? UNDEFINED;
   }
   const [yes, no] = [lowering.newJoin(), lowering.newJoin()];
@@ -286,14 +403,17 @@ function assignment(program: Program, node: AssignmentExpression): Operand {
     lowering.at(node);
     return target(value);
   }
-  if (['&&=', '||=', '??='].includes(node.operator)) return lowering.fail(node, 'syntax', `${node.operator} is not part of the language`, 'write an if');
+  if (['&&=', '||=', '??='].includes(node.operator))
+    return lowering.fail(node, 'syntax', `${node.operator} is not part of the language`, 'write an if');
   return compound(program, node, node.left, node.operator.slice(0, -1) as ArithmeticOperator, () => expression(program, node.right));
 }
 
 function update(program: Program, node: UpdateExpression): Operand {
   const operator = node.operator === '++' ? '+' : '-';
   const before = node.prefix ? undefined : node.argument.type === 'Identifier' ? expression(program, node.argument) : undefined;
-  const after = compound(program, node, node.argument, operator, (current) => (current?.kind === 'bigint' ? bigintOf(program.lowering, 1n) : program.lowering.number(1)));
+  const after = compound(program, node, node.argument, operator, (current) =>
+    current?.kind === 'bigint' ? bigintOf(program.lowering, 1n) : program.lowering.number(1),
+  );
   return before ?? after;
 }
 
@@ -302,7 +422,8 @@ function assignVariable(program: Program, node: Expression | Pattern, name: stri
   const variable = find(program.scope, name);
   if (!variable) return lowering.fail(node, 'name', `'${name}' comes from outside the program`, 'declare it with let');
   if (variable.constant) return lowering.fail(node, 'name', `'${name}' is a constant`, 'declare it with let');
-  if (value.kind === 'verdict') return lowering.fail(node, 'verdict', 'a verdict is kept in a variable', 'return each verdict where it is decided');
+  if (value.kind === 'verdict')
+    return lowering.fail(node, 'verdict', 'a verdict is kept in a variable', 'return each verdict where it is decided');
   lowering.write(variable, value);
   return value;
 }
@@ -314,11 +435,19 @@ function place(program: Program, target: Pattern | Expression): (value: Operand)
   const object = expression(program, objectOf(program, target.object));
   if (object.kind === 'aggregate' && !target.computed) {
     const name = propertyName(program, target);
-    const field = object.fields.get(name) ?? lowering.fail(target.property, 'name', `the object has no field '${name}'`, nearest(name, [...object.fields.keys()]));
-    return (value) => { lowering.write(field, value); return value; };
+    const field =
+      object.fields.get(name) ??
+      lowering.fail(target.property, 'name', `the object has no field '${name}'`, nearest(name, [...object.fields.keys()]));
+    return (value) => {
+      lowering.write(field, value);
+      return value;
+    };
   }
   const ref = memoryPlace(program, target, object);
-  return (value) => { writePlace(lowering, target, ref, value); return value; };
+  return (value) => {
+    writePlace(lowering, target, ref, value);
+    return value;
+  };
 }
 
 /** The place in memory that a member expression names. */
@@ -327,7 +456,8 @@ function memoryPlace(program: Program, target: MemberExpression, object: Operand
   if (object.kind === 'meta') {
     const name = propertyName(program, target);
     const ref = metadata(program, target.property, name);
-    if (!Object.hasOwn(program.stage.writes, name)) lowering.fail(target.property, 'memory', `metadata '${name}' is only read by this stage`, `declare it: writes: { ${name}: … }`);
+    if (!Object.hasOwn(program.stage.writes, name))
+      lowering.fail(target.property, 'memory', `metadata '${name}' is only read by this stage`, `declare it: writes: { ${name}: … }`);
     return ref;
   }
   if (object.kind === 'conflict') lowering.fail(target.object, 'type', object.message, object.hint);
@@ -338,7 +468,13 @@ function memoryPlace(program: Program, target: MemberExpression, object: Operand
 }
 
 /** `x op= y`: read, compute, write; atomically where other CPUs add to the same memory. */
-function compound(program: Program, node: AssignmentExpression | UpdateExpression, target: Pattern | Expression, operator: ArithmeticOperator, right: (current: Operand | undefined) => Operand): Operand {
+function compound(
+  program: Program,
+  node: AssignmentExpression | UpdateExpression,
+  target: Pattern | Expression,
+  operator: ArithmeticOperator,
+  right: (current: Operand | undefined) => Operand,
+): Operand {
   const { lowering } = program;
   if (target.type === 'Identifier') {
     const current = expression(program, target);
@@ -356,7 +492,15 @@ function compound(program: Program, node: AssignmentExpression | UpdateExpressio
   const ref = memoryPlace(program, target, object);
   const { layout } = ref;
   if (layout.kind !== 'int') return lowering.fail(target, 'type', `${describe(ref)} is no number`);
-  if (ref.shared && ref.space === 'map') return atomic(program, node, target, ref, operator, right(layout.bigint ? { kind: 'bigint', range: R.UINT64, value: lowering.graph.context } : undefined));
+  if (ref.shared && ref.space === 'map')
+    return atomic(
+      program,
+      node,
+      target,
+      ref,
+      operator,
+      right(layout.bigint ? { kind: 'bigint', range: R.UINT64, value: lowering.graph.context } : undefined),
+    );
   const current = readPlace(lowering, ref);
   const value = arithmetic(lowering, node, operator, current, right(current));
   lowering.at(node);
@@ -364,15 +508,39 @@ function compound(program: Program, node: AssignmentExpression | UpdateExpressio
   return value;
 }
 
-function atomic(program: Program, node: Expression, target: Expression, ref: RefOperand, operator: ArithmeticOperator, right: Operand): Operand {
+function atomic(
+  program: Program,
+  node: Expression,
+  target: Expression,
+  ref: RefOperand,
+  operator: ArithmeticOperator,
+  right: Operand,
+): Operand {
   const { lowering } = program;
   const { layout } = ref;
   if (layout.kind !== 'int') return lowering.fail(target, 'type', 'only numbers are added to');
-  const why = operator !== '+' && operator !== '-' ? `${operator}= is not atomic` : layout.size < 4 || layout.size === 6 ? `${layout.size * 8} bits cannot be added to atomically` : layout.bigEndian ? 'big-endian fields cannot be added to atomically' : undefined;
-  if (why) return lowering.fail(node, 'memory', `other CPUs write this map too, and ${why}`, 'use += or -= on a u32 or u64, a per-CPU map, or read, compute and assign');
+  const why =
+    operator !== '+' && operator !== '-'
+      ? `${operator}= is not atomic`
+      : layout.size < 4 || layout.size === 6
+        ? `${layout.size * 8} bits cannot be added to atomically`
+        : layout.bigEndian
+          ? 'big-endian fields cannot be added to atomically'
+          : undefined;
+  if (why)
+    return lowering.fail(
+      node,
+      'memory',
+      `other CPUs write this map too, and ${why}`,
+      'use += or -= on a u32 or u64, a per-CPU map, or read, compute and assign',
+    );
   const scalar = scalarFor(lowering, node, layout, right);
   const by = scalar.kind === 'bigint' ? scalar.value : exact(lowering, scalar);
   const added = operator === '-' ? lowering.unary('neg', by) : by;
   lowering.atomicAdd(layout.size as 4 | 8, ref.space, ref.base, ref.offset, added);
-  return { kind: 'conflict', message: 'the result of an atomic addition is not known', hint: 'write the addition as a statement of its own' };
+  return {
+    kind: 'conflict',
+    message: 'the result of an atomic addition is not known',
+    hint: 'write the addition as a statement of its own',
+  };
 }

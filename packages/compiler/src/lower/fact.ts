@@ -11,7 +11,10 @@ const facts = new Map<string, Variable>();
 
 export function fact(name: string): Variable {
   let variable = facts.get(name);
-  if (!variable) facts.set(name, (variable = { name: `(${name})`, constant: false }));
+  if (!variable) {
+    variable = { name: `(${name})`, constant: false };
+    facts.set(name, variable);
+  }
   return variable;
 }
 

@@ -11,8 +11,8 @@ import type { CompareOp, Value } from '../ir.ts';
 import { isConstant, range } from '../range.ts';
 import { remembered, rememberedValue } from './fact.ts';
 import type { Lowering } from './lowering.ts';
-import type { Join } from './path.ts';
 import { describe, type NumberOperand, type Operand, type RefOperand, UNDEFINED } from './operand.ts';
+import type { Join } from './path.ts';
 import { exact, known } from './scalar.ts';
 
 /** Offsets into struct xdp_md (include/uapi/linux/bpf.h). */
@@ -48,10 +48,14 @@ export const HEADER_NAMES: ReadonlySet<string> = new Set<HeaderName>(['ethernet'
 export function header(lowering: Lowering, name: HeaderName): Operand {
   return remembered(lowering, `packet:${name}`, () => {
     switch (name) {
-      case 'ethernet': return ethernet(lowering);
-      case 'ipv4': return ipv4(lowering);
-      case 'ipv6': return ipv6(lowering);
-      default: return layer4(lowering, LAYER4[name]);
+      case 'ethernet':
+        return ethernet(lowering);
+      case 'ipv4':
+        return ipv4(lowering);
+      case 'ipv6':
+        return ipv6(lowering);
+      default:
+        return layer4(lowering, LAYER4[name]);
     }
   });
 }
@@ -60,7 +64,8 @@ export function header(lowering: Lowering, name: HeaderName): Operand {
 export function at(lowering: Lowering, node: SyntaxNode, layout: Layout, offset: Operand): Operand {
   if (offset.kind !== 'number') return lowering.fail(node, 'type', `${describe(offset)} as an offset, expected a number`);
   const { lo, hi } = offset.range;
-  if (lo < 0n || hi > BigInt(MAX_PACKET_OFFSET)) lowering.fail(node, 'range', `the offset may be ${lo}..${hi}, expected 0..${MAX_PACKET_OFFSET}`, 'mask it: & 0x7fff');
+  if (lo < 0n || hi > BigInt(MAX_PACKET_OFFSET))
+    lowering.fail(node, 'range', `the offset may be ${lo}..${hi}, expected 0..${MAX_PACKET_OFFSET}`, 'mask it: & 0x7fff');
   const data = packetStart(lowering);
   if (isConstant(offset.range)) return guardedRef(lowering, layout, data, Number(lo), offset);
   return guardedRef(lowering, layout, lowering.advance(data, exact(lowering, offset), 'packet'), 0, offset);
@@ -89,19 +94,42 @@ function found(lowering: Lowering, tests: (absent: Join) => RefOperand): Operand
 
 function fits(lowering: Lowering, pointer: Value, size: number, absent: Join): void {
   const ok = lowering.newJoin();
-  lowering.check(pointer, size, packetEnd(lowering), () => lowering.jump(ok), () => lowering.jump(absent));
+  lowering.check(
+    pointer,
+    size,
+    packetEnd(lowering),
+    () => lowering.jump(ok),
+    () => lowering.jump(absent),
+  );
   lowering.enter(ok);
 }
 
 /** Goes on where the comparison does not hold. */
 function unless(lowering: Lowering, left: Value, op: CompareOp, right: Value, absent: Join): void {
   const on = lowering.newJoin();
-  lowering.branch(op, left, right, () => lowering.jump(absent), () => lowering.jump(on), 'else');
+  lowering.branch(
+    op,
+    left,
+    right,
+    () => lowering.jump(absent),
+    () => lowering.jump(on),
+    'else',
+  );
   lowering.enter(on);
 }
 
 function packetRef(lowering: Lowering, layout: Layout, base: Value, offset: number, position: NumberOperand): RefOperand {
-  return { kind: 'ref', layout, base, offset, space: 'packet', shared: false, nullable: false, epoch: lowering.environment.epoch, position };
+  return {
+    kind: 'ref',
+    layout,
+    base,
+    offset,
+    space: 'packet',
+    shared: false,
+    nullable: false,
+    epoch: lowering.environment.epoch,
+    position,
+  };
 }
 
 function guardedRef(lowering: Lowering, layout: Layout, base: Value, offset: number, position: NumberOperand): Operand {
@@ -132,7 +160,13 @@ function ipv6(lowering: Lowering): Operand {
     const data = packetStart(lowering);
     fits(lowering, data, ETHERNET_SIZE + Ipv6.layout.size, absent);
     unless(lowering, lowering.load(2, 'packet', data, 12), 'ne', lowering.constant(ETHERTYPE_IPV6), absent);
-    unless(lowering, lowering.binary('rsh', lowering.load(1, 'packet', data, ETHERNET_SIZE), lowering.constant(4), 32), 'ne', lowering.constant(6), absent);
+    unless(
+      lowering,
+      lowering.binary('rsh', lowering.load(1, 'packet', data, ETHERNET_SIZE), lowering.constant(4), 32),
+      'ne',
+      lowering.constant(6),
+      absent,
+    );
     return packetRef(lowering, Ipv6.layout, data, ETHERNET_SIZE, lowering.number(ETHERNET_SIZE));
   });
 }
@@ -141,12 +175,26 @@ function layer4(lowering: Lowering, wanted: Layer4): Operand {
   const done = lowering.newJoin();
   if (wanted.ipv4.length > 0) {
     const otherwise = lowering.newJoin();
-    over(lowering, header(lowering, 'ipv4'), (ip) => { lowering.jump(done, overIpv4(lowering, ip, wanted)); }, otherwise);
+    over(
+      lowering,
+      header(lowering, 'ipv4'),
+      (ip) => {
+        lowering.jump(done, overIpv4(lowering, ip, wanted));
+      },
+      otherwise,
+    );
     lowering.enter(otherwise);
   }
   if (wanted.ipv6.length > 0 && lowering.block) {
     const otherwise = lowering.newJoin();
-    over(lowering, header(lowering, 'ipv6'), (ip) => { lowering.jump(done, overIpv6(lowering, ip, wanted)); }, otherwise);
+    over(
+      lowering,
+      header(lowering, 'ipv6'),
+      (ip) => {
+        lowering.jump(done, overIpv6(lowering, ip, wanted));
+      },
+      otherwise,
+    );
     lowering.enter(otherwise);
   }
   lowering.jump(done, UNDEFINED);
@@ -156,9 +204,18 @@ function layer4(lowering: Lowering, wanted: Layer4): Operand {
 function over(lowering: Lowering, ip: Operand, then: (ip: RefOperand) => void, otherwise: Join): void {
   if (ip.kind !== 'ref') return lowering.jump(otherwise);
   if (!ip.nullable) return then(ip);
-  lowering.branch('ne', ip.base, lowering.constant(0),
-    () => { then(lowering.assumePresent(ip)); },
-    () => { lowering.assumeAbsent(ip); lowering.jump(otherwise); });
+  lowering.branch(
+    'ne',
+    ip.base,
+    lowering.constant(0),
+    () => {
+      then(lowering.assumePresent(ip));
+    },
+    () => {
+      lowering.assumeAbsent(ip);
+      lowering.jump(otherwise);
+    },
+  );
 }
 
 /** Bytes of the IPv4 header, 20..60. */
@@ -200,7 +257,13 @@ function protocolIs(lowering: Lowering, protocol: Value, wanted: readonly number
   const match = lowering.newJoin();
   for (const [i, number] of wanted.entries()) {
     const other = lowering.newJoin();
-    lowering.branch('eq', protocol, lowering.constant(number), () => lowering.jump(match), () => lowering.jump(i === wanted.length - 1 ? absent : other));
+    lowering.branch(
+      'eq',
+      protocol,
+      lowering.constant(number),
+      () => lowering.jump(match),
+      () => lowering.jump(i === wanted.length - 1 ? absent : other),
+    );
     lowering.enter(other);
   }
   lowering.enter(match);

@@ -4,9 +4,9 @@ import type { Node as SyntaxNode } from 'acorn';
 import type { Value } from '../ir.ts';
 import { UINT32 } from '../range.ts';
 import type { Lowering } from './lowering.ts';
-import type { Join } from './path.ts';
 import { member, onStack, present, sameLayout } from './memory.ts';
 import type { IntrinsicOperand, NumberOperand, Operand, RefOperand } from './operand.ts';
+import type { Join } from './path.ts';
 import { known } from './scalar.ts';
 
 export function intrinsicCall(lowering: Lowering, node: SyntaxNode, { intrinsic }: IntrinsicOperand, args: readonly Operand[]): Operand {
@@ -74,15 +74,28 @@ function compare(lowering: Lowering, left: RefOperand, right: RefOperand, differ
   const { layout } = left;
   switch (layout.kind) {
     case 'struct':
-      for (const field of Object.values(layout.fields)) compare(lowering, member(left, field.layout, field.offset), member(right, field.layout, field.offset), differs);
+      for (const field of Object.values(layout.fields))
+        compare(lowering, member(left, field.layout, field.offset), member(right, field.layout, field.offset), differs);
       return;
     case 'array':
-      for (let i = 0; i < layout.length; i++) compare(lowering, member(left, layout.item, i * layout.item.size), member(right, layout.item, i * layout.item.size), differs);
+      for (let i = 0; i < layout.length; i++)
+        compare(lowering, member(left, layout.item, i * layout.item.size), member(right, layout.item, i * layout.item.size), differs);
       return;
     default:
-      for (const [size, at] of layout.size === 6 ? [[4, 0], [2, 4]] as const : [[layout.size as 1 | 2 | 4 | 8, 0]] as const) {
+      for (const [size, at] of layout.size === 6
+        ? ([
+            [4, 0],
+            [2, 4],
+          ] as const)
+        : ([[layout.size as 1 | 2 | 4 | 8, 0]] as const)) {
         const same = lowering.newJoin();
-        lowering.branch('eq', lowering.load(size, left.space, left.base, left.offset + at), lowering.load(size, right.space, right.base, right.offset + at), () => lowering.jump(same), () => lowering.jump(differs));
+        lowering.branch(
+          'eq',
+          lowering.load(size, left.space, left.base, left.offset + at),
+          lowering.load(size, right.space, right.base, right.offset + at),
+          () => lowering.jump(same),
+          () => lowering.jump(differs),
+        );
         lowering.enter(same);
       }
   }

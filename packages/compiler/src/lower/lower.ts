@@ -1,17 +1,17 @@
 /** Lowers a stage's program to IR: binds its parameters, runs its body, closes its ways out. */
-import { type AnyMap, type AnyStage, type FnDecl, type Intrinsic, type Layout } from '@tailrace/stage';
+import type { AnyMap, AnyStage, FnDecl, Intrinsic, Layout } from '@tailrace/stage';
 import type { Expression, Function as ParsedFunction, Node as SyntaxNode } from 'acorn';
 import type { Graph } from '../ir.ts';
 import type { Placement } from '../placement.ts';
 import { readSource } from '../source.ts';
-import { bigintOf } from './memory.ts';
+import { condition } from './condition.ts';
 import { booleanView, expression, memberOf } from './expression.ts';
 import { exitLabels } from './label.ts';
 import { Lowering } from './lowering.ts';
+import { bigintOf } from './memory.ts';
 import { type NamesOperand, type Operand, UNDEFINED, type Variable } from './operand.ts';
 import type { Frame, LoopTargets, Program, Scope } from './program.ts';
 import { bind, statements } from './statement.ts';
-import { condition } from './condition.ts';
 import { Exits } from './verdict.ts';
 
 export interface Lowered {
@@ -93,7 +93,10 @@ class StageProgram implements Program {
       case 'ConditionalExpression': {
         const [then, otherwise, done] = [lowering.newJoin(), lowering.newJoin(), lowering.newJoin()];
         condition(this, node.test, then, otherwise);
-        for (const [join, branch] of [[then, node.consequent], [otherwise, node.alternate]] as const) {
+        for (const [join, branch] of [
+          [then, node.consequent],
+          [otherwise, node.alternate],
+        ] as const) {
           lowering.enter(join);
           this.effect(branch);
           lowering.jump(done);
@@ -107,7 +110,8 @@ class StageProgram implements Program {
       default:
     }
     const result = this.expression(node);
-    if (result.kind === 'verdict') lowering.fail(node, 'verdict', 'the verdict is not returned', `write return ${lowering.source.textOf(node)}`);
+    if (result.kind === 'verdict')
+      lowering.fail(node, 'verdict', 'the verdict is not returned', `write return ${lowering.source.textOf(node)}`);
   }
 
   declare(name: string, operand: Operand, constant: boolean): Variable {
@@ -140,22 +144,31 @@ class StageProgram implements Program {
 
   #used(value: unknown, path: string): Operand {
     switch (typeof value) {
-      case 'number': return Number.isSafeInteger(value) ? this.lowering.number(value) : { kind: 'conflict', message: `the constant '${path}' is ${value}, expected an integer within ±2^53` };
-      case 'bigint': return bigintOf(this.lowering, value);
-      case 'boolean': return { kind: 'boolean', value: this.lowering.constant(value ? 1 : 0) };
-      case 'string': return { kind: 'string', value };
+      case 'number':
+        return Number.isSafeInteger(value)
+          ? this.lowering.number(value)
+          : { kind: 'conflict', message: `the constant '${path}' is ${value}, expected an integer within ±2^53` };
+      case 'bigint':
+        return bigintOf(this.lowering, value);
+      case 'boolean':
+        return { kind: 'boolean', value: this.lowering.constant(value ? 1 : 0) };
+      case 'string':
+        return { kind: 'string', value };
       default:
     }
     if (Array.isArray(value)) return { kind: 'list', items: value.map((item, i) => this.#used(item, `${path}[${i}]`)) };
     const thing = value as { readonly kind?: string; readonly layout?: Layout };
     switch (thing.kind) {
-      case 'map': return { kind: 'map', map: value as AnyMap, reference: this.#reference(value as AnyMap, path) };
+      case 'map':
+        return { kind: 'map', map: value as AnyMap, reference: this.#reference(value as AnyMap, path) };
       case 'fn': {
         const fn = value as FnDecl;
         return { kind: 'fn', fn, name: path, uses: fn.uses ? this.bag(fn.uses, path) : undefined };
       }
-      case 'intrinsic': return { kind: 'intrinsic', intrinsic: value as Intrinsic };
-      case 'structure': return this.bag((value as { fns: Readonly<Record<string, unknown>> }).fns, path);
+      case 'intrinsic':
+        return { kind: 'intrinsic', intrinsic: value as Intrinsic };
+      case 'structure':
+        return this.bag((value as { fns: Readonly<Record<string, unknown>> }).fns, path);
       default:
     }
     if (thing.layout && typeof thing.layout === 'object' && 'size' in thing.layout) return { kind: 'schema', layout: thing.layout };
@@ -205,7 +218,11 @@ class StageProgram implements Program {
           const callee = this.expression(value.callee as Expression);
           if (callee.kind === 'method' && callee.name === 'exit') {
             const branch = (label: Expression): Expression => ({ ...value, arguments: [label] }) as Expression;
-            return this.#leave(node, { ...argument, consequent: branch(argument.consequent), alternate: branch(argument.alternate) } as Expression);
+            return this.#leave(node, {
+              ...argument,
+              consequent: branch(argument.consequent),
+              alternate: branch(argument.alternate),
+            } as Expression);
           }
         }
         break;

@@ -5,8 +5,8 @@
 import type { Node as SyntaxNode } from 'acorn';
 import { CompileError, type DiagnosticId } from '../diagnostic.ts';
 import { type Block, type CompareOp, createBlock, setTerminator, type Value } from '../ir.ts';
-import type { Source } from '../source.ts';
 import { intersect, type Range } from '../range.ts';
+import type { Source } from '../source.ts';
 import { Emitter } from './emitter.ts';
 import { mergeOperands } from './merge.ts';
 import type { Epoch, NumberOperand, Operand, RefOperand, Variable } from './operand.ts';
@@ -34,7 +34,8 @@ export class Lowering extends Emitter {
   /** Nodes emitted from now on belong to this piece of source. */
   at(node: SyntaxNode): void {
     this.place = this.source.place(node);
-    if (this.graph.nextId > NODE_LIMIT) this.fail(node, 'limit', 'the program grows beyond what the kernel takes', 'shorten loops or split the stage');
+    if (this.graph.nextId > NODE_LIMIT)
+      this.fail(node, 'limit', 'the program grows beyond what the kernel takes', 'shorten loops or split the stage');
   }
 
   // --- control flow ------------------------------------------------------------------------------
@@ -81,7 +82,11 @@ export class Lowering extends Emitter {
 
   /** Splits the path in two; each side goes on with an environment of its own. */
   branch(op: CompareOp, left: Value, right: Value, then: () => void, otherwise: () => void, likely?: 'then' | 'else'): void {
-    this.split((yes, no) => ({ kind: 'branch', op, width: 64, left, right, then: yes, else: no, place: this.place, ...(likely ? { likely } : {}) }), then, otherwise);
+    this.split(
+      (yes, no) => ({ kind: 'branch', op, width: 64, left, right, then: yes, else: no, place: this.place, ...(likely ? { likely } : {}) }),
+      then,
+      otherwise,
+    );
   }
 
   /** Checks that `size` bytes from a packet pointer lie within the packet. */
@@ -140,7 +145,6 @@ export class Lowering extends Emitter {
       if (operand.kind === 'number' && same(operand, number)) this.write(variable, { ...operand, range: intersect(operand.range, within) });
     }
   }
-
 }
 
 function same(a: NumberOperand, b: NumberOperand): boolean {

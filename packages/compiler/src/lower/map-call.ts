@@ -14,16 +14,30 @@ export function mapCall(lowering: Lowering, node: SyntaxNode, target: MapOperand
   const { map, reference } = target;
   const isArray = map.type === 'array' || map.type === 'perCpuArray';
   if (map.type === 'devmap' || map.type === 'programArray' || (isArray && name !== 'lookup')) {
-    return lowering.fail(node, 'name', `a ${map.type} has no ${name}()`, map.type === 'devmap' ? 'pass it to ctx.redirect(devmap, key)' : isArray ? 'assign to the reference that lookup() gives' : undefined);
+    return lowering.fail(
+      node,
+      'name',
+      `a ${map.type} has no ${name}()`,
+      map.type === 'devmap' ? 'pass it to ctx.redirect(devmap, key)' : isArray ? 'assign to the reference that lookup() gives' : undefined,
+    );
   }
   const [key, value, flag] = args;
   if (!key) return lowering.fail(node, 'type', `${name}() needs a key`);
   const layout = map.value.layout;
-  const ref = (base: Value, nullable: boolean): RefOperand => ({ kind: 'ref', layout, base, offset: 0, space: 'map', shared: !isPerCpu(map.type), nullable });
+  const ref = (base: Value, nullable: boolean): RefOperand => ({
+    kind: 'ref',
+    layout,
+    base,
+    offset: 0,
+    space: 'map',
+    shared: !isPerCpu(map.type),
+    nullable,
+  });
   if (isArray) {
     const index = numberArgument(lowering, node, key, UINT32);
     // the one entry of an array has an address that is known when the program is loaded
-    if (map.type === 'array' && map.maxEntries === 1 && isConstant(index.range) && index.range.lo === 0n) return ref(lowering.mapValueAddress(reference), false);
+    if (map.type === 'array' && map.maxEntries === 1 && isConstant(index.range) && index.range.lo === 0n)
+      return ref(lowering.mapValueAddress(reference), false);
   }
   const keyBytes = onStack(lowering, node, (map.key ?? map.value).layout, key);
   const handle = lowering.mapHandle(reference);
@@ -36,7 +50,12 @@ export function mapCall(lowering: Lowering, node: SyntaxNode, target: MapOperand
       if (!(flagName in UpdateFlag)) return lowering.fail(node, 'type', "the flag must be 'any', 'noexist' or 'exist'");
       const bytes = onStack(lowering, node, layout, value);
       const flags = lowering.constant(UpdateFlag[flagName as keyof typeof UpdateFlag]);
-      return succeeded(lowering, lowering.call(Helper.map_update_elem, [handle, keyBytes.address, bytes.address, flags], { readsStack: [keyBytes.slot, bytes.slot] }));
+      return succeeded(
+        lowering,
+        lowering.call(Helper.map_update_elem, [handle, keyBytes.address, bytes.address, flags], {
+          readsStack: [keyBytes.slot, bytes.slot],
+        }),
+      );
     }
     default:
       return succeeded(lowering, lowering.call(Helper.map_delete_elem, [handle, keyBytes.address], { readsStack: [keyBytes.slot] }));
@@ -46,8 +65,12 @@ export function mapCall(lowering: Lowering, node: SyntaxNode, target: MapOperand
 /** A helper's 0 as `true`. */
 function succeeded(lowering: Lowering, result: Value): Operand {
   const done = lowering.newJoin();
-  lowering.branch('eq', result, lowering.constant(0),
+  lowering.branch(
+    'eq',
+    result,
+    lowering.constant(0),
     () => lowering.jump(done, { kind: 'boolean', value: lowering.constant(1) }),
-    () => lowering.jump(done, { kind: 'boolean', value: lowering.constant(0) }));
+    () => lowering.jump(done, { kind: 'boolean', value: lowering.constant(0) }),
+  );
   return lowering.enter(done) ?? { kind: 'undefined' };
 }

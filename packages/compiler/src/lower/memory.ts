@@ -4,7 +4,16 @@ import type { Node as SyntaxNode } from 'acorn';
 import type { MemorySize, StackSlot, UnaryOp, Value } from '../ir.ts';
 import { exactly, isConstant, ofInteger, range } from '../range.ts';
 import type { Lowering } from './lowering.ts';
-import { type AggregateOperand, type BigintOperand, describe, type NumberOperand, type Operand, type RefOperand, type StoredOperand, type View } from './operand.ts';
+import {
+  type AggregateOperand,
+  type BigintOperand,
+  describe,
+  type NumberOperand,
+  type Operand,
+  type RefOperand,
+  type StoredOperand,
+  type View,
+} from './operand.ts';
 import { bigint, exact, known, low32 } from './scalar.ts';
 
 const SWAP: Readonly<Record<number, UnaryOp>> = { 2: 'swap16', 4: 'swap32', 8: 'swap64' };
@@ -12,10 +21,16 @@ const chunk = (size: number): MemorySize => (size >= 8 ? 8 : size >= 4 ? 4 : siz
 
 /** Refuses a reference that may be undefined, or that is from before the packet moved. */
 export function present(lowering: Lowering, node: SyntaxNode, ref: RefOperand): RefOperand {
-  if (ref.nullable) lowering.fail(node, 'undefined', `'${lowering.source.textOf(node)}' may be undefined here`, 'test it first: if (!x) return …');
+  if (ref.nullable)
+    lowering.fail(node, 'undefined', `'${lowering.source.textOf(node)}' may be undefined here`, 'test it first: if (!x) return …');
   if (ref.epoch && ref.epoch !== lowering.environment.epoch) {
     const call = lowering.environment.epoch.call ?? 'a call';
-    lowering.fail(node, 'stale', `'${lowering.source.textOf(node)}' is from before ${call}, which moved the packet`, 'ask ctx for the header again');
+    lowering.fail(
+      node,
+      'stale',
+      `'${lowering.source.textOf(node)}' is from before ${call}, which moved the packet`,
+      'ask ctx for the header again',
+    );
   }
   return ref;
 }
@@ -24,14 +39,22 @@ export function present(lowering: Lowering, node: SyntaxNode, ref: RefOperand): 
 export function readPlace(lowering: Lowering, ref: RefOperand): Operand {
   const { layout } = ref;
   switch (layout.kind) {
-    case 'int': return readInteger(lowering, layout, ref);
+    case 'int':
+      return readInteger(lowering, layout, ref);
     case 'bool': {
       const byte = lowering.load(1, ref.space, ref.base, ref.offset);
       const join = lowering.newJoin();
-      lowering.branch('ne', byte, lowering.constant(0), () => lowering.jump(join, { kind: 'boolean', value: lowering.constant(1) }), () => lowering.jump(join, { kind: 'boolean', value: lowering.constant(0) }));
+      lowering.branch(
+        'ne',
+        byte,
+        lowering.constant(0),
+        () => lowering.jump(join, { kind: 'boolean', value: lowering.constant(1) }),
+        () => lowering.jump(join, { kind: 'boolean', value: lowering.constant(0) }),
+      );
       return lowering.enter(join) as Operand;
     }
-    default: return ref;
+    default:
+      return ref;
   }
 }
 
@@ -50,7 +73,10 @@ function readInteger(lowering: Lowering, layout: IntLayout, ref: RefOperand): Op
   const host = swap ? lowering.unary(swap, loaded) : loaded;
   const raw = swap ? { raw: { size, parts: [loaded] } } : {};
   if (layout.bigint) return { kind: 'bigint', range: within, value: host, ...raw };
-  if (signed) return size === 4 ? { kind: 'number', range: within, low: host, exact: lowering.unary('sext32', host) } : known(lowering, lowering.unary(size === 1 ? 'sext8' : 'sext16', host), within);
+  if (signed)
+    return size === 4
+      ? { kind: 'number', range: within, low: host, exact: lowering.unary('sext32', host) }
+      : known(lowering, lowering.unary(size === 1 ? 'sext8' : 'sext16', host), within);
   return { kind: 'number', range: within, exact: host, ...raw };
 }
 
@@ -63,13 +89,23 @@ export function readView(lowering: Lowering, layout: StructLayout, ref: RefOpera
   if (view.bool) {
     const join = lowering.newJoin();
     const wanted = lowering.constant(bits << BigInt(view.shift));
-    lowering.branch('set', value, wanted, () => lowering.jump(join, { kind: 'boolean', value: lowering.constant(1) }), () => lowering.jump(join, { kind: 'boolean', value: lowering.constant(0) }));
+    lowering.branch(
+      'set',
+      value,
+      wanted,
+      () => lowering.jump(join, { kind: 'boolean', value: lowering.constant(1) }),
+      () => lowering.jump(join, { kind: 'boolean', value: lowering.constant(0) }),
+    );
     return lowering.enter(join) as Operand;
   }
   const shifted = view.shift === 0 ? value : lowering.binary('rsh', value, lowering.constant(view.shift), 32);
   const masked = lowering.binary('and', shifted, lowering.constant(bits), 32);
   if (view.scale === 1) return { kind: 'number', range: range(0n, bits), exact: masked, low: masked };
-  return { kind: 'number', range: range(0n, bits * BigInt(view.scale)), exact: lowering.binary('mul', masked, lowering.constant(view.scale), 32) };
+  return {
+    kind: 'number',
+    range: range(0n, bits * BigInt(view.scale)),
+    exact: lowering.binary('mul', masked, lowering.constant(view.scale), 32),
+  };
 }
 
 /** The boolean view as a condition, without making a value of it. */
@@ -109,7 +145,12 @@ export function scalarFor(lowering: Lowering, node: SyntaxNode, layout: IntLayou
   const wanted = layout.bigint ? 'bigint' : 'number';
   if (operand.kind === wanted) return operand as NumberOperand | BigintOperand;
   if (operand.kind === 'conflict') lowering.fail(node, 'type', operand.message, operand.hint);
-  return lowering.fail(node, 'type', `${describe(operand)} where a ${wanted} is stored`, layout.bigint ? 'write 1n, or BigInt(x)' : operand.kind === 'bigint' ? 'use Number(x)' : undefined);
+  return lowering.fail(
+    node,
+    'type',
+    `${describe(operand)} where a ${wanted} is stored`,
+    layout.bigint ? 'write 1n, or BigInt(x)' : operand.kind === 'bigint' ? 'use Number(x)' : undefined,
+  );
 }
 
 /** Writes an operand to a place: a scalar, a struct copy, or an object literal field by field. `room` is how many bytes may be written from its start. */
@@ -125,7 +166,13 @@ export function writePlace(lowering: Lowering, node: SyntaxNode, ref: RefOperand
       }
       const size = chunk(room) > layout.size && ref.offset % chunk(room) === 0 ? chunk(room) : (layout.size as MemorySize);
       const value = parts[0] as Value;
-      lowering.store(size, ref.space, ref.base, ref.offset, size > layout.size && layout.size < 8 ? zeroExtended(lowering, operand, layout, value) : value);
+      lowering.store(
+        size,
+        ref.space,
+        ref.base,
+        ref.offset,
+        size > layout.size && layout.size < 8 ? zeroExtended(lowering, operand, layout, value) : value,
+      );
       return;
     }
     case 'bool':
@@ -140,7 +187,8 @@ export function writePlace(lowering: Lowering, node: SyntaxNode, ref: RefOperand
       break;
     default:
   }
-  if (operand.kind !== 'ref') lowering.fail(node, 'type', `${describe(operand)} where ${layout.kind === 'array' ? 'an array' : 'a struct'} is stored`);
+  if (operand.kind !== 'ref')
+    lowering.fail(node, 'type', `${describe(operand)} where ${layout.kind === 'array' ? 'an array' : 'a struct'} is stored`);
   const from = present(lowering, node, operand);
   if (!sameLayout(from.layout, layout)) lowering.fail(node, 'type', 'a struct of another layout', 'copy the fields one by one');
   for (let at = 0; at < layout.size; ) {
@@ -154,7 +202,8 @@ const alignment = (offset: number): number => (offset === 0 ? 8 : offset & -offs
 
 /** The stored bytes with nothing above them, for a store that covers padding. */
 function zeroExtended(lowering: Lowering, operand: Operand, layout: IntLayout, value: Value): Value {
-  const fits = (operand.kind === 'number' || operand.kind === 'bigint') && operand.range.lo >= 0n && operand.range.hi < 1n << BigInt(8 * layout.size);
+  const fits =
+    (operand.kind === 'number' || operand.kind === 'bigint') && operand.range.lo >= 0n && operand.range.hi < 1n << BigInt(8 * layout.size);
   if (fits) return value;
   return lowering.unary(layout.size === 1 ? 'zext8' : layout.size === 2 ? 'zext16' : 'zext32', value);
 }
@@ -171,22 +220,33 @@ function writeFields(lowering: Lowering, node: SyntaxNode, ref: RefOperand, layo
       at += size;
     }
   };
-  fields.forEach(([name, field], i) => {
+  for (const [i, [name, field]] of fields.entries()) {
     const variable = aggregate.fields.get(name);
     if (!variable) return lowering.fail(node, 'type', `field '${name}' is missing`, `fields: ${Object.keys(layout.fields).join(', ')}`);
     const next = fields[i + 1]?.[1].offset ?? layout.size;
     const space = next - field.offset;
-    const covered = field.layout.kind === 'int' && field.layout.size !== 6 && (ref.offset + field.offset) % chunk(space) === 0 ? Math.max(chunk(space), field.layout.size) : field.layout.size;
-    writePlace(lowering, node, { ...ref, layout: field.layout, offset: ref.offset + field.offset }, lowering.read(variable) ?? { kind: 'undefined' }, covered);
+    const covered =
+      field.layout.kind === 'int' && field.layout.size !== 6 && (ref.offset + field.offset) % chunk(space) === 0
+        ? Math.max(chunk(space), field.layout.size)
+        : field.layout.size;
+    writePlace(
+      lowering,
+      node,
+      { ...ref, layout: field.layout, offset: ref.offset + field.offset },
+      lowering.read(variable) ?? { kind: 'undefined' },
+      covered,
+    );
     zero(field.offset + covered, next);
-  });
+  }
 }
 
 function writeItems(lowering: Lowering, node: SyntaxNode, ref: RefOperand, items: readonly Operand[]): void {
   if (ref.layout.kind !== 'array') return;
   const { item, length } = ref.layout;
   if (items.length !== length) lowering.fail(node, 'type', `an array of ${items.length} where one of ${length} is stored`);
-  items.forEach((operand, i) => { writePlace(lowering, node, { ...ref, layout: item, offset: ref.offset + i * item.size }, operand); });
+  items.forEach((operand, i) => {
+    writePlace(lowering, node, { ...ref, layout: item, offset: ref.offset + i * item.size }, operand);
+  });
 }
 
 /** Layouts that hold the same values in the same bytes. */
@@ -197,11 +257,14 @@ export function sameLayout(a: Layout, b: Layout): boolean {
   if (a.kind === 'array' && b.kind === 'array') return a.length === b.length && sameLayout(a.item, b.item);
   if (a.kind === 'struct' && b.kind === 'struct') {
     const names = Object.keys(a.fields);
-    return names.length === Object.keys(b.fields).length && names.every((n) => {
-      const left = a.fields[n];
-      const right = b.fields[n];
-      return left && right && left.offset === right.offset && sameLayout(left.layout, right.layout);
-    });
+    return (
+      names.length === Object.keys(b.fields).length &&
+      names.every((n) => {
+        const left = a.fields[n];
+        const right = b.fields[n];
+        return left && right && left.offset === right.offset && sameLayout(left.layout, right.layout);
+      })
+    );
   }
   return true;
 }
@@ -211,7 +274,12 @@ export function onStack(lowering: Lowering, node: SyntaxNode, layout: Layout, op
   if (operand.kind === 'aggregate') {
     const stored = lowering.read(operand.storage);
     const contents = snapshot(lowering, operand);
-    if (stored?.kind === 'stored' && stored.layout === layout && sameContents(stored.contents, contents) && stored.address.kind === 'stackAddress') {
+    if (
+      stored?.kind === 'stored' &&
+      stored.layout === layout &&
+      sameContents(stored.contents, contents) &&
+      stored.address.kind === 'stackAddress'
+    ) {
       return { address: stored.address, slot: stored.address.slot };
     }
     const written = write(lowering, node, layout, operand);
@@ -251,9 +319,15 @@ export function member(ref: RefOperand, layout: Layout, offset: number): RefOper
 export function element(lowering: Lowering, node: SyntaxNode, ref: RefOperand, index: Operand): RefOperand {
   const { layout } = ref;
   if (layout.kind !== 'array') return lowering.fail(node, 'type', 'only arrays have elements');
-  if (index.kind !== 'number') return lowering.fail(node, 'type', `${describe(index)} as an index`, index.kind === 'bigint' ? 'use Number(x)' : undefined);
+  if (index.kind !== 'number')
+    return lowering.fail(node, 'type', `${describe(index)} as an index`, index.kind === 'bigint' ? 'use Number(x)' : undefined);
   if (index.range.lo < 0n || index.range.hi >= BigInt(layout.length)) {
-    lowering.fail(node, 'range', `the index may be ${index.range.lo}..${index.range.hi}; the array has ${layout.length} elements`, `compare it with ${layout.length} first, or mask it`);
+    lowering.fail(
+      node,
+      'range',
+      `the index may be ${index.range.lo}..${index.range.hi}; the array has ${layout.length} elements`,
+      `compare it with ${layout.length} first, or mask it`,
+    );
   }
   if (isConstant(index.range)) return member(ref, layout.item, Number(index.range.lo) * layout.item.size);
   const at = guarded(lowering, exact(lowering, index), layout.length);
@@ -265,7 +339,14 @@ export function element(lowering: Lowering, node: SyntaxNode, ref: RefOperand, i
 function guarded(lowering: Lowering, index: Value, length: number): Value {
   if (!hidden(index, 8)) return index;
   const join = lowering.newJoin();
-  lowering.branch('lt', index, lowering.constant(length), () => lowering.jump(join), () => lowering.return(lowering.constant(0)), 'then');
+  lowering.branch(
+    'lt',
+    index,
+    lowering.constant(length),
+    () => lowering.jump(join),
+    () => lowering.return(lowering.constant(0)),
+    'then',
+  );
   lowering.enter(join);
   return index;
 }
@@ -273,13 +354,20 @@ function guarded(lowering: Lowering, index: Value, length: number): Value {
 function hidden(value: Value, depth: number): boolean {
   if (depth === 0) return true;
   switch (value.kind) {
-    case 'const': case 'load': return false;
-    case 'unary': return hidden(value.operand, depth - 1);
+    case 'const':
+    case 'load':
+      return false;
+    case 'unary':
+      return hidden(value.operand, depth - 1);
     case 'binary':
       if (value.op === 'and' && value.right.kind === 'const') return false;
-      return value.op === 'mod' || value.op === 'div' || value.op === 'mul' || hidden(value.left, depth - 1) || hidden(value.right, depth - 1);
-    case 'phi': return value.inputs.some((i) => hidden(i, depth - 1));
-    default: return true;
+      return (
+        value.op === 'mod' || value.op === 'div' || value.op === 'mul' || hidden(value.left, depth - 1) || hidden(value.right, depth - 1)
+      );
+    case 'phi':
+      return value.inputs.some((i) => hidden(i, depth - 1));
+    default:
+      return true;
   }
 }
 
@@ -287,4 +375,3 @@ function hidden(value: Value, depth: number): boolean {
 export function bigintOf(lowering: Lowering, value: bigint): BigintOperand {
   return bigint(lowering, lowering.constant(value), exactly(value));
 }
-

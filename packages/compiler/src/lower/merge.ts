@@ -2,7 +2,16 @@
 import { append, createNode, type Phi, type Value } from '../ir.ts';
 import { union } from '../range.ts';
 import type { Emitter } from './emitter.ts';
-import { type ConflictOperand, describe, type Epoch, type NumberOperand, type Operand, type RefOperand, type UndefinedOperand, UNDEFINED } from './operand.ts';
+import {
+  type ConflictOperand,
+  describe,
+  type Epoch,
+  type NumberOperand,
+  type Operand,
+  type RefOperand,
+  UNDEFINED,
+  type UndefinedOperand,
+} from './operand.ts';
 import type { Join } from './path.ts';
 import { exact } from './scalar.ts';
 
@@ -11,16 +20,39 @@ export function mergeOperands(emitter: Emitter, join: Join, operands: readonly O
   if (all(operands, 'number')) return mergeNumbers(emitter, join, operands);
   if (all(operands, 'bigint')) {
     const hull = operands.map((o) => o.range).reduce(union);
-    return { kind: 'bigint', range: hull, value: phi(emitter, join, operands.map((o) => o.value)) };
+    return {
+      kind: 'bigint',
+      range: hull,
+      value: phi(
+        emitter,
+        join,
+        operands.map((o) => o.value),
+      ),
+    };
   }
-  if (all(operands, 'boolean')) return { kind: 'boolean', value: phi(emitter, join, operands.map((o) => o.value)) };
+  if (all(operands, 'boolean'))
+    return {
+      kind: 'boolean',
+      value: phi(
+        emitter,
+        join,
+        operands.map((o) => o.value),
+      ),
+    };
   if (all(operands, 'undefined')) return UNDEFINED;
-  if (operands.every((o) => o.kind === 'ref' || o.kind === 'undefined')) return mergeRefs(emitter, join, operands as (RefOperand | UndefinedOperand)[], epoch);
+  if (operands.every((o) => o.kind === 'ref' || o.kind === 'undefined'))
+    return mergeRefs(emitter, join, operands as (RefOperand | UndefinedOperand)[], epoch);
   if (all(operands, 'string') && operands.every((o) => o.value === operands[0]?.value)) return first;
   const kinds = [...new Set(operands.map(describe))];
   return conflict(
-    kinds.length > 1 ? `it is ${kinds.join(' on one path and ')} on another` : `it is a different ${describe(first).replace(/^an? /, '')} on each path`,
-    first.kind === 'aggregate' ? 'choose the fields, not the object' : first.kind === 'verdict' ? 'return each verdict where it is decided' : undefined,
+    kinds.length > 1
+      ? `it is ${kinds.join(' on one path and ')} on another`
+      : `it is a different ${describe(first).replace(/^an? /, '')} on each path`,
+    first.kind === 'aggregate'
+      ? 'choose the fields, not the object'
+      : first.kind === 'verdict'
+        ? 'return each verdict where it is decided'
+        : undefined,
   );
 }
 
@@ -45,18 +77,25 @@ function mergeRefs(emitter: Emitter, join: Join, operands: readonly (RefOperand 
   for (const r of refs) {
     if (r.layout !== first.layout) return conflict('it refers to different layouts on different paths');
     if (r.space !== first.space || r.shared !== first.shared) return conflict('it refers to different kinds of memory on different paths');
-    if (r.offset !== first.offset && r.nullable) return conflict('it refers to different places on different paths', 'test each reference for undefined before they meet');
+    if (r.offset !== first.offset && r.nullable)
+      return conflict('it refers to different places on different paths', 'test each reference for undefined before they meet');
   }
-  const bases = operands.map((o, i) => emitter.within(join.incoming[i]?.from ?? join.block, () => {
-    if (o.kind === 'undefined') return emitter.constant(0);
-    return o.offset === first.offset ? o.base : emitter.advance(o.base, emitter.constant(o.offset - first.offset), o.space);
-  }));
+  const bases = operands.map((o, i) =>
+    emitter.within(join.incoming[i]?.from ?? join.block, () => {
+      if (o.kind === 'undefined') return emitter.constant(0);
+      return o.offset === first.offset ? o.base : emitter.advance(o.base, emitter.constant(o.offset - first.offset), o.space);
+    }),
+  );
   const base = bases.every((b) => b === bases[0]) ? first.base : phi(emitter, join, bases, first);
   const { epoch: _epoch, position: _position, ...rest } = first;
   const samePosition = refs.every((r) => r.position === first.position) ? first.position : undefined;
   return {
-    ...rest, base, nullable,
-    ...(first.space === 'packet' ? { epoch: refs.every((r) => r.epoch === first.epoch) ? (first.epoch ?? epoch) : { call: 'one of the paths' } } : {}),
+    ...rest,
+    base,
+    nullable,
+    ...(first.space === 'packet'
+      ? { epoch: refs.every((r) => r.epoch === first.epoch) ? (first.epoch ?? epoch) : { call: 'one of the paths' } }
+      : {}),
     ...(samePosition ? { position: samePosition } : {}),
   };
 }

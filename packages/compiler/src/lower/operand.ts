@@ -34,10 +34,20 @@ export interface NumberOperand {
   readonly raw?: Raw;
 }
 /** `value` is right modulo 2^64; it is exact where `range` fits 64 bits. */
-export interface BigintOperand { readonly kind: 'bigint'; readonly range: Range; readonly value: Value; readonly raw?: Raw }
+export interface BigintOperand {
+  readonly kind: 'bigint';
+  readonly range: Range;
+  readonly value: Value;
+  readonly raw?: Raw;
+}
 /** 0 or 1. */
-export interface BooleanOperand { readonly kind: 'boolean'; readonly value: Value }
-export interface UndefinedOperand { readonly kind: 'undefined' }
+export interface BooleanOperand {
+  readonly kind: 'boolean';
+  readonly value: Value;
+}
+export interface UndefinedOperand {
+  readonly kind: 'undefined';
+}
 
 /** A place in memory with a layout; a scalar sits in a box and is read as `.value`. */
 export interface RefOperand {
@@ -63,9 +73,17 @@ export interface AggregateOperand {
   readonly storage: Variable;
 }
 /** The stack copy of an aggregate, and what it held when it was written. */
-export interface StoredOperand { readonly kind: 'stored'; readonly layout: Layout; readonly address: Value; readonly contents: readonly Operand[] }
+export interface StoredOperand {
+  readonly kind: 'stored';
+  readonly layout: Layout;
+  readonly address: Value;
+  readonly contents: readonly Operand[];
+}
 
-export interface StringOperand { readonly kind: 'string'; readonly value: string }
+export interface StringOperand {
+  readonly kind: 'string';
+  readonly value: string;
+}
 /** A way out of the program; effects, if any, have been emitted. */
 export interface VerdictOperand {
   readonly kind: 'verdict';
@@ -73,24 +91,74 @@ export interface VerdictOperand {
 }
 
 /** A schema from `uses`, for `ctx.at`. */
-export interface SchemaOperand { readonly kind: 'schema'; readonly layout: Layout }
-export interface ContextOperand { readonly kind: 'context' }
-export interface MetaOperand { readonly kind: 'meta' }
+export interface SchemaOperand {
+  readonly kind: 'schema';
+  readonly layout: Layout;
+}
+export interface ContextOperand {
+  readonly kind: 'context';
+}
+export interface MetaOperand {
+  readonly kind: 'meta';
+}
 /** Named things: the bag, a structure's program side, a constant object. */
-export interface NamesOperand { readonly kind: 'names'; readonly what: string; readonly members: ReadonlyMap<string, Operand> }
+export interface NamesOperand {
+  readonly kind: 'names';
+  readonly what: string;
+  readonly members: ReadonlyMap<string, Operand>;
+}
 /** A constant array. */
-export interface ListOperand { readonly kind: 'list'; readonly items: readonly Operand[] }
-export interface MapOperand { readonly kind: 'map'; readonly map: AnyMap; readonly reference: string }
-export interface FnOperand { readonly kind: 'fn'; readonly fn: FnDecl; readonly name: string; readonly uses: NamesOperand | undefined }
-export interface IntrinsicOperand { readonly kind: 'intrinsic'; readonly intrinsic: Intrinsic }
+export interface ListOperand {
+  readonly kind: 'list';
+  readonly items: readonly Operand[];
+}
+export interface MapOperand {
+  readonly kind: 'map';
+  readonly map: AnyMap;
+  readonly reference: string;
+}
+export interface FnOperand {
+  readonly kind: 'fn';
+  readonly fn: FnDecl;
+  readonly name: string;
+  readonly uses: NamesOperand | undefined;
+}
+export interface IntrinsicOperand {
+  readonly kind: 'intrinsic';
+  readonly intrinsic: Intrinsic;
+}
 /** `Math`, `BigInt`, `Number`, and methods taken from an object: only good to be called. */
-export interface MethodOperand { readonly kind: 'method'; readonly of: Operand | undefined; readonly name: string }
+export interface MethodOperand {
+  readonly kind: 'method';
+  readonly of: Operand | undefined;
+  readonly name: string;
+}
 /** Paths meet with values that cannot be one; an error where it is used. */
-export interface ConflictOperand { readonly kind: 'conflict'; readonly message: string; readonly hint?: string }
+export interface ConflictOperand {
+  readonly kind: 'conflict';
+  readonly message: string;
+  readonly hint?: string;
+}
 
 export type Operand =
-  | NumberOperand | BigintOperand | BooleanOperand | UndefinedOperand | RefOperand | AggregateOperand | StoredOperand | StringOperand
-  | VerdictOperand | SchemaOperand | ContextOperand | MetaOperand | NamesOperand | ListOperand | MapOperand | FnOperand | IntrinsicOperand | MethodOperand
+  | NumberOperand
+  | BigintOperand
+  | BooleanOperand
+  | UndefinedOperand
+  | RefOperand
+  | AggregateOperand
+  | StoredOperand
+  | StringOperand
+  | VerdictOperand
+  | SchemaOperand
+  | ContextOperand
+  | MetaOperand
+  | NamesOperand
+  | ListOperand
+  | MapOperand
+  | FnOperand
+  | IntrinsicOperand
+  | MethodOperand
   | ConflictOperand;
 
 export const UNDEFINED: UndefinedOperand = { kind: 'undefined' };
@@ -98,19 +166,38 @@ export const UNDEFINED: UndefinedOperand = { kind: 'undefined' };
 /** What a user calls it. */
 export function describe(operand: Operand): string {
   switch (operand.kind) {
-    case 'ref': return operand.nullable ? 'a reference that may be undefined' : operand.layout.kind === 'struct' ? 'a reference to a struct' : operand.layout.kind === 'array' ? 'a reference to an array' : 'a reference';
-    case 'aggregate': return 'an object literal';
-    case 'names': return operand.what;
-    case 'list': return 'a constant array';
-    case 'context': return 'ctx';
-    case 'meta': return 'ctx.meta';
-    case 'undefined': return 'undefined';
-    case 'map': return `map '${operand.map.name}'`;
-    case 'fn': return `fn '${operand.name}'`;
-    case 'method': return `'${operand.name}'`;
-    case 'intrinsic': return operand.intrinsic.name;
-    case 'conflict': return 'a value that depends on the path';
-    default: return `a ${operand.kind}`;
+    case 'ref':
+      return operand.nullable
+        ? 'a reference that may be undefined'
+        : operand.layout.kind === 'struct'
+          ? 'a reference to a struct'
+          : operand.layout.kind === 'array'
+            ? 'a reference to an array'
+            : 'a reference';
+    case 'aggregate':
+      return 'an object literal';
+    case 'names':
+      return operand.what;
+    case 'list':
+      return 'a constant array';
+    case 'context':
+      return 'ctx';
+    case 'meta':
+      return 'ctx.meta';
+    case 'undefined':
+      return 'undefined';
+    case 'map':
+      return `map '${operand.map.name}'`;
+    case 'fn':
+      return `fn '${operand.name}'`;
+    case 'method':
+      return `'${operand.name}'`;
+    case 'intrinsic':
+      return operand.intrinsic.name;
+    case 'conflict':
+      return 'a value that depends on the path';
+    default:
+      return `a ${operand.kind}`;
   }
 }
 

@@ -3,8 +3,8 @@ import type { AnyStage, FnDecl, StructLayout } from '@tailrace/stage';
 import type { Expression, Function as ParsedFunction, Node as SyntaxNode } from 'acorn';
 import type { Placement } from '../placement.ts';
 import type { Lowering } from './lowering.ts';
-import type { Join } from './path.ts';
 import type { NamesOperand, Operand, RefOperand, Variable, View } from './operand.ts';
+import type { Join } from './path.ts';
 
 /** Where `return` leads: out of the program, or to the call of a fn. */
 export type Frame = { readonly kind: 'program' } | { readonly kind: 'fn'; readonly done: Join };

@@ -29,7 +29,9 @@ export function known(emitter: Emitter, value: Value, range: Range): NumberOpera
 }
 
 export function bigint(emitter: Emitter, value: Value, range: Range): BigintOperand {
-  return isConstant(range) ? { kind: 'bigint', range: exactly(range.lo), value: emitter.constant(range.lo) } : { kind: 'bigint', range, value };
+  return isConstant(range)
+    ? { kind: 'bigint', range: exactly(range.lo), value: emitter.constant(range.lo) }
+    : { kind: 'bigint', range, value };
 }
 
 /** How a bigint can be compared, divided or shifted right; undefined where it may have wrapped. */

@@ -20,7 +20,14 @@ export function stateAddress(lowering: Lowering, map: string): Value {
     lowering.store(4, 'stack', key, 0, lowering.constant(0));
     const entry = lowering.call(Helper.map_lookup_elem, [lowering.mapHandle(map), key], { readsStack: [slot], pointer: 'map' });
     const there = lowering.newJoin();
-    lowering.branch('ne', entry, lowering.constant(0), () => lowering.jump(there), () => lowering.return(lowering.constant(XdpVerdict.abort)), 'then');
+    lowering.branch(
+      'ne',
+      entry,
+      lowering.constant(0),
+      () => lowering.jump(there),
+      () => lowering.return(lowering.constant(XdpVerdict.abort)),
+      'then',
+    );
     lowering.enter(there);
     return entry;
   });
@@ -32,16 +39,31 @@ export function metadata(program: Program, node: SyntaxNode, name: string): RefO
   const field = placement?.state?.fields[name];
   if (!field || !placement?.state) {
     const declared = [...new Set([...Object.keys(stage.reads), ...Object.keys(stage.writes)])];
-    return lowering.fail(node, 'name', `metadata '${name}' is not declared`, declared.length > 0 ? `declared: ${declared.join(', ')}` : 'declare it: reads: { … } or writes: { … }');
+    return lowering.fail(
+      node,
+      'name',
+      `metadata '${name}' is not declared`,
+      declared.length > 0 ? `declared: ${declared.join(', ')}` : 'declare it: reads: { … } or writes: { … }',
+    );
   }
-  return { kind: 'ref', layout: field.layout, base: stateAddress(lowering, placement.state.map), offset: field.offset, space: 'map', shared: false, nullable: false };
+  return {
+    kind: 'ref',
+    layout: field.layout,
+    base: stateAddress(lowering, placement.state.map),
+    offset: field.offset,
+    space: 'map',
+    shared: false,
+    nullable: false,
+  };
 }
 
 /** `ctx.length`. */
 export function packetLength(program: Program): NumberOperand {
   const { lowering, placement } = program;
   const state = placement?.state;
-  const value = rememberedValue(lowering, 'length', () => (state?.length === undefined ? measure(lowering) : lowering.load(8, 'map', stateAddress(lowering, state.map), state.length)));
+  const value = rememberedValue(lowering, 'length', () =>
+    state?.length === undefined ? measure(lowering) : lowering.load(8, 'map', stateAddress(lowering, state.map), state.length),
+  );
   return { kind: 'number', range: range(0n, MAX_PACKET), exact: value };
 }
 
@@ -67,4 +89,3 @@ export function count(program: Program, names: readonly string[], name: string, 
   const offset = state.counters + 8 * names.indexOf(name);
   lowering.store(8, 'map', base, offset, lowering.binary('add', lowering.load(8, 'map', base, offset), by));
 }
-

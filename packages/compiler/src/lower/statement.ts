@@ -1,15 +1,28 @@
 /** Statements. Loops are run at compile time, step by step, so their bound must follow from constants. */
-import type { Expression, ForOfStatement, ForStatement, Node as SyntaxNode, Pattern, Statement, SwitchStatement, VariableDeclaration } from 'acorn';
+import type {
+  Expression,
+  ForOfStatement,
+  ForStatement,
+  Pattern,
+  Statement,
+  SwitchStatement,
+  Node as SyntaxNode,
+  VariableDeclaration,
+} from 'acorn';
 import { condition } from './condition.ts';
-import type { Join } from './path.ts';
 import { member, present, readPlace } from './memory.ts';
 import { describe, type Operand, UNDEFINED } from './operand.ts';
+import type { Join } from './path.ts';
 import type { LoopTargets, Program } from './program.ts';
 
 /** Steps of one loop. */
 const MAX_STEPS = 256;
 
-export function statements(program: Program, body: readonly SyntaxNode[], leave: (node: SyntaxNode, value: Expression | undefined) => void): void {
+export function statements(
+  program: Program,
+  body: readonly SyntaxNode[],
+  leave: (node: SyntaxNode, value: Expression | undefined) => void,
+): void {
   for (const node of body) {
     if (!program.lowering.block) return;
     statement(program, node as Statement, leave);
@@ -22,11 +35,16 @@ function statement(program: Program, node: Statement, leave: Leave, label?: stri
   const { lowering } = program;
   lowering.at(node);
   switch (node.type) {
-    case 'VariableDeclaration': return declaration(program, node);
-    case 'ExpressionStatement': return program.effect(node.expression);
-    case 'ReturnStatement': return leave(node, node.argument ?? undefined);
-    case 'BlockStatement': return scoped(program, () => statements(program, node.body, leave));
-    case 'EmptyStatement': return;
+    case 'VariableDeclaration':
+      return declaration(program, node);
+    case 'ExpressionStatement':
+      return program.effect(node.expression);
+    case 'ReturnStatement':
+      return leave(node, node.argument ?? undefined);
+    case 'BlockStatement':
+      return scoped(program, () => statements(program, node.body, leave));
+    case 'EmptyStatement':
+      return;
     case 'IfStatement': {
       const [then, otherwise, done] = [lowering.newJoin(), lowering.newJoin(), lowering.newJoin()];
       condition(program, node.test, then, otherwise);
@@ -39,11 +57,16 @@ function statement(program: Program, node: Statement, leave: Leave, label?: stri
       lowering.enter(done);
       return;
     }
-    case 'ForStatement': return scoped(program, () => loop(program, node, label, leave));
-    case 'WhileStatement': return loop(program, { ...node, type: 'ForStatement', init: null, update: null } as ForStatement, label, leave);
-    case 'ForOfStatement': return forOf(program, node, label, leave);
-    case 'SwitchStatement': return scoped(program, () => switchStatement(program, node, leave));
-    case 'LabeledStatement': return statement(program, node.body, leave, node.label.name);
+    case 'ForStatement':
+      return scoped(program, () => loop(program, node, label, leave));
+    case 'WhileStatement':
+      return loop(program, { ...node, type: 'ForStatement', init: null, update: null } as ForStatement, label, leave);
+    case 'ForOfStatement':
+      return forOf(program, node, label, leave);
+    case 'SwitchStatement':
+      return scoped(program, () => switchStatement(program, node, leave));
+    case 'LabeledStatement':
+      return statement(program, node.body, leave, node.label.name);
     case 'BreakStatement': {
       const target = program.loops.findLast((l) => (node.label ? l.label === node.label.name : true));
       return target ? lowering.jump(target.done) : lowering.fail(node, 'syntax', 'there is nothing to break out of');
@@ -52,10 +75,25 @@ function statement(program: Program, node: Statement, leave: Leave, label?: stri
       const target = program.loops.findLast((l) => l.next && (node.label ? l.label === node.label.name : true));
       return target?.next ? lowering.jump(target.next) : lowering.fail(node, 'syntax', 'there is no loop to continue');
     }
-    case 'FunctionDeclaration': return lowering.fail(node, 'syntax', 'a program cannot make functions', 'declare it with fn() and pass it through uses');
-    case 'TryStatement': case 'ThrowStatement': return lowering.fail(node, 'syntax', 'programs have no exceptions', 'return a verdict');
-    case 'DoWhileStatement': case 'ForInStatement': return lowering.fail(node, 'syntax', `${node.type === 'ForInStatement' ? 'for … in' : 'do … while'} is not part of the language`, 'write a for loop with a constant bound');
-    default: return lowering.fail(node, 'syntax', `${node.type.replace(/(Statement|Declaration)$/, '').toLowerCase()} is not part of the language`);
+    case 'FunctionDeclaration':
+      return lowering.fail(node, 'syntax', 'a program cannot make functions', 'declare it with fn() and pass it through uses');
+    case 'TryStatement':
+    case 'ThrowStatement':
+      return lowering.fail(node, 'syntax', 'programs have no exceptions', 'return a verdict');
+    case 'DoWhileStatement':
+    case 'ForInStatement':
+      return lowering.fail(
+        node,
+        'syntax',
+        `${node.type === 'ForInStatement' ? 'for … in' : 'do … while'} is not part of the language`,
+        'write a for loop with a constant bound',
+      );
+    default:
+      return lowering.fail(
+        node,
+        'syntax',
+        `${node.type.replace(/(Statement|Declaration)$/, '').toLowerCase()} is not part of the language`,
+      );
   }
 }
 
@@ -70,7 +108,8 @@ function declaration(program: Program, node: VariableDeclaration): void {
   const { lowering } = program;
   for (const { id, init } of node.declarations) {
     const value = init ? program.expression(init) : UNDEFINED;
-    if (value.kind === 'verdict') lowering.fail(init ?? node, 'verdict', 'a verdict is kept in a variable', 'return each verdict where it is decided');
+    if (value.kind === 'verdict')
+      lowering.fail(init ?? node, 'verdict', 'a verdict is kept in a variable', 'return each verdict where it is decided');
     bind(program, id, value, node.kind === 'const');
   }
 }
@@ -84,7 +123,8 @@ export function bind(program: Program, pattern: Pattern, value: Operand, constan
   }
   if (pattern.type !== 'ObjectPattern') return lowering.fail(pattern, 'syntax', 'only names and object patterns can be declared');
   for (const property of pattern.properties) {
-    if (property.type !== 'Property' || property.computed || property.key.type !== 'Identifier') return lowering.fail(property, 'syntax', 'object patterns take plain names');
+    if (property.type !== 'Property' || property.computed || property.key.type !== 'Identifier')
+      return lowering.fail(property, 'syntax', 'object patterns take plain names');
     bind(program, property.value, program.memberOf(property, value, property.key.name), constant);
   }
 }
@@ -97,7 +137,8 @@ function loop(program: Program, node: ForStatement, label: string | undefined, l
   }
   const done = lowering.newJoin();
   for (let step = 0; lowering.block; step++) {
-    if (step > MAX_STEPS) lowering.fail(node, 'loop', `the loop may run more than ${MAX_STEPS} times`, 'give it a constant bound: for (let i = 0; i < 8; i++)');
+    if (step > MAX_STEPS)
+      lowering.fail(node, 'loop', `the loop may run more than ${MAX_STEPS} times`, 'give it a constant bound: for (let i = 0; i < 8; i++)');
     const body = lowering.newJoin();
     if (node.test) condition(program, node.test, body, done);
     else lowering.jump(body);
@@ -157,7 +198,14 @@ function switchStatement(program: Program, node: SwitchStatement, leave: Leave):
   node.cases.forEach(({ test }, i) => {
     if (!test || !lowering.block) return;
     const next = lowering.newJoin();
-    const comparison = { type: 'BinaryExpression', operator: '===', left: { type: 'Identifier', name: value.name, start: node.discriminant.start, end: node.discriminant.end }, right: test, start: test.start, end: test.end };
+    const comparison = {
+      type: 'BinaryExpression',
+      operator: '===',
+      left: { type: 'Identifier', name: value.name, start: node.discriminant.start, end: node.discriminant.end },
+      right: test,
+      start: test.start,
+      end: test.end,
+    };
     condition(program, comparison as unknown as Expression, bodies[i] as Join, next);
     lowering.enter(next);
   });

@@ -1,14 +1,14 @@
 /** Ways out of a program: the hook's verdicts, `next()` and exits, each counted, each edge a tail call or a constant. */
 import { Helper } from '@tailrace/bpf';
 import type { Node as SyntaxNode } from 'acorn';
+import type { Value } from '../ir.ts';
 import { counterNames, type Edge, XdpVerdict } from '../placement.ts';
 import { UINT32 } from '../range.ts';
 import { numberArgument } from './argument.ts';
 import { fact } from './fact.ts';
-import type { Value } from '../ir.ts';
 import type { Lowering } from './lowering.ts';
-import type { Join } from './path.ts';
 import { describe, type Operand, type VerdictOperand } from './operand.ts';
+import type { Join } from './path.ts';
 import type { Program } from './program.ts';
 import { exact } from './scalar.ts';
 import { count, packetLength } from './state.ts';
@@ -54,13 +54,21 @@ export class Exits {
     const { lowering } = this.#program;
     if (operand.kind === 'conflict') lowering.fail(node, 'verdict', operand.message, operand.hint);
     if (operand.kind !== 'verdict') {
-      return lowering.fail(node, 'verdict', operand.kind === 'undefined' ? 'a path ends without a verdict' : `${describe(operand)} is returned, expected a verdict`, 'return ctx.next(), ctx.drop(), …');
+      return lowering.fail(
+        node,
+        'verdict',
+        operand.kind === 'undefined' ? 'a path ends without a verdict' : `${describe(operand)} is returned, expected a verdict`,
+        'return ctx.next(), ctx.drop(), …',
+      );
     }
     const { outcome } = operand;
     if ('dynamic' in outcome) return this.#leaveDynamic(outcome.dynamic);
     const name = 'next' in outcome ? 'next' : 'exit' in outcome ? `exit:${outcome.exit}` : outcome.verdict;
     let entry = this.#joins.get(name);
-    if (!entry) this.#joins.set(name, (entry = { join: lowering.newJoin(), outcome }));
+    if (!entry) {
+      entry = { join: lowering.newJoin(), outcome };
+      this.#joins.set(name, entry);
+    }
     lowering.jump(entry.join);
   }
 
@@ -87,9 +95,20 @@ export class Exits {
   #leaveDynamic(value: Value): void {
     const { lowering, placement } = this.#program;
     if (placement?.state?.counters === undefined) return lowering.return(value);
-    lowering.branch('eq', value, lowering.constant(XdpVerdict.redirect),
-      () => { this.#count('redirect'); lowering.return(value); },
-      () => { this.#count('abort'); lowering.return(value); }, 'then');
+    lowering.branch(
+      'eq',
+      value,
+      lowering.constant(XdpVerdict.redirect),
+      () => {
+        this.#count('redirect');
+        lowering.return(value);
+      },
+      () => {
+        this.#count('abort');
+        lowering.return(value);
+      },
+      'then',
+    );
   }
 
   /** Along an edge: a verdict is a constant, a slot a tail call that comes back only where the slot is empty. */
