@@ -3,15 +3,22 @@
  * through, the state, and the generation of programs behind the slot. Replacing a stage writes one slot, or builds a
  * generation beside the old one and flips the entry.
  */
-import { type Attachment, type LoadedMap, type LoadedProgram, UnsupportedError } from '@tailrace/bpf';
+import {
+  type Attachment,
+  type EngineInstance,
+  type LoadedMap,
+  type LoadedProgram,
+  type ProgramSpec,
+  UnsupportedError,
+} from '@tailrace/bpf';
 import { XdpVerdict } from '@tailrace/compiler';
 import { type AnyStage, type ChainMember, mapsIn } from '@tailrace/stage';
 import { ChainError } from './chain-error.ts';
-import { Generation, reference, type Workshop } from './generation.ts';
-import type { Place } from './graph.ts';
+import { type CompiledChain, compileChain, Generation, reference, type Workshop } from './generation.ts';
 import { type ChainPlan, changeOf, planChain } from './plan.ts';
-import type { MapClaim, MapHold } from './registry.ts';
-import { LENGTH_OFFSET, layoutState, MISSES_OFFSET, type StateLayout } from './state.ts';
+import type { MapClaim, MapHold, MapRegistry } from './registry.ts';
+import type { StageCompiler } from './service.ts';
+import { LENGTH_OFFSET, layoutState, MISSES_OFFSET } from './state.ts';
 import { ChainCounters, type ChainStats } from './stats.ts';
 
 /** What a packet came to. */
@@ -23,55 +30,59 @@ export interface RunResult {
   readonly durationNs: number;
 }
 
-/** A planned chain that is about to be loaded. */
+/** A chain that is planned and compiled: everything that needs no engine. */
 export interface ChainBlueprint {
   /** The pipeline's name. */
   readonly pipeline: string;
   readonly members: readonly ChainMember[];
-  readonly plan: ChainPlan;
+  readonly compiled: CompiledChain;
+  readonly root: ProgramSpec;
   /** Maps beside those of the stages: what controllers ask for. */
   readonly claims: readonly MapClaim[];
+}
+
+/** Plans and compiles a chain. Throws ChainError and CompileError. */
+export function blueprintOf(compiler: StageCompiler, options: Pick<ChainBlueprint, 'pipeline' | 'members' | 'claims'>): ChainBlueprint {
+  const plan = planChain(options.members, { exitsOf: compiler.exitsOf });
+  const root = compiler.compileRoot({
+    name: `${options.pipeline}.root`,
+    array: reference.entry,
+    state: { map: reference.state, length: LENGTH_OFFSET, misses: MISSES_OFFSET },
+  });
+  return { ...options, compiled: compileChain(compiler, plan, layoutState(plan)), root };
 }
 
 /** A loaded chain. The engine's instance closes what it has open. */
 export class LiveChain {
   readonly #blueprint: ChainBlueprint;
+  readonly #compiler: StageCompiler;
   readonly #workshop: Workshop;
   readonly #entry: LoadedMap;
   readonly #root: LoadedProgram;
   readonly #counters: ChainCounters;
   readonly #replacements = new Map<string, AnyStage>();
-  #plan: ChainPlan;
-  #state: StateLayout;
+  #compiled: CompiledChain;
   #maps: MapHold;
   #generation: Generation;
 
-  private constructor(blueprint: ChainBlueprint, workshop: Workshop, parts: Parts) {
+  private constructor(blueprint: ChainBlueprint, compiler: StageCompiler, workshop: Workshop, parts: Parts) {
     this.#blueprint = blueprint;
+    this.#compiler = compiler;
     this.#workshop = workshop;
-    this.#plan = blueprint.plan;
+    this.#compiled = blueprint.compiled;
     this.#entry = parts.entry;
     this.#root = parts.root;
-    this.#state = parts.state;
     this.#maps = parts.maps;
     this.#generation = parts.generation;
-    this.#counters = new ChainCounters(workshop.state, parts.state);
+    this.#counters = new ChainCounters(workshop.state, blueprint.compiled.state);
   }
 
-  /**
-   * Loads a chain and makes it ready for packets, without attaching it. Compiles before it makes anything. What it leaves
-   * open on an error is closed with the instance.
-   */
-  static async load(blueprint: ChainBlueprint, services: Omit<Workshop, 'state' | 'name'>): Promise<LiveChain> {
+  /** Loads a chain and makes it ready for packets, without attaching it. What it leaves open on an error is closed with the instance. */
+  static async load(blueprint: ChainBlueprint, services: ChainServices): Promise<LiveChain> {
     const { instance, registry, compiler } = services;
+    const { plan, state } = blueprint.compiled;
     const name = `${blueprint.pipeline}/xdp`;
-    const state = layoutState(blueprint.plan);
-    const rootSpec = compiler.compileRoot({
-      name: `${blueprint.pipeline}.root`,
-      array: reference.entry,
-      state: { map: reference.state, length: LENGTH_OFFSET, misses: MISSES_OFFSET },
-    });
-    const maps = registry.hold(claimsOf(blueprint.plan, blueprint));
+    const maps = registry.hold(claimsOf(plan, blueprint));
     const stateMap = instance.createMap({
       name: `${name}.state`,
       type: 'perCpuArray',
@@ -81,22 +92,17 @@ export class LiveChain {
       flags: 0,
     });
     const entry = instance.createMap({ name: `${name}.entry`, type: 'programArray', keySize: 4, valueSize: 4, maxEntries: 1, flags: 0 });
-    const workshop: Workshop = { ...services, state: stateMap, name };
-    const generation = await Generation.load(workshop, blueprint.plan, state);
-    const root = await instance.loadProgram(
-      rootSpec,
-      new Map([
-        [reference.entry, entry],
-        [reference.state, stateMap],
-      ]),
-    );
-    await entry.setProgram(0, generation.program(blueprint.plan.first));
-    return new LiveChain(blueprint, workshop, { entry, root, state, maps, generation });
+    const workshop: Workshop = { instance, registry, state: stateMap, name };
+    const generation = await Generation.load(workshop, blueprint.compiled);
+    const references = new Map([[reference.entry, entry] as const, [reference.state, stateMap] as const]);
+    const root = await instance.loadProgram(blueprint.root, references);
+    await entry.setProgram(0, generation.program(plan.first));
+    return new LiveChain(blueprint, compiler, workshop, { entry, root, maps, generation });
   }
 
   /** The plan that packets follow now. */
   get plan(): ChainPlan {
-    return this.#plan;
+    return this.#compiled.plan;
   }
 
   /** Attaches the root to every interface of the engine. */
@@ -123,51 +129,48 @@ export class LiveChain {
    * Throws ChainError where the new stage does not fit, and whatever the compiler and the engine throw.
    */
   async replace(place: string, by: AnyStage): Promise<void> {
-    const { compiler, registry, instance } = this.#workshop;
-    if (!this.#plan.places.has(place)) throw absent(place, this.#plan);
+    const { plan, state } = this.#compiled;
+    if (!plan.places.has(place)) throw absent(place, plan);
     const replacements = new Map(this.#replacements).set(place, by);
-    const after = planChain(this.#blueprint.members, { exitsOf: compiler.exitsOf, replacements });
-    const change = changeOf(this.#plan, after, place);
-    const state = layoutState(change.plan, this.#state);
+    const after = planChain(this.#blueprint.members, { exitsOf: this.#compiler.exitsOf, replacements });
+    const change = changeOf(plan, after, place);
+    const next = compileChain(this.#compiler, change.plan, layoutState(change.plan, state), this.#compiled);
     using undo = new DisposableStack();
-    const maps = undo.use(registry.hold(claimsOf(change.plan, this.#blueprint)));
-    const baseline = this.#counters.baseline(state);
+    const maps = undo.use(this.#workshop.registry.hold(claimsOf(next.plan, this.#blueprint)));
+    const baseline = this.#counters.baseline(next.state);
     const retired = new DisposableStack();
-    if (change.kind === 'slot') retired.use(await this.#swapSlot(place, change.slot, change.plan, state));
-    else retired.use(await this.#flip(change.plan, state));
+    retired.use(change.kind === 'slot' ? await this.#swapSlot(place, change.slot, next) : await this.#flip(next));
     undo.move();
     retired.use(this.#maps);
     this.#maps = maps;
-    this.#plan = change.plan;
-    this.#state = state;
+    this.#compiled = next;
     this.#replacements.set(place, by);
     try {
-      await instance.gracePeriod();
+      await this.#workshop.instance.gracePeriod();
     } finally {
-      this.#counters.move(state, baseline);
+      this.#counters.move(next.state, baseline);
     }
     // Without a grace period the old programs stay open until the pipeline stops.
     retired.dispose();
   }
 
-  /** Points one slot at a new program. */
-  async #swapSlot(name: string, slot: number | undefined, plan: ChainPlan, state: StateLayout): Promise<Disposable> {
-    const array = this.#generation.array;
-    const program = await Generation.loadOne(this.#workshop, array, plan, state, placeOf(plan, name));
+  /** Points one slot at a new program and returns the old one. */
+  async #swapSlot(place: string, slot: number | undefined, next: CompiledChain): Promise<Disposable> {
+    const program = await this.#generation.loadOne(this.#workshop, next, place);
     using undo = new DisposableStack();
     undo.defer(() => program.close());
-    await (slot === undefined ? this.#entry.setProgram(0, program) : array.setProgram(slot, program));
+    await (slot === undefined ? this.#entry.setProgram(0, program) : this.#generation.array.setProgram(slot, program));
     undo.move();
-    const old = this.#generation.exchange(name, program);
+    const old = this.#generation.exchange(place, program);
     return { [Symbol.dispose]: () => old.close() };
   }
 
-  /** Builds a generation and leads all new packets to it. */
-  async #flip(plan: ChainPlan, state: StateLayout): Promise<Disposable> {
-    const generation = await Generation.load(this.#workshop, plan, state);
+  /** Builds a generation, leads all new packets to it and returns the old one. */
+  async #flip(next: CompiledChain): Promise<Disposable> {
+    const generation = await Generation.load(this.#workshop, next);
     using undo = new DisposableStack();
     undo.use(generation);
-    await this.#entry.setProgram(0, generation.program(plan.first));
+    await this.#entry.setProgram(0, generation.program(next.plan.first));
     undo.move();
     const old = this.#generation;
     this.#generation = generation;
@@ -175,10 +178,16 @@ export class LiveChain {
   }
 }
 
+/** What a chain is loaded with. */
+export interface ChainServices {
+  readonly instance: EngineInstance;
+  readonly registry: MapRegistry;
+  readonly compiler: StageCompiler;
+}
+
 interface Parts {
   readonly entry: LoadedMap;
   readonly root: LoadedProgram;
-  readonly state: StateLayout;
   readonly maps: MapHold;
   readonly generation: Generation;
 }
@@ -192,12 +201,6 @@ function claimsOf(plan: ChainPlan, { pipeline, claims }: ChainBlueprint): readon
     return mapsIn(stage.uses).map((map) => ({ map, scope, user: owner === undefined ? name : scope }));
   });
   return [...ofStages, ...claims];
-}
-
-function placeOf(plan: ChainPlan, name: string): Place {
-  const place = plan.places.get(name);
-  if (place === undefined) throw absent(name, plan);
-  return place;
 }
 
 function absent(name: string, plan: ChainPlan): ChainError {

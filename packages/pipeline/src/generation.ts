@@ -3,7 +3,8 @@
  * one generation from the root's slot to their verdict.
  */
 import type { EngineInstance, LoadedMap, LoadedProgram } from '@tailrace/bpf';
-import type { Placement } from '@tailrace/compiler';
+import type { CompiledStage, Placement } from '@tailrace/compiler';
+import type { AnyStage } from '@tailrace/stage';
 import { ChainError } from './chain-error.ts';
 import { edgesOf, type Place } from './graph.ts';
 import { type ChainPlan, edgeKey, edgeOf } from './plan.ts';
@@ -14,10 +15,35 @@ import { type StateLayout, statePlacement } from './state.ts';
 /** Map reference names that no stage's map can have. */
 export const reference = { array: 'chain:array', state: 'chain:state', entry: 'chain:entry' } as const;
 
-/** What programs are made with. */
+/** A plan with its programs, compiled and not loaded. */
+export interface CompiledChain {
+  readonly plan: ChainPlan;
+  readonly state: StateLayout;
+  readonly programs: ReadonlyMap<string, CompiledPlace>;
+}
+interface CompiledPlace {
+  readonly stage: AnyStage;
+  /** The placement as text: two places of one stage and text have one program. */
+  readonly placement: string;
+  readonly compiled: CompiledStage;
+}
+
+/** Compiles every place; what is in `before` with the same stage and placement is taken from there. Throws CompileError. */
+export function compileChain(compiler: StageCompiler, plan: ChainPlan, state: StateLayout, before?: CompiledChain): CompiledChain {
+  const programs = new Map<string, CompiledPlace>();
+  for (const [name, place] of plan.places) {
+    const placement = placementOf(plan, state, place);
+    const text = JSON.stringify(placement);
+    const known = before?.programs.get(name);
+    const same = known?.stage === place.stage && known.placement === text ? known.compiled : undefined;
+    programs.set(name, { stage: place.stage, placement: text, compiled: same ?? compiler.compileStage(place.stage, { name, placement }) });
+  }
+  return { plan, state, programs };
+}
+
+/** What programs are loaded with. */
 export interface Workshop {
   readonly instance: EngineInstance;
-  readonly compiler: StageCompiler;
   readonly registry: MapRegistry;
   /** The chain's state map. */
   readonly state: LoadedMap;
@@ -34,9 +60,8 @@ export class Generation implements Disposable {
     this.array = array;
   }
 
-  /** Compiles and loads every place and fills the slots; packets do not get there yet. Leaves nothing behind on errors. */
-  static async load(workshop: Workshop, plan: ChainPlan, state: StateLayout): Promise<Generation> {
-    const compiled = [...plan.places.values()].map((place) => compilePlace(workshop, plan, state, place));
+  /** Loads every place and fills the slots; packets do not get there yet. Leaves nothing behind on errors. */
+  static async load(workshop: Workshop, { plan, programs }: CompiledChain): Promise<Generation> {
     const { instance, name } = workshop;
     const array = instance.createMap({
       name: `${name}.array`,
@@ -48,7 +73,7 @@ export class Generation implements Disposable {
     });
     using undo = new DisposableStack();
     const generation = undo.use(new Generation(array));
-    for (const { place, ...program } of compiled) generation.#programs.set(place, await loadPlace(workshop, array, program));
+    for (const [place, { compiled }] of programs) generation.#programs.set(place, await loadStage(workshop, array, compiled));
     for (const { name: from, ...place } of plan.places.values())
       for (const { label, to } of edgesOf({ name: from, ...place })) {
         const slot = plan.slots.get(edgeKey(from, label));
@@ -72,9 +97,11 @@ export class Generation implements Disposable {
     return old;
   }
 
-  /** Compiles and loads a program for one place of a generation that runs. */
-  static async loadOne(workshop: Workshop, array: LoadedMap, plan: ChainPlan, state: StateLayout, place: Place): Promise<LoadedProgram> {
-    return loadPlace(workshop, array, compilePlace(workshop, plan, state, place));
+  /** Loads a program for one place of this generation; no slot leads to it yet. */
+  loadOne(workshop: Workshop, { programs }: CompiledChain, place: string): Promise<LoadedProgram> {
+    const program = programs.get(place);
+    if (program === undefined) throw new ChainError('absent', `'${place}' is not in this chain`);
+    return loadStage(workshop, this.array, program.compiled);
   }
 
   /** Closes programs and array. */
@@ -85,23 +112,16 @@ export class Generation implements Disposable {
   }
 }
 
-type CompiledPlace = ReturnType<typeof compilePlace>;
-
-function compilePlace({ compiler }: Workshop, plan: ChainPlan, state: StateLayout, place: Place) {
-  const placement: Placement = {
+function placementOf(plan: ChainPlan, state: StateLayout, place: Place): Placement {
+  return {
     array: reference.array,
     next: edgeOf(plan, place, 'next', place.next),
     exits: Object.fromEntries(Object.entries(place.exits).map(([label, to]) => [label, edgeOf(plan, place, `exit:${label}`, to)])),
     state: statePlacement(state, place, reference.state),
   };
-  return { place: place.name, ...compiler.compileStage(place.stage, { name: place.name, placement }) };
 }
 
-function loadPlace(
-  { instance, registry, state }: Workshop,
-  array: LoadedMap,
-  { program, maps }: Omit<CompiledPlace, 'place'>,
-): Promise<LoadedProgram> {
+function loadStage({ instance, registry, state }: Workshop, array: LoadedMap, { program, maps }: CompiledStage): Promise<LoadedProgram> {
   const references = new Map([...maps].map(([name, map]) => [name, registry.loaded(map)]));
   return instance.loadProgram(program, references.set(reference.array, array).set(reference.state, state));
 }

@@ -1,7 +1,7 @@
 /** Pipelines: stages and functions composed over the hooks. The types check what they can; `run()` checks the rest before it loads. */
 import { ArgumentError, type Engine as BpfEngine, UnsupportedError } from '@tailrace/bpf';
 import { type Chains, type CheckChains, type Checked, chainKeys, isMember, type LayoutOf, type Override } from '@tailrace/stage';
-import { LiveChain } from './chain.ts';
+import { blueprintOf, LiveChain } from './chain.ts';
 import { ChainError } from './chain-error.ts';
 import { Composition } from './composition.ts';
 import { type ChainDescription, describeChain } from './description.ts';
@@ -15,7 +15,8 @@ export interface Pipeline<N extends string, L> {
   readonly name: N;
   readonly chains: Chains;
   /**
-   * Plans, compiles and loads the pipeline, starts its controllers and attaches it, in this order.
+   * Plans and compiles the pipeline, opens the engine, loads, starts controllers and attaches, in this order: mistakes in
+   * stages and wiring show without privileges.
    * Throws UnsupportedError for chains that cannot run yet, ChainError, ConflictError, CompileError, and what the engine
    * throws; nothing of it is left behind then.
    */
@@ -60,13 +61,13 @@ async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: 
   const composition = new Composition(engine, functionsIn(members), services);
   resources.defer(() => composition.dispose());
   const compiler = composition.get(Compiler);
-  const plan = planChain(members, { exitsOf: compiler.exitsOf });
+  const blueprint = blueprintOf(compiler, { pipeline: name, members, claims: composition.claims });
 
   const instance = await composition.get(Engine).open();
   resources.defer(() => instance.close());
   composition.bindInstance(instance);
   const registry = composition.get(MapRegistry);
-  const chain = await LiveChain.load({ pipeline: name, members, plan, claims: composition.claims }, { instance, compiler, registry });
+  const chain = await LiveChain.load(blueprint, { instance, compiler, registry });
   resources.use(await composition.start(registry));
   const attachment = await chain.attach();
   resources.defer(() => attachment.detach());

@@ -1,10 +1,11 @@
+import { ArgumentError } from '@tailrace/bpf';
 import { defineFunction, hash, override, stage, token, u32, u64 } from '@tailrace/stage';
 import { firstValueFrom, VirtualTimeScheduler } from 'rxjs';
 import { describe, expect, test } from 'vitest';
-import { FakeEngine, PlannedFailure } from './fake-engine.ts';
+import { FakeEngine, fakeCompiler, PlannedFailure } from './fake-engine.ts';
 import { pipeline } from './pipeline.ts';
 import { bounce, fork, packetOf, step, withFakeCompiler } from './sample.ts';
-import { Clock } from './service.ts';
+import { Clock, Compiler, type StageCompiler } from './service.ts';
 
 const options = { services: withFakeCompiler };
 const seen = hash({ name: 'seen', key: u32, value: u64, maxEntries: 8 });
@@ -82,6 +83,18 @@ describe('run', () => {
     await expect(pipeline('dynamic', { xdp: members as never }).run(engine, options)).rejects.toMatchObject({ problem: 'open' });
     expect(engine.log).toEqual([]);
   });
+});
+
+test('what the compiler refuses shows before the engine is opened', async () => {
+  const engine = new FakeEngine();
+  const refusing: StageCompiler = {
+    ...fakeCompiler,
+    compileStage: (declared) => {
+      throw new ArgumentError(`cannot compile ${declared.name}`);
+    },
+  };
+  await expect(edge.run(engine, { services: [override(Compiler, refusing)] })).rejects.toThrow('cannot compile counting');
+  expect(engine.log).toEqual([]);
 });
 
 describe('stats$', () => {
