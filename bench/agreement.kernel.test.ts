@@ -7,6 +7,7 @@ import { fragments, packet, truncations } from '@tailrace/testing';
 import { describe, expect, it } from 'vitest';
 import { clangMissing } from './clang.ts';
 import { type Entrant, type Loaded, openMachine } from './contest.ts';
+import { aclContest } from './suites/acl.ts';
 import { entrants as chainEntrants } from './suites/chain.ts';
 import { countContest } from './suites/count.ts';
 
@@ -23,6 +24,8 @@ const corpus: readonly Uint8Array[] = [
   ...[4, 0, 6, 15].map((version) => packet().ipv4({ version }).tcp().bytes()),
   ...[0, 19, 20, 23, 24, 27, 28, 1500].map((totalLength) => packet().ipv4({ totalLength }).udp().payload(8).bytes()),
   packet().ipv4().icmp().bytes(),
+  ...truncations(packet().ipv6({ saddr: '2001:db8::1' }).tcp(), 14),
+  packet().ipv6({ saddr: '2001:db8::1' }).tcp().bytes(),
   packet().ipv6().tcp().bytes(),
   packet().ipv6().udp().bytes(),
   packet().ethernet({ etherType: 0x88cc }).padTo(64).bytes(),
@@ -32,6 +35,7 @@ const corpus: readonly Uint8Array[] = [
 const contests: readonly (readonly [string, () => readonly Entrant[]])[] = [
   ['a chain of 3 stages', () => chainEntrants(3)],
   ['count', countContest],
+  ['acl', aclContest],
 ];
 
 describe.skipIf(clangMissing() !== null)('Tailrace and C agree', () => {

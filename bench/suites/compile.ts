@@ -1,13 +1,14 @@
 /** How long the compiler takes for each stage: from the source text to a program spec. */
 import { slotCount } from '@tailrace/bpf';
 import { compileStage } from '@tailrace/compiler';
+import { aclStage } from '@tailrace/functions/acl';
 import type { AnyStage } from '@tailrace/stage';
 import { measureTask } from '../node-run.ts';
 import type { Suite } from '../row.ts';
 import { light } from './chain.ts';
 import { countFlows } from './count.ts';
 
-const stages: readonly AnyStage[] = [light, countFlows];
+const stages: readonly AnyStage[] = [light, countFlows, aclStage];
 
 /** The suite. */
 export const compile: Suite = {

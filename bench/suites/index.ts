@@ -1,8 +1,9 @@
 /** All suites, in the order in which they are shown. */
 import type { Suite } from '../row.ts';
+import { acl } from './acl.ts';
 import { chain } from './chain.ts';
 import { compile } from './compile.ts';
 import { count } from './count.ts';
 import { map } from './map.ts';
 
-export const suites: readonly Suite[] = [compile, map, chain, count];
+export const suites: readonly Suite[] = [compile, map, chain, count, acl];
