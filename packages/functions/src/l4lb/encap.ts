@@ -1,0 +1,75 @@
+/**
+ * The third stage: puts the packet into an outer IPv4 header (IP in IP, RFC 2003) and sends it to its real, which
+ * answers the client directly.
+ */
+import { Ipv4, stage, u16 } from '@tailrace/stage';
+import { type Real, tables } from './tables.ts';
+
+const { reals, realTraffic } = tables;
+
+/** Bytes that encapsulation adds. */
+export const OUTER_BYTES = 20;
+/** The largest packet that is sent on unless said otherwise: Ethernet's, with the outer header, without the frame's. */
+export const DEFAULT_MTU = 1_500;
+
+/**
+ * The outer header has the inner one's type of service (RFC 2003, section 3.1; RFC 6040 compatibility mode keeps ECN)
+ * and forbids fragments, so that its id may stay 0 (RFC 6864, section 4.1). The inner packet is not changed.
+ *
+ * Exit: `tooBig`, packets of more than `mtu` bytes with the outer header.
+ */
+export const encap = stage({
+  name: 'encap',
+  hook: 'xdp',
+  uses: { reals, realTraffic, Ipv4, mtu: DEFAULT_MTU },
+  reads: { real: u16 },
+  program(ctx, { reals, realTraffic, Ipv4, mtu }) {
+    const eth = ctx.ethernet();
+    const ip = ctx.ipv4();
+    if (!eth || !ip) return ctx.drop();
+    const place = ctx.meta.real;
+    const real = reals.lookup(place);
+    if (!real) return ctx.drop();
+    const length = ip.totalLength + 20;
+    if (length > mtu) return ctx.exit('tooBig');
+    const traffic = realTraffic.lookup(place);
+    if (traffic) {
+      traffic.packets += 1n;
+      traffic.bytes += BigInt(ctx.length);
+    }
+    const tos = ip.tos;
+    const own = eth.dst;
+    if (!ctx.adjustHead(-20)) return ctx.drop();
+    const frame = ctx.ethernet();
+    const outer = ctx.at(Ipv4, 14);
+    if (!frame || !outer) return ctx.drop();
+    frame.dst = real.hop;
+    frame.src = own;
+    frame.etherType = 0x0800;
+    outer.versionIhl = 0x45;
+    outer.tos = tos;
+    outer.totalLength = length;
+    outer.id = 0;
+    outer.flagsFragment = 0x4000;
+    outer.ttl = 64;
+    outer.protocol = 4;
+    let sum = real.seed + tos + length;
+    sum = (sum & 0xffff) + (sum >>> 16);
+    sum = (sum & 0xffff) + (sum >>> 16);
+    outer.checksum = sum ^ 0xffff;
+    outer.saddr = real.source;
+    outer.daddr = real.address;
+    if (real.ifindex === 0) return ctx.tx();
+    frame.src = real.own;
+    return ctx.redirect(real.ifindex);
+  },
+});
+
+/** `Real.seed` for these addresses: the constant words of the outer header, as `encap` writes them. */
+export function checksumSeed({ source, address }: Pick<RealValue, 'source' | 'address'>): number {
+  const words = [0x4500, 0x4000, (64 << 8) | 4, source >>> 16, source & 0xffff, address >>> 16, address & 0xffff];
+  let sum = words.reduce((total, word) => total + word, 0);
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  return sum;
+}
+type RealValue = import('@tailrace/stage').Infer<typeof Real>;

@@ -1,0 +1,78 @@
+/** The balancer's maps: what its stages read and count, and what its controller fills. */
+import { arrayMap, be16, be32, hash, mac, perCpuArray, struct, u8, u16, u32, u64 } from '@tailrace/stage';
+import { flowCache } from '../structures/flow-cache.ts';
+import { maglevRing } from '../structures/maglev-ring.ts';
+
+/**
+ * What a packet is for. `port` and `protocol` 0 stand for the address alone: whether there is any vip on it, which
+ * fragments ask.
+ */
+export const VipKey = struct({ addr: be32, port: be16, protocol: u8 });
+
+/** Packets, and their bytes with all headers as they came in. */
+export const Traffic = struct({ packets: u64, bytes: u64 });
+
+/** Values of `Real.state`. */
+export const RealState = {
+  /** Gone or not answering: its flows are picked anew. */
+  down: 0,
+  /** Takes the packets of flows that it has; whether it gets new ones is the ring's matter. */
+  up: 1,
+} as const;
+
+/** Where packets for a real go: 28 bytes. Place 0 stands for nobody. */
+export const Real = struct({
+  /** Outer destination. */
+  address: be32,
+  /** Outer source. */
+  source: be32,
+  /** MAC address of the next hop. */
+  hop: mac,
+  /** MAC address of our interface on the way there; used with `ifindex` only. */
+  own: mac,
+  /** See RealState. */
+  state: u16,
+  /** The one's complement sum of the outer header but for type of service and length, folded to 16 bits. */
+  seed: u16,
+  /** The interface to leave through; 0 for the one that the packet came in on. */
+  ifindex: u32,
+});
+
+/** Sizes of a balancer's maps. */
+export interface Capacity {
+  /** Vips; default 64. */
+  readonly maxVips?: number;
+  /** Reals of all vips together; default 1,023. */
+  readonly maxReals?: number;
+  /** Flows that are remembered, see FlowCacheOptions. */
+  readonly flows?: number;
+  /** Flows that each CPU remembers, see FlowCacheOptions. */
+  readonly flowsPerCpu?: number;
+  /** CPUs that remember flows of their own, see FlowCacheOptions. */
+  readonly shards?: number;
+}
+
+/** Declares fresh maps. Throws ArgumentError for sizes that no map can have. */
+export function balancerTables(capacity: Capacity = {}) {
+  const { maxVips = 64, maxReals = 1_023, flows, flowsPerCpu, shards } = capacity;
+  return {
+    // for each vip an entry of its own and one of its address
+    vips: hash({ name: 'vips', key: VipKey, value: u32, maxEntries: 2 * maxVips }),
+    vipTraffic: perCpuArray({ name: 'vipTraffic', value: Traffic, maxEntries: maxVips }),
+    ring: maglevRing({ name: 'ring', rings: maxVips }),
+    conns: flowCache({
+      name: 'conns',
+      ...(flows === undefined ? {} : { flows }),
+      ...(flowsPerCpu === undefined ? {} : { perCpu: flowsPerCpu }),
+      ...(shards === undefined ? {} : { shards }),
+    }),
+    reals: arrayMap({ name: 'reals', value: Real, maxEntries: maxReals + 1 }),
+    realTraffic: perCpuArray({ name: 'realTraffic', value: Traffic, maxEntries: maxReals + 1 }),
+  };
+}
+
+/** The maps of one balancer. */
+export type BalancerTables = ReturnType<typeof balancerTables>;
+
+/** What the stages are declared with; a balancer binds its own in their place. */
+export const tables: BalancerTables = balancerTables();
