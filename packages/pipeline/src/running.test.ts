@@ -194,6 +194,22 @@ describe('controllers', () => {
     expect(log).toEqual(['attach two.root xdp', 'west stopped', 'east stopped']);
   });
 
+  test('a map that only the controller names is made too, in the scope of its function', async () => {
+    const settings = hash({ name: 'settings', key: u32, value: u64, maxEntries: 8 });
+    const tuned = defineFunction({
+      name: 'tuned',
+      stages: { xdp: [step('work')] },
+      controller: { needs: { settings }, create: ({ settings }) => ({ tune: (value: bigint) => settings.set(1, value) }) },
+    });
+    const engine = new FakeEngine();
+    await using running = await pipeline('one', { xdp: [tuned] }).run(engine, options);
+    running.controller(tuned).tune(5n);
+    expect(running.map(settings).get(1)).toBe(5n);
+    expect(engine.openNames).toContain('tuned/settings');
+    await running.replace(tuned.stage(step('work')), step('other'));
+    expect(running.map(settings).get(1)).toBe(5n);
+  });
+
   test('a need that nothing provides is named, and nothing stays open', async () => {
     const { fn } = service('east');
     const engine = new FakeEngine();
