@@ -3,6 +3,7 @@ import type { Instruction, LineInfo, MapReference } from '@tailrace/bpf';
 import type { Graph } from '../ir.ts';
 import { allocate } from './allocate.ts';
 import { encodeFunction } from './encode.ts';
+import { forwardSpills } from './forward.ts';
 import { layout } from './layout.ts';
 import { select } from './select.ts';
 import { placeSlots } from './stack.ts';
@@ -26,6 +27,7 @@ export interface EmittedProgram {
 export function emit(graph: Graph): EmittedProgram {
   const fn = select(graph);
   const spills = allocate(fn);
+  if (spills > 0) forwardSpills(fn);
   const stack = placeSlots(fn, graph.name);
   layout(fn);
   return { ...encodeFunction(fn, stack), stackSize: stack.size, spills };

@@ -138,6 +138,8 @@ export interface MachineFunction {
   /** In reverse post-order; the entry is the first. */
   blocks: MachineBlock[];
   slots: StackSlot[];
+  /** Slots that hold spilled registers: written and read whole, and never by address. */
+  readonly spillSlots: Set<StackSlot>;
   nextRegister: Register;
   nextSlot: number;
 }

@@ -74,6 +74,7 @@ class Selection {
     return {
       blocks: [...order.map((block) => this.machineBlock(block)), ...this.edgeBlocks],
       slots: [...this.graph.slots],
+      spillSlots: new Set(),
       nextRegister: this.nextRegister,
       nextSlot: this.nextBlock,
     };

@@ -75,6 +75,7 @@ function keepOnStack(fn: MachineFunction, register: Register): Register[] {
   const made: Register[] = [];
   const slot: StackSlot = { id: fn.nextSlot++, size: 8 };
   fn.slots.push(slot);
+  fn.spillSlots.add(slot);
   const address = { slot, offset: 0 } as const;
   const fresh = (): Register => {
     const next = fn.nextRegister++;

@@ -7,7 +7,7 @@ import type { Dominance } from './dominance.ts';
 import { MIRRORED, NEGATED } from './evaluate.ts';
 import { decideRanges } from './fold-compare.ts';
 import { constantOf } from './fold-operand.ts';
-import { between, type Known, type KnownValues } from './known.ts';
+import { between, exactly, type Known, KnownValues } from './known.ts';
 
 /** A branch whose outcome is known. */
 interface Comparison extends Pick<Branch, 'op' | 'width' | 'left' | 'right'> {
@@ -59,10 +59,10 @@ export function decideBranch(t: Pick<Branch, 'op' | 'width' | 'left' | 'right'>,
   }
   const constant = constantOf(t.right);
   if (constant === undefined) return undefined;
-  const left = refine(t.left, facts, known);
-  const right = known.of(t.right);
+  const left = refine(t.left, known.of(t.left), facts);
   if (!left) return undefined;
-  if (t.width === 32 && !(fitsWidth(t.op, left) && fitsWidth(t.op, right))) return undefined;
+  const right = exactly(t.width === 32 ? BigInt.asUintN(32, constant) : constant);
+  if (t.width === 32 && !(fitsWidth(t.op, left.max) && fitsWidth(t.op, right.max))) return undefined;
   if ((t.op === 'eq' || t.op === 'ne') && isExcluded(t.left, constant, t.width, facts)) return t.op === 'ne';
   return decideRanges(t.op, left, right);
 }
@@ -102,9 +102,9 @@ function implied(fact: Comparison, t: Pick<Branch, 'op' | 'width' | 'left' | 'ri
 }
 
 /** True where a 32-bit comparison sees what a 64-bit one would. */
-function fitsWidth(op: CompareOp, known: Known): boolean {
+function fitsWidth(op: CompareOp, max: bigint): boolean {
   const isSignedOrder = op === 'sgt' || op === 'sge' || op === 'slt' || op === 'sle';
-  return known.max <= (isSignedOrder ? 0x7fff_ffffn : 0xffff_ffffn);
+  return max <= (isSignedOrder ? 0x7fff_ffffn : 0xffff_ffffn);
 }
 
 function isExcluded(value: Value, constant: bigint, width: 32 | 64, facts: Facts): boolean {
@@ -118,16 +118,24 @@ function isExcluded(value: Value, constant: bigint, width: 32 | 64, facts: Facts
   );
 }
 
+/** What is known of values in a block: everywhere, and by the branches that lead to it. */
+export function knownAt(block: Block, tree: Dominance, everywhere: KnownValues): KnownValues {
+  const facts = factsAt(block, tree);
+  if (facts.comparisons.length === 0) return everywhere;
+  return new KnownValues(everywhere, (value, known) => refine(value, known, facts) ?? known);
+}
+
 /** The range of a value under facts; undefined where they contradict each other. */
-function refine(value: Value, facts: Facts, known: KnownValues): Known | undefined {
-  let range: Known | undefined = known.of(value);
+function refine(value: Value, known: Known, facts: Facts): Known | undefined {
+  let range: Known | undefined = known;
   for (const fact of facts.comparisons) {
     const isLeft = fact.left === value;
     if (!range || (!isLeft && fact.right !== value)) continue;
-    const constant = constantOf(isLeft ? fact.right : fact.left);
-    if (constant === undefined) continue;
+    const other = constantOf(isLeft ? fact.right : fact.left);
+    if (other === undefined) continue;
+    const constant = fact.width === 32 ? BigInt.asUintN(32, other) : other;
     const op: CompareOp = isLeft ? fact.op : MIRRORED[fact.op];
-    if (fact.width === 32 && !(fitsWidth(op, range) && fitsWidth(op, known.of(isLeft ? fact.right : fact.left)))) continue;
+    if (fact.width === 32 && !(fitsWidth(op, range.max) && fitsWidth(op, constant))) continue;
     if (op === 'set') range = withoutBits(range, constant, fact.holds);
     else range = restrict(range, fact.holds ? op : NEGATED[op], constant);
   }

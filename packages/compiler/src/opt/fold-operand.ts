@@ -6,7 +6,10 @@ import type { KnownValues } from './known.ts';
 /** What a rule may ask, and how it makes what it wants instead. */
 export interface FoldContext {
   readonly graph: Graph;
+  /** What holds of values everywhere. */
   readonly known: KnownValues;
+  /** What holds of them here; not for masks that bound an index, which the verifier would rather see. */
+  readonly here: KnownValues;
   /** True where nothing but the node being folded reads a value. */
   isUsedOnce(value: Value): boolean;
   /** Puts a new node before the one being folded. */

@@ -26,11 +26,11 @@ export function foldUnary(node: Unary, context: FoldContext): Value | undefined 
             }),
           );
     case 'zext32':
-      return context.known.fitsUnsigned(node.operand, 32) ? node.operand : narrowed(node.operand, context);
+      return context.here.fitsUnsigned(node.operand, 32) ? node.operand : narrowed(node.operand, context);
     case 'sext8':
     case 'sext16':
     case 'sext32':
-      return context.known.fitsSigned(node.operand, bits) ? node.operand : undefined;
+      return context.here.fitsSigned(node.operand, bits) ? node.operand : undefined;
     case 'swap16':
     case 'swap32':
     case 'swap64':

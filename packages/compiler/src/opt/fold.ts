@@ -3,6 +3,8 @@
  * walks the graph; the rules are in fold-binary.ts, fold-unary.ts, fold-compare.ts and fold-memory.ts.
  */
 import { type Block, type Graph, insertBefore, mapOperands, mapTerminatorOperands, type Node, remove, type Value } from '../ir.ts';
+import { dominance } from './dominance.ts';
+import { knownAt } from './facts.ts';
 import { foldBinary } from './fold-binary.ts';
 import { foldCompare } from './fold-compare.ts';
 import { foldMemory, storedValue } from './fold-memory.ts';
@@ -25,12 +27,15 @@ function foldOnce(graph: Graph): boolean {
   const uses = countUses(graph);
   const known = new KnownValues();
   let changed = false;
-  for (const block of graph.blocks) {
+  const tree = dominance(graph);
+  for (const block of tree.order) {
+    const here = knownAt(block, tree, known);
     for (const node of [...block.nodes]) {
       mapOperands(node, substitution.resolve);
       const context: FoldContext = {
         graph,
         known,
+        here,
         isUsedOnce: (value) => uses.get(value) === 1,
         make: (made) => insertBefore(node, made),
       };
@@ -42,7 +47,7 @@ function foldOnce(graph: Graph): boolean {
       } else if (foldInPlace(node, context)) changed = true;
     }
     mapTerminatorOperands(block.terminator, substitution.resolve);
-    if (foldTerminator(block, graph, known, uses)) changed = true;
+    if (foldTerminator(block, graph, known, here, uses)) changed = true;
   }
   substitution.apply(graph);
   return changed;
@@ -74,12 +79,13 @@ function foldInPlace(node: Node, context: FoldContext): boolean {
   return changed;
 }
 
-function foldTerminator(block: Block, graph: Graph, known: KnownValues, uses: ReadonlyMap<Value, number>): boolean {
+function foldTerminator(block: Block, graph: Graph, known: KnownValues, here: KnownValues, uses: ReadonlyMap<Value, number>): boolean {
   const t = block.terminator;
   if (t?.kind !== 'branch') return false;
   const folded = foldCompare(t, {
     graph,
     known,
+    here,
     isUsedOnce: (value) => uses.get(value) === 1,
     make: (node) => {
       node.block = block;

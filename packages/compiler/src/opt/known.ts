@@ -26,17 +26,29 @@ const ANYTHING: Known = { min: 0n, max: U64, smin: S64_MIN, smax: S64_MAX, bits:
 /** Pointers: addition keeps them from null, since only what is no null is added to. */
 const NOT_NULL: Known = { ...ANYTHING, min: 1n };
 
-/** Facts about values, computed on demand and remembered. Make a new one after the graph changed. */
+/** What is known of values, computed on demand and remembered. Make a new one after the graph changed. */
 export class KnownValues {
   private readonly facts = new Map<Value, Known>();
+  private readonly elsewhere: KnownValues | undefined;
+  private readonly refine: ((value: Value, known: Known) => Known) | undefined;
+
+  /**
+   * Without arguments: what holds wherever a value is used. With them: what holds at one place, where `refine` tells
+   * more. A phi's inputs may be of an earlier trip around a loop, so that what holds here says nothing of them.
+   */
+  constructor(elsewhere?: KnownValues, refine?: (value: Value, known: Known) => Known) {
+    this.elsewhere = elsewhere;
+    this.refine = refine;
+  }
 
   of(value: Value): Known {
     const known = this.facts.get(value);
     if (known) return known;
     this.facts.set(value, ANYTHING);
-    const computed = this.compute(value);
-    this.facts.set(value, computed);
-    return computed;
+    const computed = this.elsewhere && value.kind === 'phi' ? this.elsewhere.of(value) : this.compute(value);
+    const refined = this.refine ? this.refine(value, computed) : computed;
+    this.facts.set(value, refined);
+    return refined;
   }
 
   /** True where all bits from `bits` up are zero. */
@@ -81,7 +93,8 @@ export class KnownValues {
   }
 }
 
-function exactly(value: bigint): Known {
+/** One number, signed or unsigned. */
+export function exactly(value: bigint): Known {
   const u = BigInt.asUintN(64, value);
   return { min: u, max: u, smin: BigInt.asIntN(64, value), smax: BigInt.asIntN(64, value), bits: u };
 }
