@@ -38,7 +38,11 @@ function low(value: Value, node: Binary, context: FoldContext): Value {
 }
 
 function foldVariable(node: Binary, context: FoldContext): Value | undefined {
-  const { right } = node;
+  const { left, right } = node;
+  if (node.op === 'xor' && left.kind === 'binary' && left.op === 'xor' && left.width === node.width) {
+    if (sameValue(left.right, right)) return low(left.left, node, context);
+    if (sameValue(left.left, right)) return low(left.right, node, context);
+  }
   if (node.op === 'add' && node.pointer !== undefined && right.kind === 'binary' && right.op === 'add' && right.width === 64) {
     // The constant ends in an offset or in the size of a check.
     const step = constantOf(right.right);

@@ -15,10 +15,12 @@ import {
   type MemorySize,
   type Phi,
   type Space,
+  type StackSlot,
   setTerminator,
   type UnaryOp,
   type Value,
 } from '../ir.ts';
+import { VALUE_BYTES } from './simulated-world.ts';
 
 /** Maps that random graphs use, with the bytes of their keys. */
 export const RANDOM_GRAPH_MAPS: ReadonlyMap<string, number> = new Map([
@@ -27,9 +29,9 @@ export const RANDOM_GRAPH_MAPS: ReadonlyMap<string, number> = new Map([
   ['chain', 4],
 ]);
 
-/** Builds a graph from choices (numbers from 0); the same choices give the same graph. */
-export function randomGraph(choices: readonly number[]): Graph {
-  return new Generator(choices).build();
+/** Builds a graph from choices (numbers from 0); the same choices give the same graph. `helpers` are called for numbers. */
+export function randomGraph(choices: readonly number[], helpers: readonly number[] = [7, 8]): Graph {
+  return new Generator(choices, helpers).build();
 }
 
 const BINARY: readonly BinaryOp[] = ['add', 'sub', 'mul', 'div', 'mod', 'and', 'or', 'xor', 'lsh', 'rsh', 'arsh', 'sdiv', 'smod'];
@@ -68,6 +70,8 @@ interface Header {
 class Generator {
   private readonly graph: Graph = createGraph('random');
   private readonly choices: readonly number[];
+  private readonly helpers: readonly number[];
+  private valueSlot: StackSlot | undefined;
   private at = 0;
   private block: Block;
   private numbers: Value[];
@@ -76,8 +80,9 @@ class Generator {
   private readonly end: Value;
   private depth = 0;
 
-  constructor(choices: readonly number[]) {
+  constructor(choices: readonly number[], helpers: readonly number[]) {
     this.choices = choices;
+    this.helpers = helpers;
     this.block = this.graph.entry;
     this.data = this.contextLoad(0, 'packet');
     this.end = this.contextLoad(4, 'packet');
@@ -121,7 +126,7 @@ class Generator {
       () => nested && this.loop(),
       () => this.lookup(),
       () => this.mapValue(),
-      () => this.assign(this.call(this.of([7, 8]), [])),
+      () => this.helpers.length > 0 && this.assign(this.call(this.of(this.helpers), [])),
       () => this.depth > 0 && this.pick(3) === 0 && this.earlyReturn(),
     ];
     this.of(kinds)();
@@ -277,20 +282,7 @@ class Generator {
     );
     this.fork(
       { kind: 'eq', left: found, right: this.constant(0n) },
-      () => {
-        append(
-          this.block,
-          createNode(this.graph, {
-            kind: 'call',
-            helper: 2,
-            args: [map, key, key, this.constant(0n)],
-            pure: false,
-            movesPacket: false,
-            readsStack: [slot],
-            writesStack: [],
-          }),
-        );
-      },
+      () => this.insert(map, key, slot),
       () => {
         this.assign(this.load(this.of<MemorySize>([1, 2, 4, 8]), 'map', found, 8 * this.pick(4)));
         append(
@@ -299,6 +291,26 @@ class Generator {
         );
         append(this.block, createNode(this.graph, { kind: 'store', size: 4, space: 'map', base: found, offset: 16, value: this.number() }));
       },
+    );
+  }
+
+  private insert(map: Value, key: Value, keySlot: StackSlot): void {
+    this.valueSlot ??= createSlot(this.graph, VALUE_BYTES);
+    const slot = this.valueSlot;
+    const value = createNode(this.graph, { kind: 'stackAddress', slot, offset: 0 });
+    for (let offset = 0; offset < VALUE_BYTES; offset += 8)
+      append(this.block, createNode(this.graph, { kind: 'store', size: 8, space: 'stack', base: value, offset, value: this.number() }));
+    append(
+      this.block,
+      createNode(this.graph, {
+        kind: 'call',
+        helper: 2,
+        args: [map, key, value, this.constant(0n)],
+        pure: false,
+        movesPacket: false,
+        readsStack: [keySlot, slot],
+        writesStack: [],
+      }),
     );
   }
 

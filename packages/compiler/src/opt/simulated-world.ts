@@ -25,6 +25,9 @@ interface Region {
   readonly bytes: Uint8Array;
 }
 
+/** Bytes of every map's values. */
+export const VALUE_BYTES = 32;
+
 /** Bytes of `struct xdp_md`. */
 const CONTEXT_BYTES = 24;
 
@@ -43,7 +46,7 @@ export class SimulatedWorld {
   private nextStack = STACK;
   private random = 1n;
 
-  /** `keySizes` declares the maps, with the bytes of their keys; values have 64 bytes. */
+  /** `keySizes` declares the maps, with the bytes of their keys; values have 32 bytes. */
   constructor(packet: Uint8Array, keySizes: ReadonlyMap<string, number> = new Map()) {
     this.keySizes = keySizes;
     this.maps = [...keySizes.keys()];
@@ -53,7 +56,7 @@ export class SimulatedWorld {
     this.data = PACKET + HEADROOM;
     this.dataEnd = this.data + packet.length;
     this.regions.push({ start: CONTEXT, bytes: this.context });
-    new DataView(this.context.buffer).setUint32(12, 7, true);
+    new DataView(this.context.buffer).setUint32(12, 1, true);
     this.writeContext();
   }
 
@@ -63,7 +66,7 @@ export class SimulatedWorld {
 
   /** The packet as it is now, map values in order of first use, and the calls: what two runs must agree on. */
   observe(): string {
-    const packet = hex(this.packetMemory.subarray(this.data - PACKET, this.dataEnd - PACKET));
+    const packet = hex(this.packet());
     const values = this.regions.filter((r) => r.start >= MAP_VALUES).map((r) => `${r.start.toString(16)}=${hex(r.bytes)}`);
     return [`packet ${packet}`, ...values.sort(), ...this.trace].join('\n');
   }
@@ -80,10 +83,25 @@ export class SimulatedWorld {
     return BigInt(MAP_HANDLES + this.mapIndex(map));
   }
 
+  /** The values of a map by their keys in hex; those of maps with a single value by the empty key. */
+  contents(map: string): Map<string, string> {
+    const values = [...this.entries]
+      .filter(([entry]) => entry.startsWith(`${map}:`))
+      .map(([entry, start]) => [entry.slice(map.length + 1), start] as const);
+    const single = MAP_VALUES + 0x1000 * this.mapIndex(map);
+    if (this.regions.some((r) => r.start === single)) values.push(['', single]);
+    return new Map(values.map(([key, start]) => [key, hex(this.at(BigInt(start), VALUE_BYTES))]));
+  }
+
+  /** The packet as it is now. */
+  packet(): Uint8Array {
+    return this.packetMemory.slice(this.data - PACKET, this.dataEnd - PACKET);
+  }
+
   /** The only value of a map. */
   mapValue(map: string): bigint {
     const start = MAP_VALUES + 0x1000 * this.mapIndex(map);
-    if (!this.regions.some((r) => r.start === start)) this.regions.push({ start, bytes: new Uint8Array(64) });
+    if (!this.regions.some((r) => r.start === start)) this.regions.push({ start, bytes: new Uint8Array(VALUE_BYTES) });
     return BigInt(start);
   }
 
@@ -118,9 +136,9 @@ export class SimulatedWorld {
         if (!this.entries.has(entry)) {
           this.nextEntry += 0x1000;
           this.entries.set(entry, start);
-          this.regions.push({ start, bytes: new Uint8Array(64) });
+          this.regions.push({ start, bytes: new Uint8Array(VALUE_BYTES) });
         }
-        this.at(BigInt(start), 8).set(this.at(third, 8));
+        this.at(BigInt(start), VALUE_BYTES).set(this.at(third, VALUE_BYTES));
         return 0n;
       }
       case 7:
