@@ -150,9 +150,10 @@ class Selection {
       this.push({ kind: 'inPlace', op: node.width === 32 ? 'neg32' : 'neg', dst });
       return;
     }
-    if ((node.op === 'div' || node.op === 'mod') && right.kind === 'const' && this.isZero(right.value, node.width)) {
+    const isDivision = node.op === 'div' || node.op === 'sdiv';
+    if ((isDivision || node.op === 'mod' || node.op === 'smod') && right.kind === 'const' && this.isZero(right.value, node.width)) {
       // The verifier refuses a zero immediate; RFC 9669 defines x / 0 as 0 and x % 0 as x.
-      if (node.op === 'div') this.push({ kind: 'constant', dst, value: 0n });
+      if (isDivision) this.push({ kind: 'constant', dst, value: 0n });
       else if (node.width === 32) this.push({ kind: 'move', width: 32, dst, src: this.use(left) });
       else this.copyInto(dst, left);
       return;

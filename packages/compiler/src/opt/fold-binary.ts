@@ -88,6 +88,8 @@ function foldConstantRight(node: Binary, c: bigint, context: FoldContext): Value
     }
     case 'sdiv':
     case 'smod':
+      if (c === 0n) return op === 'sdiv' ? constant(context.graph, 0n) : low(left, node, context);
+      if (c === 1n) return op === 'sdiv' ? low(left, node, context) : constant(context.graph, 0n);
       if (c >> BigInt(width - 1) === 0n && isNatural(left, node, context))
         return variant(node, { op: op === 'sdiv' ? 'div' : 'mod' }, context);
       return undefined;
