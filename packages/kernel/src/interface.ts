@@ -72,6 +72,11 @@ export interface VethEnd {
   readonly mtu?: number;
   /** Where this end is put; the socket's own namespace unless given. */
   readonly namespace?: NetworkNamespace;
+  /**
+   * Interface index; the kernel's choice unless given. Ends in two namespaces that happen to have equal ones take up to
+   * a second to come up (net/core/link_watch.c, linkwatch_urgent_event), so give different ones.
+   */
+  readonly index?: number;
 }
 
 /** What can be changed of an interface. */
@@ -110,13 +115,13 @@ export function requireInterface(socket: RouteSocket, name: string): InterfaceIn
 
 /** Makes a veth pair, each end in its namespace. Throws NetlinkError (EEXIST where a name is taken). */
 export function createVeth(socket: RouteSocket, end: VethEnd, peer: VethEnd): void {
-  const payload = encodePayload(linkHeader(), [
+  const payload = encodePayload(linkHeader(end.index), [
     ...vethAttributes(end),
     [
       IFLA_LINKINFO,
       [
         [IFLA_INFO_KIND, 'veth'],
-        [IFLA_INFO_DATA, [[VETH_INFO_PEER, encodePayload(linkHeader(), vethAttributes(peer))]]],
+        [IFLA_INFO_DATA, [[VETH_INFO_PEER, encodePayload(linkHeader(peer.index), vethAttributes(peer))]]],
       ],
     ],
   ]);
