@@ -11,7 +11,7 @@
  *     mixed key   [ bucket: b bits | rest: 64 - b bits ]
  *     word        [ rest: 64 - b bits | value: b bits ]      0: empty
  *
- * A bucket of fewer CPUs' worth of entries leaves fewer bits for values: with `perCpu` of 2^(b+3) flows they go to 2^b - 1.
+ * `b` is that of a CPU's level, for the shared one too: with 2^(b+3) entries for each CPU, values go to 2^b - 1.
  */
 import {
   ArgumentError,
@@ -55,8 +55,11 @@ export interface FlowCacheHandle {
   flows(): Iterable<Flow>;
   /** Flows in the shared level; counting them walks it. */
   readonly size: number;
-  /** Forgets every flow of these values, on all levels. Flows that programs store meanwhile may stay, and some others go. */
-  forget(values: ReadonlySet<number>): number;
+  /**
+   * Forgets the flows that `which` says, on all levels; returns how many entries went. Flows that programs store
+   * meanwhile may stay, and a few others may go.
+   */
+  forget(which: (flow: Flow) => boolean): number;
   /** Forgets every flow. */
   clear(): void;
 }
@@ -227,7 +230,7 @@ const put = fn([bucket, u64, u64, u64], nothing, (bucket, rest, word, limit) => 
   bucket.w7 = w6;
 });
 
-/** Buckets of so many entries, as a power of two. Bits below 4 would leave no room for values, above 26 the verifier none. */
+/** Buckets of so many entries, as a power of two. Fewer than 4 bits would leave none for values; 24 are 1 GiB. */
 function bucketBits(name: string, option: 'flows' | 'perCpu', flows: number): number {
   const bits = Math.ceil(Math.log2(flows / WAYS));
   if (!Number.isSafeInteger(flows) || bits < 4 || bits > 24)
@@ -239,25 +242,22 @@ class CacheHandle implements FlowCacheHandle {
   readonly maxValue: number;
   readonly #near: ArrayHandle<Bucket>;
   readonly #far: ArrayHandle<Bucket>;
-  readonly #bits: bigint;
-  readonly #farBits: bigint;
+  /** A CPU's level has 2^bits buckets. */
+  readonly #bits: number;
+  /** The shared level has so many bits more. */
+  readonly #extraBits: number;
 
   constructor(near: ArrayHandle<Bucket>, far: ArrayHandle<Bucket>, nearBits: number, farBits: number) {
     this.#near = near;
     this.#far = far;
-    this.#bits = BigInt(nearBits);
-    this.#farBits = BigInt(farBits);
+    this.#bits = nearBits;
+    this.#extraBits = farBits - nearBits;
     this.maxValue = 2 ** nearBits - 1;
   }
 
   *flows(): Iterable<Flow> {
-    const shorter = this.#farBits - this.#bits;
     for (const [index, entries] of this.#far.getAll())
-      for (const word of wordsOf(entries)) {
-        if (word === 0n) continue;
-        const mixed = ((BigInt(index) >> shorter) << (64n - this.#bits)) | (word >> this.#bits);
-        yield { key: unmix(mixed), value: this.#valueOf(word) };
-      }
+      for (const word of wordsOf(entries)) if (word !== 0n) yield this.#flowOf(index >> this.#extraBits, word);
   }
 
   get size(): number {
@@ -266,28 +266,34 @@ class CacheHandle implements FlowCacheHandle {
     return size;
   }
 
-  forget(values: ReadonlySet<number>): number {
-    let forgotten = 0;
-    for (const level of [this.#far, this.#near]) {
-      const changed: [number, Bucket][] = [];
-      for (const [index, entries] of level.getAll()) {
-        const words = wordsOf(entries);
-        const kept = words.filter((word) => word !== 0n && !values.has(this.#valueOf(word)));
-        const gone = words.filter((word) => word !== 0n).length - kept.length;
-        if (gone > 0) changed.push([index, bucketOf(kept)]);
-        forgotten += gone;
-      }
-      level.setMany(changed);
-    }
-    return forgotten;
+  forget(which: (flow: Flow) => boolean): number {
+    const near = this.#forgetIn(this.#near, (index) => index & (2 ** this.#bits - 1), which);
+    return near + this.#forgetIn(this.#far, (index) => index >> this.#extraBits, which);
   }
 
   clear(): void {
     for (const level of [this.#far, this.#near]) level.setMany(Array.from({ length: level.size }, (_, index) => [index, bucketOf([])]));
   }
 
-  #valueOf(word: bigint): number {
-    return Number(word & ((1n << this.#bits) - 1n));
+  /** `home` is which bucket of a CPU's level an entry of this level belongs to. */
+  #forgetIn(level: ArrayHandle<Bucket>, home: (index: number) => number, which: (flow: Flow) => boolean): number {
+    let forgotten = 0;
+    const changed: [number, Bucket][] = [];
+    for (const [index, entries] of level.getAll()) {
+      const words = wordsOf(entries).filter((word) => word !== 0n);
+      const kept = words.filter((word) => !which(this.#flowOf(home(index), word)));
+      if (kept.length === words.length) continue;
+      changed.push([index, bucketOf(kept)]);
+      forgotten += words.length - kept.length;
+    }
+    if (changed.length > 0) level.setMany(changed);
+    return forgotten;
+  }
+
+  #flowOf(home: number, word: bigint): Flow {
+    const bits = BigInt(this.#bits);
+    const mixed = (BigInt(home) << (64n - bits)) | (word >> bits);
+    return { key: unmix(mixed), value: Number(word & ((1n << bits) - 1n)) };
   }
 }
 
