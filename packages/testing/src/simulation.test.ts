@@ -91,7 +91,7 @@ const probe = stage({
 });
 const names = ['ethernet', 'ipv4', 'ipv6', 'tcp', 'udp', 'icmp', 'icmpv6', 'ports'];
 const found = (frame: Parameters<typeof simulate>[1]): string => {
-  const bits = Number(simulate(probe, frame).meta['found']);
+  const bits = Number(simulate(probe, frame).meta.found);
   return names.filter((_, bit) => ((bits >> bit) & 1) === 1).join(' ');
 };
 
