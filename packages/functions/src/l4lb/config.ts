@@ -1,0 +1,206 @@
+/**
+ * What a balancer is told to do, as a value: vips, their reals, weights and drains. Every change is a pure function from
+ * one configuration to the next; plan.ts says what it means for the maps.
+ */
+import { ArgumentError, formatIp, formatMac, IpProtocol, ip, macAddress } from '@tailrace/stage';
+import { MAX_WEIGHT } from '../structures/maglev.ts';
+import type { NextHop } from './next-hop.ts';
+
+/** A vip by what packets to it carry. */
+export interface VipAddress {
+  /** IPv4, e.g. `198.51.100.1`. */
+  readonly address: string;
+  /** 1..65535. */
+  readonly port: number;
+  readonly protocol: 'tcp' | 'udp';
+}
+
+/** A vip and those who serve it. */
+export interface VipOptions extends VipAddress {
+  readonly reals?: readonly RealOptions[];
+  /** Checks of its reals: on which TCP port, or not at all. Default: the vip's own for TCP, none for UDP. */
+  readonly health?: { readonly port: number } | false;
+}
+
+/** One who serves a vip. */
+export interface RealOptions {
+  /** IPv4, e.g. `10.0.0.2`; unique within the vip. */
+  readonly address: string;
+  /** Its share relative to the vip's other reals, 0..1000; default 1. 0 gets no new flows. */
+  readonly weight?: number;
+  /** Where packets for it go on the link: a MAC address, or one behind another interface. Default: what NextHops says. */
+  readonly nextHop?: string | NextHop;
+}
+
+/** A vip in a configuration. */
+export interface VipConfig {
+  /** See `vipName`. */
+  readonly name: string;
+  readonly address: number;
+  readonly port: number;
+  readonly protocol: number;
+  /** Its number in the maps: of its ring, its counters and its flows. */
+  readonly index: number;
+  readonly healthPort: number | undefined;
+  readonly reals: readonly RealConfig[];
+}
+
+/** A real in a configuration: one who serves two vips is there twice. */
+export interface RealConfig {
+  readonly address: string;
+  readonly weight: number;
+  readonly drained: boolean;
+  readonly nextHop: NextHop | undefined;
+  /** Its number in the maps, from 1. */
+  readonly place: number;
+}
+
+/** The whole. */
+export interface BalancerConfig {
+  readonly maxVips: number;
+  readonly maxReals: number;
+  readonly vips: readonly VipConfig[];
+  /** Numbers are given out in turn, so that those of old flows come back late. */
+  readonly lastIndex: number;
+  readonly lastPlace: number;
+}
+
+/** No vips. */
+export function emptyConfig({ maxVips, maxReals }: Pick<BalancerConfig, 'maxVips' | 'maxReals'>): BalancerConfig {
+  return { maxVips, maxReals, vips: [], lastIndex: -1, lastPlace: 0 };
+}
+
+/** `198.51.100.1:80/tcp`. Throws ArgumentError for an address, port or protocol that no vip can have. */
+export function vipName({ address, port, protocol }: VipAddress): string {
+  if (protocol !== 'tcp' && protocol !== 'udp') throw new ArgumentError(`vip: protocol is '${String(protocol)}', expected 'tcp' or 'udp'`);
+  checkPort('vip', port);
+  return `${formatIp(ip(address))}:${port}/${protocol}`;
+}
+
+/** Throws ArgumentError for a vip that is there, and where there are too many, as `addReal` does for its reals. */
+export function addVip(config: BalancerConfig, options: VipOptions): BalancerConfig {
+  const name = vipName(options);
+  const { address, port, protocol, reals = [], health } = options;
+  if (config.vips.some((vip) => vip.name === name)) throw new ArgumentError(`vip ${name} is there already`);
+  if (health) checkPort(`vip ${name}: health`, health.port);
+  const index = nextFree(config.lastIndex, 0, config.maxVips, new Set(config.vips.map((vip) => vip.index)));
+  if (index === undefined) throw new ArgumentError(`vip ${name}: there are ${config.maxVips} vips already`, { hint: 'raise maxVips' });
+  const vip: VipConfig = {
+    name,
+    address: ip(address),
+    port,
+    protocol: IpProtocol[protocol],
+    index,
+    healthPort: health === false ? undefined : (health?.port ?? (protocol === 'tcp' ? port : undefined)),
+    reals: [],
+  };
+  const added = { ...config, vips: [...config.vips, vip], lastIndex: index };
+  return reals.reduce<BalancerConfig>((before, real) => addReal(before, name, real), added);
+}
+
+/** Throws ArgumentError for a vip that is not there, as all that follow do. */
+export function removeVip(config: BalancerConfig, name: string): BalancerConfig {
+  const gone = vipOf(config, name);
+  return { ...config, vips: config.vips.filter((vip) => vip !== gone) };
+}
+
+/** Throws ArgumentError for a real that the vip has, one that cannot be, and where there are too many. */
+export function addReal(config: BalancerConfig, name: string, options: RealOptions): BalancerConfig {
+  const vip = vipOf(config, name);
+  const address = formatIp(ip(options.address));
+  const owner = `real ${address} of ${name}`;
+  if (vip.reals.some((real) => real.address === address)) throw new ArgumentError(`${owner} is there already`);
+  const { weight = 1, nextHop } = options;
+  checkWeight(owner, weight);
+  const taken = new Set(config.vips.flatMap(({ reals }) => reals.map(({ place }) => place)));
+  const place = nextFree(config.lastPlace, 1, config.maxReals, taken);
+  if (place === undefined) throw new ArgumentError(`${owner}: there are ${config.maxReals} reals already`, { hint: 'raise maxReals' });
+  const real: RealConfig = { address, weight, drained: false, nextHop: nextHop === undefined ? undefined : checkNextHop(nextHop), place };
+  return { ...withReals(config, vip, [...vip.reals, real]), lastPlace: place };
+}
+
+/** Throws ArgumentError for a real that is not there, as all that follow do. */
+export function removeReal(config: BalancerConfig, name: string, address: string): BalancerConfig {
+  const vip = vipOf(config, name);
+  const gone = realOf(vip, address);
+  return withReals(
+    config,
+    vip,
+    vip.reals.filter((real) => real !== gone),
+  );
+}
+
+/** Throws ArgumentError for a weight that no real can have. */
+export function setWeight(config: BalancerConfig, name: string, address: string, weight: number): BalancerConfig {
+  checkWeight(`real ${address} of ${name}`, weight);
+  return changeReal(config, name, address, (real) => ({ ...real, weight }));
+}
+
+/** Lets a real finish what it has, or take new flows again: of one vip, or of all that it serves. */
+export function setDrained(config: BalancerConfig, address: string, drained: boolean, name?: string): BalancerConfig {
+  const serving = config.vips.filter((vip) =>
+    name === undefined ? vip.reals.some((real) => real.address === address) : vip.name === name,
+  );
+  if (serving.length === 0 && name !== undefined) vipOf(config, name);
+  if (serving.length === 0) throw new ArgumentError(`real ${address} serves no vip`);
+  return serving.reduce<BalancerConfig>((before, vip) => changeReal(before, vip.name, address, (real) => ({ ...real, drained })), config);
+}
+
+function changeReal(config: BalancerConfig, name: string, address: string, change: (real: RealConfig) => RealConfig): BalancerConfig {
+  const vip = vipOf(config, name);
+  const old = realOf(vip, address);
+  return withReals(
+    config,
+    vip,
+    vip.reals.map((real) => (real === old ? change(real) : real)),
+  );
+}
+
+function withReals(config: BalancerConfig, of: VipConfig, reals: readonly RealConfig[]): BalancerConfig {
+  return { ...config, vips: config.vips.map((vip) => (vip === of ? { ...vip, reals } : vip)) };
+}
+
+function vipOf(config: BalancerConfig, name: string): VipConfig {
+  const vip = config.vips.find((known) => known.name === name);
+  if (vip === undefined) throw new ArgumentError(`there is no vip ${name}`, { hint: listed(config.vips.map((known) => known.name)) });
+  return vip;
+}
+
+function realOf(vip: VipConfig, address: string): RealConfig {
+  const real = vip.reals.find((known) => known.address === address);
+  if (real === undefined)
+    throw new ArgumentError(`vip ${vip.name} has no real ${address}`, { hint: listed(vip.reals.map((known) => known.address)) });
+  return real;
+}
+
+function listed(names: readonly string[]): string {
+  return names.length === 0 ? 'there are none' : `there are ${names.join(', ')}`;
+}
+
+/** The number after `last` that is not taken, in turn. */
+function nextFree(last: number, first: number, count: number, taken: ReadonlySet<number>): number | undefined {
+  for (let step = 1; step <= count; step++) {
+    const number = first + ((last - first + step) % count);
+    if (!taken.has(number)) return number;
+  }
+  return undefined;
+}
+
+function checkPort(owner: string, port: number): void {
+  if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new ArgumentError(`${owner}: port is ${port}, expected 1..65535`);
+}
+
+function checkWeight(owner: string, weight: number): void {
+  if (!Number.isInteger(weight) || weight < 0 || weight > MAX_WEIGHT)
+    throw new ArgumentError(`${owner}: weight is ${weight}, expected 0..${MAX_WEIGHT}`);
+}
+
+function checkNextHop(nextHop: string | NextHop): NextHop {
+  const hop: NextHop = typeof nextHop === 'string' ? { mac: nextHop } : nextHop;
+  const mac = formatMac(macAddress(hop.mac));
+  if (hop.egress === undefined) return { mac };
+  const { ifindex } = hop.egress;
+  if (!Number.isInteger(ifindex) || ifindex < 1 || ifindex > 0x7fff_ffff)
+    throw new ArgumentError(`next hop ${mac}: ifindex is ${ifindex}, expected 1..2147483647`);
+  return { mac, egress: { ifindex, mac: formatMac(macAddress(hop.egress.mac)) } };
+}

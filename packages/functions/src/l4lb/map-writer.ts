@@ -1,0 +1,137 @@
+/** Makes the maps what a plan says, writing only what differs, in an order that no packet falls through. */
+import { type HandleOf, type Infer, ip, macAddress } from '@tailrace/stage';
+import { maglevTable, slotsByValue } from '../structures/maglev.ts';
+import { checksumSeed } from './encap.ts';
+import { isUp, type PlannedReal, type PlannedVip } from './plan.ts';
+import { type BalancerTables, type Real, RealState, type VipKey } from './tables.ts';
+
+/** The handles of a balancer's maps. */
+export type BalancerHandles = { readonly [K in keyof BalancerTables]: HandleOf<BalancerTables[K]> };
+
+type RealValue = Infer<typeof Real>;
+
+/** Writes plans. */
+export class MapWriter {
+  readonly #maps: BalancerHandles;
+  readonly #source: number;
+  readonly #vips = new Map<string, { readonly key: Infer<typeof VipKey>; readonly index: number }>();
+  readonly #reals = new Map<number, RealValue>();
+  readonly #rings = new Map<number, { readonly members: string; readonly slots: ReadonlyMap<number, number> }>();
+  /** Who had a number last: flows of another must be forgotten before it is used again. */
+  readonly #vipOf = new Map<number, string>();
+  readonly #realOf = new Map<number, string>();
+
+  /** `source` is the outer source address, a host number. */
+  constructor(maps: BalancerHandles, source: number) {
+    this.#maps = maps;
+    this.#source = source;
+  }
+
+  /**
+   * Vips that go first; then reals that are up, before any ring names them; then rings; then reals that are down, which
+   * no ring names any more; new vips last. Throws what the handles throw.
+   */
+  write(plan: readonly PlannedVip[]): void {
+    const vips = vipEntries(plan);
+    for (const [name, { key }] of this.#vips) {
+      if (vips.has(name)) continue;
+      this.#maps.vips.delete(key);
+      this.#vips.delete(name);
+    }
+    this.#reuse(plan);
+    const reals = this.#realEntries(plan);
+    this.#writeReals(reals.filter(([, value]) => value.state === RealState.up));
+    for (const { vip, members } of plan) this.#writeRing(vip.index, members);
+    this.#writeReals(reals.filter(([, value]) => value.state === RealState.down));
+    for (const [name, entry] of vips) {
+      if (this.#vips.has(name)) continue;
+      this.#maps.vips.set(entry.key, entry.index);
+      this.#vips.set(name, entry);
+    }
+  }
+
+  /** Slots of a vip's ring, by the place of the real that has them. */
+  slots(index: number): ReadonlyMap<number, number> {
+    return this.#rings.get(index)?.slots ?? new Map();
+  }
+
+  /** Wipes what hangs on numbers that have new owners: flows, and counters. */
+  #reuse(plan: readonly PlannedVip[]): void {
+    const indices = newOwners(
+      this.#vipOf,
+      plan.map(({ vip }) => [vip.index, vip.name]),
+    );
+    const places = newOwners(
+      this.#realOf,
+      plan.flatMap(({ vip, reals }) => reals.map(({ real }) => [real.place, `${vip.name} ${real.address}`])),
+    );
+    if (indices.used.size + places.used.size > 0)
+      this.#maps.conns.forget(({ key, value }) => places.used.has(value) || indices.used.has(Number(key & 0xffffn)));
+    for (const [counters, owners] of [
+      [this.#maps.vipTraffic, indices],
+      [this.#maps.realTraffic, places],
+    ] as const)
+      counters.setMany([...owners.used].map((number) => [number, (counters.get(number) ?? []).map(() => ({ packets: 0n, bytes: 0n }))]));
+  }
+
+  #realEntries(plan: readonly PlannedVip[]): [place: number, value: RealValue][] {
+    const planned = plan.flatMap(({ reals }) => reals.map((real): [number, RealValue] => [real.real.place, this.#realEntry(real)]));
+    const wanted = new Set(planned.map(([place]) => place));
+    const gone = [...this.#reals].filter(([place]) => !wanted.has(place));
+    return [...planned, ...gone.map(([place, value]): [number, RealValue] => [place, { ...value, state: RealState.down }])];
+  }
+
+  #realEntry({ real, hop, condition }: PlannedReal): RealValue {
+    const addresses = { address: ip(real.address), source: this.#source };
+    return {
+      ...addresses,
+      hop: hop === undefined ? 0 : macAddress(hop.mac),
+      own: hop?.egress === undefined ? 0 : macAddress(hop.egress.mac),
+      state: isUp(condition) ? RealState.up : RealState.down,
+      seed: checksumSeed(addresses),
+      ifindex: hop?.egress?.ifindex ?? 0,
+    };
+  }
+
+  #writeReals(entries: readonly [place: number, value: RealValue][]): void {
+    const changed = entries.filter(([place, value]) => !sameReal(this.#reals.get(place), value));
+    if (changed.length === 0) return;
+    this.#maps.reals.setMany(changed);
+    for (const [place, value] of changed) this.#reals.set(place, value);
+  }
+
+  #writeRing(index: number, members: PlannedVip['members']): void {
+    const text = JSON.stringify(members);
+    if (this.#rings.get(index)?.members === text) return;
+    const table = maglevTable(members);
+    this.#maps.ring.set(index, table);
+    this.#rings.set(index, { members: text, slots: slotsByValue(table) });
+  }
+}
+
+/** The entries of the map of vips: one for each vip, one for each address. */
+function vipEntries(plan: readonly PlannedVip[]): Map<string, { readonly key: Infer<typeof VipKey>; readonly index: number }> {
+  const entries = plan.flatMap(({ vip: { name, address, port, protocol, index } }) => [
+    [`address ${address}`, { key: { addr: address, port: 0, protocol: 0 }, index: 0 }] as const,
+    [`${name} ${index}`, { key: { addr: address, port, protocol }, index }] as const,
+  ]);
+  return new Map(entries);
+}
+
+/** Numbers that somebody else had before; remembers the new owners. */
+function newOwners(
+  owners: Map<number, string>,
+  now: readonly (readonly [number: number, owner: string])[],
+): { readonly used: ReadonlySet<number> } {
+  const used = new Set<number>();
+  for (const [number, owner] of now) {
+    const before = owners.get(number);
+    if (before !== undefined && before !== owner) used.add(number);
+    owners.set(number, owner);
+  }
+  return { used };
+}
+
+function sameReal(a: RealValue | undefined, b: RealValue): boolean {
+  return a !== undefined && JSON.stringify(a) === JSON.stringify(b);
+}

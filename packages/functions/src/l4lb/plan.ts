@@ -1,0 +1,77 @@
+/** From what a balancer is told and what is observed to what its maps shall hold. Pure. */
+import type { RingMember } from '../structures/maglev.ts';
+import type { BalancerConfig, RealConfig, VipConfig } from './config.ts';
+import type { NextHop } from './next-hop.ts';
+
+/** What is known about reals. */
+export interface Observed {
+  /** By `healthKey`; a target that was not checked yet is not there. */
+  readonly health: ReadonlyMap<string, boolean>;
+  /** By address, of reals without a next hop of their own. */
+  readonly hops: ReadonlyMap<string, NextHop | undefined>;
+}
+
+/**
+ * How a real is: `active` gets new flows, `draining` keeps the flows that it has, `down` does not answer its checks,
+ * `checking` was not checked yet, `unreachable` has no next hop. The last three get no packets.
+ */
+export type RealCondition = 'active' | 'draining' | 'down' | 'checking' | 'unreachable';
+
+/** A vip with what its ring and its reals shall be. */
+export interface PlannedVip {
+  readonly vip: VipConfig;
+  readonly members: readonly RingMember[];
+  readonly reals: readonly PlannedReal[];
+}
+
+/** A real with what is known of it. */
+export interface PlannedReal {
+  readonly real: RealConfig;
+  readonly condition: RealCondition;
+  readonly hop: NextHop | undefined;
+}
+
+/** Says what each vip and real shall be. */
+export function planBalancer(config: BalancerConfig, observed: Observed): readonly PlannedVip[] {
+  return config.vips.map((vip) => {
+    const reals = vip.reals.map((real): PlannedReal => {
+      const hop = real.nextHop ?? observed.hops.get(real.address);
+      const well = vip.healthPort === undefined ? true : observed.health.get(healthKey(real.address, vip.healthPort));
+      return { real, hop, condition: conditionOf(real, hop, well) };
+    });
+    // a ring's slots go by address, so that balancers with the same reals agree
+    const members = reals
+      .filter(({ condition }) => condition === 'active')
+      .map(({ real }): RingMember => ({ name: real.address, weight: real.weight, value: real.place }));
+    return { vip, members, reals };
+  });
+}
+
+/** True for reals that get packets. */
+export function isUp(condition: RealCondition): boolean {
+  return condition === 'active' || condition === 'draining';
+}
+
+/** The targets that must be checked, by `healthKey`. */
+export function healthKeys(config: BalancerConfig): readonly string[] {
+  return config.vips.flatMap(({ healthPort, reals }) =>
+    healthPort === undefined ? [] : reals.map(({ address }) => healthKey(address, healthPort)),
+  );
+}
+
+/** The addresses whose next hops must be asked for. */
+export function hopKeys(config: BalancerConfig): readonly string[] {
+  return config.vips.flatMap(({ reals }) => reals.filter(({ nextHop }) => nextHop === undefined).map(({ address }) => address));
+}
+
+/** `10.0.0.2:80`: vips with a real and a port in common share its checks. */
+export function healthKey(address: string, port: number): string {
+  return `${address}:${port}`;
+}
+
+function conditionOf(real: RealConfig, hop: NextHop | undefined, well: boolean | undefined): RealCondition {
+  if (well === false) return 'down';
+  if (well === undefined) return 'checking';
+  if (hop === undefined) return 'unreachable';
+  return real.drained || real.weight === 0 ? 'draining' : 'active';
+}
