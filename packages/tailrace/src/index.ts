@@ -4,3 +4,4 @@ export { CompileError, compileStage, type Diagnostic, formatDiagnostic } from '@
 export * from '@tailrace/kernel';
 export * from '@tailrace/pipeline';
 export * from '@tailrace/stage';
+export { connectFrom, kernelNextHops } from './kernel-services.ts';
