@@ -112,10 +112,11 @@ export function addReal(config: BalancerConfig, name: string, options: RealOptio
   if (vip.reals.some((real) => real.address === address)) throw new ArgumentError(`${owner} is there already`);
   const { weight = 1, nextHop } = options;
   checkWeight(owner, weight);
+  const hop = nextHop === undefined ? undefined : checkNextHop(nextHop);
   const taken = new Set(config.vips.flatMap(({ reals }) => reals.map(({ place }) => place)));
   const place = nextFree(config.lastPlace, 1, config.maxReals, taken);
   if (place === undefined) throw new ArgumentError(`${owner}: there are ${config.maxReals} reals already`, { hint: 'raise maxReals' });
-  const real: RealConfig = { address, weight, drained: false, nextHop: nextHop === undefined ? undefined : checkNextHop(nextHop), place };
+  const real: RealConfig = { address, weight, drained: false, nextHop: hop, place };
   return { ...withReals(config, vip, [...vip.reals, real]), lastPlace: place };
 }
 

@@ -275,7 +275,7 @@ describe('the controller', () => {
         "ArgumentError: there is no vip 1.2.3.4:80/tcp",
         "ArgumentError: real 10.0.1.9 serves no vip",
         "ArgumentError: real 10.0.1.1 of 198.51.100.1:80/tcp: weight is 1001, expected 0..1000",
-        "ArgumentError: real 10.0.1.3 of 198.51.100.1:80/tcp: there are 1 reals already",
+        "ArgumentError: macAddress: '02:00' is no MAC address, expected six pairs of hex digits with colons",
       ]
     `);
     expect(controller.state()).toEqual(before);

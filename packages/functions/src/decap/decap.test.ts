@@ -1,0 +1,118 @@
+import '@tailrace/testing/matchers';
+import { fragments, type Packet, packet, parse, SimulatedMaps, simulate, simulatedHandle, truncations } from '@tailrace/testing';
+import { describe, expect, it } from 'vitest';
+import { DecapController, decap, decapMaps, decapStage } from './index.ts';
+
+function setUp(sources?: readonly number[]) {
+  const tables = decapMaps(4);
+  const maps = new SimulatedMaps();
+  const needs = { tunnels: simulatedHandle(maps, tables.tunnels), unpacked: simulatedHandle(maps, tables.unpacked) };
+  const controller = new DecapController(needs, { addresses: ['10.0.1.1'], sources: sources ?? [0], maxTunnels: 4 });
+  const stage = decapStage.with({ ...tables, anySource: sources === undefined });
+  return { controller, unpack: (frame: Packet | Uint8Array) => simulate(stage, frame, { maps }) };
+}
+
+const inner = (fields: Parameters<Packet['ipv4']>[0] = {}) => packet().ipv4(fields).tcp({ syn: true }).payload('hello');
+const outer = (fields: Parameters<Packet['ipv4']>[0] = {}, within: Parameters<Packet['ipv4']>[0] = {}) =>
+  packet()
+    .ipv4({ saddr: '10.0.0.1', daddr: '10.0.1.1', ...fields })
+    .ipv4(within)
+    .tcp({ syn: true })
+    .payload('hello');
+
+describe('decap', () => {
+  it('takes the outer header off', () => {
+    const { controller, unpack } = setUp();
+    const result = unpack(outer());
+    expect(result).toNext();
+    expect(result).toEqualPacket(inner());
+    expect(controller.unpacked).toEqual({ packets: 1n, bytes: 79n });
+  });
+
+  it('takes off a header with options, and keeps those of the inner one', () => {
+    const { unpack } = setUp();
+    for (let words = 1; words <= 10; words++) {
+      const options = new Uint8Array(4 * words).fill(1);
+      expect(unpack(outer({ options }))).toEqualPacket(inner());
+      expect(unpack(outer({}, { options }))).toEqualPacket(inner({ options }));
+    }
+  });
+
+  it('leaves alone what is not for us', () => {
+    const { controller, unpack } = setUp();
+    for (const frame of [inner(), inner({ daddr: '10.0.1.1' }), outer({ daddr: '10.0.1.2' }), packet().ipv6().tcp()]) {
+      expect(unpack(frame)).toNext();
+      expect(unpack(frame)).toEqualPacket(frame);
+    }
+    expect(controller.remove('10.0.1.1')).toBe(true);
+    expect(controller.remove('10.0.1.1')).toBe(false);
+    expect(unpack(outer())).toEqualPacket(outer());
+  });
+
+  it('listens to balancers that are named', () => {
+    const { unpack } = setUp([0x0a00_0001]);
+    expect(unpack(outer())).toEqualPacket(inner());
+    expect(unpack(outer({ saddr: '10.0.0.9' }))).toEqualPacket(outer({ saddr: '10.0.0.9' }));
+  });
+
+  it('carries marks of congestion in', () => {
+    const { unpack } = setUp();
+    for (const [outside, inside, after] of [
+      [3, 1, 3],
+      [3, 2, 3],
+      [3, 3, 3],
+      [2, 1, 1],
+      [0, 2, 2],
+      [1, 0, 0],
+      [0xfc, 0x28, 0x28],
+      [0xff, 0x2a, 0x2b],
+    ]) {
+      const result = unpack(outer({ tos: outside ?? 0 }, { tos: inside ?? 0 }));
+      expect(result).toEqualPacket(inner({ tos: after ?? 0 }));
+    }
+    // RFC 6040, figure 4: congestion was met by a packet whose ends do not heed marks
+    expect(unpack(outer({ tos: 3 }, { tos: 0 }))).toExit('malformed');
+  });
+
+  it('finds what is malformed', () => {
+    const { unpack } = setUp();
+    expect(unpack(outer({ totalLength: 66 }))).toExit('malformed');
+    expect(unpack(outer({}, { totalLength: 46 }))).toExit('malformed');
+    expect(unpack(outer({}, { version: 6 }))).toExit('malformed');
+    expect(unpack(outer({}, { ihl: 4 }))).toExit('malformed');
+    expect(unpack(packet().ipv4({ daddr: '10.0.1.1', protocol: 4 }).payload(19))).toExit('malformed');
+    expect(unpack(packet().ipv4({ daddr: '10.0.1.1', protocol: 4 }))).toExit('malformed');
+    for (const fragment of fragments(outer(), 16)) expect(unpack(fragment)).toExit('fragment');
+    for (const cut of truncations(outer())) {
+      if (cut.length < 34) expect(unpack(cut)).toNext();
+      else expect(unpack(cut)).toExit('malformed');
+    }
+  });
+
+  it('takes Ethernet padding along', () => {
+    const { unpack } = setUp();
+    const result = unpack(outer().padTo(90));
+    expect(result.packet).toHaveLength(70);
+    expect(parse(result.packet)[1]?.fields.totalLength).toBe('45');
+  });
+});
+
+describe('decap()', () => {
+  it('checks its options', () => {
+    expect(() => decap({ addresses: ['here'] })).toThrow("ip: 'here' is no IPv4 address");
+    expect(() => decap({ sources: [] })).toThrow('decap: sources is empty');
+    expect(() => decap({ maxTunnels: 0 })).toThrow('decap: maxTunnels is 0, expected 1..65536');
+    expect(() => decap({ maxTunnels: 1, addresses: ['10.0.0.1', '10.0.0.2'] })).toThrow(
+      '2 pairs of address and source, expected at most 1',
+    );
+    expect(decap({ addresses: ['10.0.0.1'] }).stages.xdp).toHaveLength(1);
+  });
+
+  it('takes addresses as long as there is room', () => {
+    const { controller } = setUp();
+    expect(controller.add('10.0.1.1')).toBe(false);
+    for (const last of [2, 3, 4]) expect(controller.add(`10.0.1.${last}`)).toBe(true);
+    expect(() => controller.add('10.0.1.5')).toThrow('5 pairs of address and source, expected at most 4');
+    expect(controller.addresses).toHaveLength(4);
+  });
+});
