@@ -13,6 +13,7 @@ export { SimulationError } from './live-view.ts';
 export * from './mutation.ts';
 export * from './outcome.ts';
 export * from './packet.ts';
+export * from './run.ts';
 export * from './simulated-handle.ts';
 export * from './simulated-map.ts';
 export * from './simulation.ts';

@@ -8,7 +8,7 @@ import { type Place, placeOf, readPlace, SimulationError } from './live-view.ts'
 const ethernetBytes = 14;
 const etherTypes = { ipv4: 0x0800, ipv6: 0x86dd } as const;
 
-/** Bytes that a program can put in front of a packet: XDP_PACKET_HEADROOM less `struct xdp_frame`. */
+/** Bytes that a program can put in front of a packet in a test run: XDP_PACKET_HEADROOM less `struct xdp_frame`. */
 const headroom = 256 - 40;
 /** Up to where data may grow in a page: what `struct skb_shared_info` leaves. */
 const pageEnd = 4096 - 256 - 320;
