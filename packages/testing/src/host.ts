@@ -74,7 +74,7 @@ export class Host implements AsyncDisposable {
   spawn(command: string, args: readonly string[] = [], options: SpawnOptions = {}): ChildProcess {
     const child = this.enter(() => spawn(command, args, options));
     // A command that is not there is told by an event.
-    const exited = child.pid === undefined ? undefined : once(child, 'exit');
+    const exited = child.pid === undefined ? undefined : once(child, 'exit').catch(() => undefined);
     this.#stack.defer(async () => {
       child.kill('SIGKILL');
       if (child.exitCode === null && child.signalCode === null) await exited;
