@@ -25,7 +25,9 @@ export function drawChain(chain: ChainDescription, options: PictureOptions = {})
     const counts = stats?.[stage.name];
     const next = stage.edges.find((e) => e.kind === 'next');
     const falls = following !== undefined && next?.to === following.name;
-    const exits = stage.edges.filter((e) => e !== next || !falls).map((e) => edgeText(e, counts, dim));
+    // a stage that never goes on has no such edge to show
+    const shown = (e: EdgeDescription): boolean => e !== next || (!falls && (e.to !== undefined || counts?.next !== 0n));
+    const exits = stage.edges.filter(shown).map((e) => edgeText(e, counts, dim));
     lines.push(
       `╭──${'─'.repeat(width)}╮`,
       `│ ${bold(title(stage).padEnd(width))} │  ${counts ? summary(counts, red, green) : ''}`.trimEnd(),
