@@ -2,7 +2,7 @@
 import { colour } from './colour.ts';
 import { interference } from './interference.ts';
 import { type MachineFunction, type Register, renameRegisters, renameTerminator } from './machine.ts';
-import { spill } from './spill.ts';
+import { repeatableDefinition, spill } from './spill.ts';
 
 /** Renames every virtual register to r0..r9 and drops copies that became empty. Returns how many were spilled. */
 export function allocate(fn: MachineFunction): number {
@@ -15,7 +15,9 @@ export function allocate(fn: MachineFunction): number {
       return spills;
     }
     rename(fn, merged);
-    for (const register of spilled) {
+    // What is made again reads registers that spilling the others would take away.
+    const repeated = spilled.filter((register) => repeatableDefinition(fn, register));
+    for (const register of [...repeated, ...spilled.filter((r) => !repeated.includes(r))]) {
       for (const made of spill(fn, register)) shortLived.add(made);
       spills++;
     }

@@ -55,7 +55,7 @@ test('a lookup and a tail call', () => {
         },
         {
           "map": "chain",
-          "pc": 19,
+          "pc": 17,
         },
       ],
       "spills": 0,
@@ -68,23 +68,23 @@ test('a lookup and a tail call', () => {
     2: r2 = *(u32 *)(r6 +4)
     3: r1 = r0
     4: r1 += 14
-    5: if r1 > r2 goto pc+8
+    5: if r1 > r2 goto pc+17
     6: r0 = *(u16 *)(r0 +12)
     7: *(u32 *)(r10 -8) = r0
     8: r1 = map[fd:0]
     10: r2 = r10
     11: r2 += -8
     12: call bpf_map_lookup_elem#1
-    13: if r0 != 0x0 goto pc+2
-    14: r0 = 2
-    15: exit
-    16: r1 = 1
-    17: lock *(u64 *)(r0 +0) += r1
-    18: r1 = r6
-    19: r2 = map[fd:0]
-    21: r3 = 3
-    22: call bpf_tail_call#12
-    23: r0 = 1
+    13: if r0 == 0x0 goto pc+9
+    14: r1 = 1
+    15: lock *(u64 *)(r0 +0) += r1
+    16: r1 = r6
+    17: r2 = map[fd:0]
+    19: r3 = 3
+    20: call bpf_tail_call#12
+    21: r0 = 1
+    22: exit
+    23: r0 = 2
     24: exit"
   `);
 });

@@ -16,7 +16,7 @@ export interface Interference {
   readonly neighbours: ReadonlyMap<Register, Set<Register>>;
   /** Copies whose two sides would best be one register. */
   readonly moves: readonly Move[];
-  /** What keeping a register in memory would cost, by uses and loop depth. */
+  /** What keeping a register in memory would cost, by uses and how often they run. */
   readonly spillCost: ReadonlyMap<Register, number>;
 }
 
@@ -59,7 +59,7 @@ export function interference(fn: MachineFunction): Interference {
   };
   const liveOuts = liveOut(fn);
   for (const block of fn.blocks) {
-    const weight = 10 ** Math.min(block.loopDepth, 6);
+    const weight = block.frequency;
     const count = (register: Register): void => {
       at(register);
       spillCost.set(register, (spillCost.get(register) ?? 0) + weight);

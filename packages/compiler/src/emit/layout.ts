@@ -45,7 +45,8 @@ function chain(fn: MachineFunction, entry: MachineBlock): MachineBlock[] {
       pending.push(...followers.slice(1));
       block = followers[0];
     }
-    pending.sort((a, b) => (rank.get(b) ?? 0) - (rank.get(a) ?? 0));
+    // Chains go by how often they run, so that the unusual ends up last.
+    pending.sort((a, b) => a.frequency - b.frequency || (rank.get(b) ?? 0) - (rank.get(a) ?? 0));
   }
   return out.filter((block) => reachable.has(block));
 }
@@ -54,9 +55,10 @@ function chain(fn: MachineFunction, entry: MachineBlock): MachineBlock[] {
 function preferred(block: MachineBlock): MachineBlock[] {
   const t = block.terminator;
   if (t.kind !== 'branch') return machineSuccessors(block);
+  // `set` has no opposite: only its else side can follow without a jump.
+  if (t.op === 'set') return [t.else, t.then];
   if (t.likely) return t.likely === 'then' ? [t.then, t.else] : [t.else, t.then];
-  if (t.then.loopDepth !== t.else.loopDepth) return t.then.loopDepth > t.else.loopDepth ? [t.then, t.else] : [t.else, t.then];
-  return [t.then, t.else];
+  return t.then.frequency >= t.else.frequency ? [t.then, t.else] : [t.else, t.then];
 }
 
 function reach(entry: MachineBlock): Set<MachineBlock> {

@@ -130,8 +130,8 @@ export interface MachineBlock {
   readonly id: number;
   instructions: MachineInstruction[];
   terminator: MachineTerminator;
-  /** Loops around this block. */
-  readonly loopDepth: number;
+  /** Guessed runs of this block for one of the program. */
+  readonly frequency: number;
 }
 
 export interface MachineFunction {
@@ -140,6 +140,8 @@ export interface MachineFunction {
   slots: StackSlot[];
   /** Slots that hold spilled registers: written and read whole, and never by address. */
   readonly spillSlots: Set<StackSlot>;
+  /** The slots of registers that hold a spilled value between two calls. */
+  readonly homes: Map<Register, StackSlot>;
   nextRegister: Register;
   nextSlot: number;
 }

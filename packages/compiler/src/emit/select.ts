@@ -21,6 +21,7 @@ import {
 } from '../ir.ts';
 import { dominance } from '../opt/dominance.ts';
 import { MIRRORED } from '../opt/evaluate.ts';
+import { estimateFrequencies, guess, probability } from '../opt/frequency.ts';
 import {
   type Address,
   FIRST_VIRTUAL,
@@ -30,6 +31,7 @@ import {
   type MachineOperand,
   type Register,
 } from './machine.ts';
+import { repeatableLoads } from './repeatable.ts';
 
 /** Selects instructions for every reachable block. The graph stays as it is. */
 export function select(graph: Graph): MachineFunction {
@@ -44,8 +46,7 @@ class Selection {
   private readonly blocks = new Map<Block, MachineBlock>();
   private readonly edgeBlocks: MachineBlock[] = [];
   private readonly uses = new Map<Value, number>();
-  private readonly ends = new Set<Value>();
-  private readonly movesPacket: boolean;
+  private readonly repeatable: ReadonlySet<Value>;
   private nextRegister = FIRST_VIRTUAL;
   private nextBlock: number;
   private out: MachineInstruction[] = [];
@@ -54,27 +55,29 @@ class Selection {
   constructor(graph: Graph) {
     this.graph = graph;
     this.nextBlock = graph.nextId;
-    this.movesPacket = graph.blocks.some((b) => b.nodes.some((n) => n.kind === 'call' && n.movesPacket));
+    this.repeatable = repeatableLoads(graph);
   }
 
   run(): MachineFunction {
-    const { order, loopDepth } = dominance(this.graph);
+    const tree = dominance(this.graph);
+    const { order } = tree;
+    const frequencies = estimateFrequencies(this.graph, tree);
     for (const block of order) {
       this.blocks.set(block, {
         id: block.id,
         instructions: [],
         terminator: { kind: 'return', place: undefined },
-        loopDepth: loopDepth(block),
+        frequency: frequencies.get(block) ?? 0,
       });
       for (const node of block.nodes) for (const value of operands(node)) this.countUse(value);
       for (const value of terminatorOperands(block.terminator)) this.countUse(value);
-      if (block.terminator?.kind === 'check') this.ends.add(block.terminator.end);
     }
     for (const block of order) this.block(block);
     return {
       blocks: [...order.map((block) => this.machineBlock(block)), ...this.edgeBlocks],
       slots: [...this.graph.slots],
       spillSlots: new Set(),
+      homes: new Map(),
       nextRegister: this.nextRegister,
       nextSlot: this.nextBlock,
     };
@@ -206,14 +209,12 @@ class Selection {
   }
 
   private load(node: Load): void {
-    // A reloaded `data` would lose the range that a check gave it; data_end and plain fields lose nothing.
-    const plain = node.pointer === undefined || (this.ends.has(node) && !this.movesPacket);
     this.push({
       kind: 'load',
       size: node.size,
       dst: this.register(node),
       address: this.address(node.base, node.offset),
-      repeatable: node.space === 'context' && plain,
+      repeatable: this.repeatable.has(node),
     });
   }
 
@@ -291,7 +292,7 @@ class Selection {
       right,
       then: this.edge(block, t.then),
       else: this.edge(block, t.else),
-      likely: t.likely,
+      likely: t.likely ?? guess(t),
       place: t.place,
     };
   }
@@ -304,7 +305,7 @@ class Selection {
       id: this.nextBlock++,
       instructions: [],
       terminator: { kind: 'jump', target, place: undefined },
-      loopDepth: Math.min(this.machineBlock(from).loopDepth, target.loopDepth),
+      frequency: this.machineBlock(from).frequency * probability(from, to),
     };
     const out = this.out;
     this.out = block.instructions;

@@ -2,10 +2,11 @@
  * Global value numbering along the dominator tree: what was computed on every path is not computed again. Loads count
  * as computations of their memory's version; a store makes its value known to loads of the same bytes.
  */
-import type { Block, Graph, Node, Space, Value } from '../ir.ts';
+import type { Block, Graph, Node, Space, Store, Value } from '../ir.ts';
 import { mapOperands, mapTerminatorOperands, remove } from '../ir.ts';
 import { dominance } from './dominance.ts';
 import { floatingKey } from './float.ts';
+import { constant } from './fold-operand.ts';
 import { KnownValues } from './known.ts';
 import { clobbers, type MemoryVersion, memoryVersions } from './memory.ts';
 import { Substitution } from './substitution.ts';
@@ -63,7 +64,8 @@ class Numbering {
         const at = this.held(node.base, node.offset, node.size, node);
         const list = held.get(version(node.space)) ?? [];
         const found = list.find((h) => h.base === at.base && h.offset === at.offset && h.size === at.size);
-        if (found) this.replace(node, found.value);
+        const value = found?.value ?? this.fromConstants(list, at);
+        if (value) this.replace(node, value);
         else held.set(version(node.space), [...list, at]);
         continue;
       }
@@ -82,6 +84,18 @@ class Numbering {
     mapTerminatorOperands(block.terminator, this.substitution.resolve);
   }
 
+  /** The constant that bytes hold which were all stored as constants. */
+  private fromConstants(list: readonly Held[], at: Held): Value | undefined {
+    let value = 0n;
+    for (let i = 0; i < at.size; i++) {
+      const offset = at.offset + i;
+      const by = list.find((h) => h.base === at.base && h.offset <= offset && offset < h.offset + h.size && h.value.kind === 'const');
+      if (by?.value.kind !== 'const') return undefined;
+      value |= ((by.value.value >> BigInt(8 * (offset - by.offset))) & 0xffn) << BigInt(8 * i);
+    }
+    return constant(this.graph, value);
+  }
+
   /** Starts new versions, into which goes what the node leaves as it was, and what it stored. */
   private clobber(
     node: Node,
@@ -98,9 +112,14 @@ class Numbering {
       const kept = before.filter(
         (h) => h.base === stored.base && (h.offset + h.size <= stored.offset || stored.offset + stored.size <= h.offset),
       );
-      const isWhole = this.known.fitsUnsigned(node.value, node.size * 8);
-      held.set(version(space), isWhole ? [...kept, stored] : kept);
+      const isWhole = node.value.kind === 'const' || this.known.fitsUnsigned(node.value, node.size * 8);
+      held.set(version(space), isWhole ? [...kept, { ...stored, value: this.stored(node) }] : kept);
     }
+  }
+
+  /** What a load of the same bytes yields behind a store. */
+  private stored(node: Store): Value {
+    return node.value.kind === 'const' ? constant(this.graph, BigInt.asUintN(node.size * 8, node.value.value)) : node.value;
   }
 
   private replace(node: Value, by: Value): void {

@@ -17,6 +17,8 @@ export interface MemoryVersions {
   atStart(block: Block, space: Space): MemoryVersion;
   /** The versions of all spaces just before a node of a block. */
   before(node: Node): Readonly<Record<Space, MemoryVersion>>;
+  /** The versions of all spaces at the end of a block. */
+  atEnd(block: Block): Readonly<Record<Space, MemoryVersion>>;
 }
 
 const SPACES: readonly Space[] = ['context', 'packet', 'stack', 'map'];
@@ -43,19 +45,22 @@ export function memoryVersions(graph: Graph): MemoryVersions {
   const starts = new Map<Space, Map<Block, MemoryVersion>>();
   for (const space of SPACES) starts.set(space, startVersions(graph, order, space));
   const atStart = (block: Block, space: Space): MemoryVersion => starts.get(space)?.get(block);
+  const upTo = (block: Block, end: Node | undefined): Record<Space, MemoryVersion> => {
+    const versions: Record<Space, MemoryVersion> = { context: undefined, packet: undefined, stack: undefined, map: undefined };
+    for (const space of SPACES) versions[space] = atStart(block, space);
+    for (const node of block.nodes) {
+      if (node === end) break;
+      for (const space of SPACES) if (clobbers(node, space)) versions[space] = node;
+    }
+    return versions;
+  };
   return {
     atStart,
     before: (node) => {
-      const versions: Record<Space, MemoryVersion> = { context: undefined, packet: undefined, stack: undefined, map: undefined };
-      const { block } = node;
-      if (!block) return versions;
-      for (const space of SPACES) versions[space] = atStart(block, space);
-      for (const earlier of block.nodes) {
-        if (earlier === node) break;
-        for (const space of SPACES) if (clobbers(earlier, space)) versions[space] = earlier;
-      }
-      return versions;
+      if (!node.block) throw new RangeError('a node that stands in no block has no memory before it');
+      return upTo(node.block, node);
     },
+    atEnd: (block) => upTo(block, undefined),
   };
 }
 

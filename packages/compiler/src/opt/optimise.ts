@@ -9,6 +9,7 @@ import { numberValues } from './gvn.ts';
 import { flagNullTests } from './null-flag.ts';
 import { lowerSignedDivision } from './signed-division.ts';
 import { dropUnreachable, simplifyCfg } from './simplify-cfg.ts';
+import { sinkValues } from './sink.ts';
 import { type ThreadingState, threadJumps } from './thread.ts';
 
 /** Rounds after which a graph that still changes is taken as it is. */
@@ -24,9 +25,9 @@ export function optimise(graph: Graph): void {
   const lowered = lowerSignedDivision(graph);
   const coalesced = coalesceStores(graph);
   if (lowered || coalesced) settle(graph, threading);
-  flagNullTests(graph);
-  simplifyCfg(graph);
+  if (flagNullTests(graph)) settle(graph, threading);
   eliminateDeadCode(graph);
+  sinkValues(graph);
 }
 
 /** Runs the passes that feed each other until none changes anything. */

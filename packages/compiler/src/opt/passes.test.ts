@@ -16,6 +16,7 @@ import { RANDOM_GRAPH_MAPS, randomGraph } from './random-graph.ts';
 import { lowerSignedDivision } from './signed-division.ts';
 import { simplifyCfg } from './simplify-cfg.ts';
 import { SimulatedWorld } from './simulated-world.ts';
+import { sinkValues } from './sink.ts';
 import { threadJumps } from './thread.ts';
 import { verifyGraph } from './verify.ts';
 
@@ -30,6 +31,7 @@ const passes: Readonly<Record<string, (graph: Graph) => unknown>> = {
   coalesce: coalesceStores,
   'signed-division': lowerSignedDivision,
   'null-flag': flagNullTests,
+  sink: sinkValues,
   optimise,
 };
 

@@ -86,7 +86,7 @@ class Generator {
     this.block = this.graph.entry;
     this.data = this.contextLoad(0, 'packet');
     this.end = this.contextLoad(4, 'packet');
-    this.numbers = [this.contextLoad(12), this.constant(3n), this.constant(0n)];
+    this.numbers = [this.contextLoad(12), this.constant(3n), ...Array.from({ length: 1 + this.pick(8) }, () => this.constant(0n))];
   }
 
   build(): Graph {

@@ -1,0 +1,38 @@
+/** Which loads may be done again at a use instead of keeping their value: those whose memory does not change until then. */
+import { type Block, type Graph, type Load, type Node, operands, terminatorOperands, type Value } from '../ir.ts';
+import { memoryVersions } from '../opt/memory.ts';
+
+/**
+ * Loads from the context and the packet that yield the same at each of their uses. `data` is not among them: a pointer
+ * that is loaded anew has lost the range that a check gave it.
+ */
+export function repeatableLoads(graph: Graph): Set<Value> {
+  const versions = memoryVersions(graph);
+  const candidates = new Set<Value>();
+  const unrepeatable = new Set<Value>();
+  for (const block of graph.blocks) {
+    for (const node of block.nodes) if (node.kind === 'load' && (node.space === 'context' || node.space === 'packet')) candidates.add(node);
+  }
+  const check = (value: Value, user: Node | undefined, at: Block): void => {
+    if (!candidates.has(value) || value.kind !== 'load') return;
+    const there = user ? versions.before(user) : versions.atEnd(at);
+    if (there[value.space] !== versions.before(value)[value.space]) unrepeatable.add(value);
+    if (value.pointer !== undefined && !isOnlyEnd(value, user, at)) unrepeatable.add(value);
+  };
+  for (const block of graph.blocks) {
+    for (const node of block.nodes)
+      if (node.kind === 'phi')
+        node.inputs.forEach((input, i) => {
+          const from = block.predecessors[i];
+          if (from) check(input, undefined, from);
+        });
+      else for (const value of operands(node)) check(value, node, block);
+    for (const value of terminatorOperands(block.terminator)) check(value, undefined, block);
+  }
+  return new Set([...candidates].filter((value) => !unrepeatable.has(value)));
+}
+
+/** True where a use of a packet pointer is as the end of a bounds check. */
+function isOnlyEnd(value: Load, user: Node | undefined, at: Block): boolean {
+  return user === undefined && at.terminator?.kind === 'check' && at.terminator.end === value && at.terminator.pointer !== value;
+}
