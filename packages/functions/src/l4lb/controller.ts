@@ -91,7 +91,7 @@ export class BalancerController implements Disposable {
   constructor(needs: BalancerNeeds, config: BalancerConfig, source: number) {
     this.#needs = needs;
     this.#writer = new MapWriter(needs, source);
-    this.#checkNextHops(config);
+    this.#checkNextHops(hopKeys(config));
     this.#config = new BehaviorSubject(config);
     this.traffic$ = timer(0, 1_000, needs.clock).pipe(
       map(() => this.traffic()),
@@ -204,14 +204,15 @@ export class BalancerController implements Disposable {
   #change(by: (config: BalancerConfig) => BalancerConfig): void {
     this.#checkRunning();
     const config = by(this.#config.value);
-    this.#checkNextHops(config);
+    const known = new Set(hopKeys(this.#config.value));
+    this.#checkNextHops(hopKeys(config).filter((address) => !known.has(address)));
     this.#config.next(config);
     this.#checkRunning();
   }
 
   /** Asks for reals without a next hop before anything is changed: the service throws for those that it cannot know. */
-  #checkNextHops(config: BalancerConfig): void {
-    for (const address of hopKeys(config)) this.#needs.nextHops.watch(address);
+  #checkNextHops(addresses: readonly string[]): void {
+    for (const address of addresses) this.#needs.nextHops.watch(address);
   }
 
   #fail(error: unknown): void {
