@@ -2,10 +2,10 @@
  * Both sides of a contest do the same work: verdict, packet and maps agree for whatever comes in, so that a ratio
  * compares code and not behaviour. Needs clang.
  */
-import { isPerCpu, type LoadedMap } from '@tailrace/bpf';
 import { fragments, packet, truncations } from '@tailrace/testing';
 import { describe, expect, it } from 'vitest';
 import { clangMissing } from './clang.ts';
+import { contents } from './contents.ts';
 import { type Entrant, type Loaded, openMachine } from './contest.ts';
 import { aclContest } from './suites/acl.ts';
 import { entrants as chainEntrants } from './suites/chain.ts';
@@ -52,32 +52,12 @@ describe.skipIf(clangMissing() !== null)('Tailrace and C agree', () => {
         expect({ frame, returnValue, packet }).toEqual({ frame, returnValue: expected?.returnValue, packet: expected?.packet });
       }
     }
-    for (const other of others) expect(contents(other)).toEqual(contents(ours));
+    for (const other of others) expect(held(other)).toEqual(held(ours));
   });
 });
 
-/** What the maps of a side hold, by key; per-CPU values summed word by word, since a side may have run elsewhere. */
-function contents(side: Loaded | undefined): unknown {
+/** What the maps of a side hold, by name. */
+function held(side: Loaded | undefined): unknown {
   const readable = [...(side?.maps ?? [])].filter(([, { spec }]) => spec.type !== 'programArray');
-  return Object.fromEntries(readable.map(([name, map]) => [name, entries(map)]));
-}
-
-function entries(map: LoadedMap): Readonly<Record<string, readonly string[]>> {
-  const { count, keys, values } = map.readAll();
-  return Object.fromEntries(
-    Array.from({ length: count }, (_, index) => {
-      const key = Buffer.from(keys.subarray(index * map.spec.keySize, (index + 1) * map.spec.keySize)).toString('hex');
-      const value = values.subarray(index * map.valueStride, (index + 1) * map.valueStride);
-      return [key, isPerCpu(map.spec.type) ? sums(value, map.spec.valueSize) : [Buffer.from(value).toString('hex')]] as const;
-    }).sort(),
-  );
-}
-
-function sums(value: Uint8Array, bytes: number): readonly string[] {
-  const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
-  return Array.from({ length: bytes / 8 }, (_, word) => {
-    let sum = 0n;
-    for (let at = word * 8; at < value.length; at += bytes) sum += view.getBigUint64(at, true);
-    return String(sum);
-  });
+  return Object.fromEntries(readable.map(([name, map]) => [name, contents(map)]));
 }

@@ -11,8 +11,8 @@ import {
 
 /** Blueprint: one entry program, and what it may tail-call. */
 export interface Assembly {
-  /** Maps by the names that the programs use; maps that no program names are not made. */
-  readonly maps: ReadonlyMap<string, MapSpec>;
+  /** Maps by the names that the programs use: blueprints, or maps that are there already. What no program names is not made. */
+  readonly maps: ReadonlyMap<string, MapSpec | LoadedMap>;
   readonly entry: ProgramSpec;
   /** Programs by slot, and the name of the array they stand in. */
   readonly slots?: { readonly array: string; readonly programs: readonly ProgramSpec[] };
@@ -34,7 +34,7 @@ export async function assemble(instance: EngineInstance, { maps, entry, slots }:
     [...named].map((name) => {
       const spec = maps.get(name);
       if (!spec) throw new ArgumentError(`program ${entry.name} names the map ${name}, which the bench does not declare`);
-      return [name, instance.createMap(spec)] as const;
+      return [name, 'lookup' in spec ? spec : instance.createMap(spec)] as const;
     }),
   );
   const array = slots && loadedMaps.get(slots.array);

@@ -2,7 +2,7 @@
  * A pipeline as its users get it (planned, compiled, filled by its controllers), loaded through an engine that hands out
  * what it loads. It is attached to nothing: the contest puts its own program in front of the root.
  */
-import { type Attachment, type EngineInstance, type LoadedMap, type LoadedProgram, slotCount } from '@tailrace/bpf';
+import type { Attachment, EngineInstance, LoadedMap, LoadedProgram } from '@tailrace/bpf';
 import type { Pipeline, Running, RunOptions } from '@tailrace/pipeline';
 import { PathError } from './contest.ts';
 
@@ -11,8 +11,8 @@ export interface Captured<L> {
   readonly running: Running<L>;
   /** The program that would be attached. */
   readonly root: LoadedProgram;
-  /** Instruction slots of the root and of every stage. */
-  readonly insns: number;
+  /** The root and every stage. */
+  readonly programs: readonly LoadedProgram[];
   /** Every map by its full name, e.g. `l4lb/vips`. */
   readonly maps: ReadonlyMap<string, LoadedMap>;
 }
@@ -50,6 +50,5 @@ export async function capture<N extends string, L>(
   const running = await pipeline.run({ kind: 'kernel', open: async () => recorder }, options);
   const [root] = attached;
   if (!root) throw new PathError(`pipeline ${pipeline.name} attached no program`);
-  const insns = programs.reduce((sum, { spec }) => sum + slotCount(spec.instructions), 0);
-  return { running, root, insns, maps };
+  return { running, root, programs, maps };
 }

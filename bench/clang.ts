@@ -44,6 +44,13 @@ export function compileTwin(name: string, defines: Readonly<Record<string, numbe
   );
 }
 
+/** The program of that function. Throws UnsupportedError where the twin has none. */
+export function twinProgram(programs: ReadonlyMap<string, ProgramSpec>, name: string): ProgramSpec {
+  const program = programs.get(name);
+  if (!program) throw new UnsupportedError(`the twin has no function ${name}: ${[...programs.keys()].join(', ')}`);
+  return program;
+}
+
 /** What C authors ask for; cpu v3 has 32-bit arithmetic and jumps, and every kernel that Tailrace runs on takes it. */
 const OPTIONS = ['-O2', '-Wall', '-Werror', '-target', 'bpf', '-mcpu=v3'];
 

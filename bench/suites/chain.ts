@@ -5,7 +5,7 @@ import { stage } from '@tailrace/stage';
 import { packet } from '@tailrace/testing';
 import { HOP } from '../aims.ts';
 import { assemble, mapOf } from '../assembly.ts';
-import { clangMissing, compileTwin } from '../clang.ts';
+import { clangMissing, compileTwin, twinProgram } from '../clang.ts';
 import { type Entrant, type Loaded, measure, PathError } from '../contest.ts';
 import { perCpuSum } from '../per-cpu.ts';
 import { type Row, type Suite, type Variant, withRatios } from '../row.ts';
@@ -77,12 +77,8 @@ export function compiledChain(length: number): Chain {
 /** The chain in C. */
 export function twinChain(length: number): Chain {
   const programs = compileTwin('chain', { STAGES: length });
-  const named = (name: string): ProgramSpec => {
-    const program = programs.get(name);
-    if (!program) throw new PathError(`twins/chain.c has no function ${name}`);
-    return program;
-  };
-  return { root: named('root'), stages: Array.from({ length }, (_, index) => named(`stage${index}`)) };
+  const stages = Array.from({ length }, (_, index) => twinProgram(programs, `stage${index}`));
+  return { root: twinProgram(programs, 'root'), stages };
 }
 
 async function load(instance: EngineInstance, { root, stages }: Chain, length: number): Promise<Loaded> {

@@ -2,13 +2,14 @@
 import { slotCount } from '@tailrace/bpf';
 import { compileStage } from '@tailrace/compiler';
 import { aclStage } from '@tailrace/functions/acl';
+import { encap, pick, tooBig, vip } from '@tailrace/functions/l4lb';
 import type { AnyStage } from '@tailrace/stage';
 import { measureTask } from '../node-run.ts';
 import type { Suite } from '../row.ts';
 import { light } from './chain.ts';
 import { countFlows } from './count.ts';
 
-const stages: readonly AnyStage[] = [light, countFlows, aclStage];
+const stages: readonly AnyStage[] = [light, countFlows, aclStage, vip, pick, encap, tooBig];
 
 /** The suite. */
 export const compile: Suite = {

@@ -22,19 +22,16 @@ struct map;
 
 #define SECTION(name) __attribute__((section(name), used))
 #define always_inline inline __attribute__((always_inline))
-#define likely(x) __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
 
 static void *(*map_lookup)(struct map *map, const void *key) = (void *)1;
 static long (*map_update)(struct map *map, const void *key, const void *value, u64 flags) = (void *)2;
 static u64 (*ktime_get_ns)(void) = (void *)5;
+static long (*redirect)(u32 ifindex, u64 flags) = (void *)23;
 static u32 (*smp_processor_id)(void) = (void *)8;
 static long (*adjust_head)(struct xdp_md *ctx, int delta) = (void *)44;
-static u64 (*jiffies64)(void) = (void *)118;
-static u64 (*ktime_get_coarse_ns)(void) = (void *)160;
 static u64 (*buffer_length)(struct xdp_md *ctx) = (void *)188;
 
-enum { BPF_ANY, BPF_NOEXIST, BPF_EXIST };
+enum { BPF_ANY, BPF_NOEXIST };
 
 /*
  * A tail call whose map and slot the compiler cannot move into a variable: the verifier then sees constants on every
@@ -57,8 +54,13 @@ static always_inline void tail_call(struct xdp_md *ctx, const struct map *array,
 /* A constant in network order, to compare with what the packet has. */
 #define BE16(x) ((u16)((((x) & 0xff) << 8) | (((x) >> 8) & 0xff)))
 
+/* MAC addresses as words of 2 bytes: clang copies arrays of bytes byte by byte. */
+struct mac {
+	u16 word[3];
+};
+
 struct ethernet {
-	u8 dst[6], src[6];
+	struct mac dst, src;
 	u16 type;
 };
 
@@ -82,10 +84,6 @@ struct tcp {
 	u32 seq, ack_seq;
 	u8 data_offset, flags;
 	u16 window, checksum, urgent;
-};
-
-struct udp {
-	u16 sport, dport, length, checksum;
 };
 
 enum { ETHERTYPE_IPV4 = 0x0800, ETHERTYPE_IPV6 = 0x86dd, PROTOCOL_IPIP = 4, PROTOCOL_TCP = 6, PROTOCOL_UDP = 17 };

@@ -1,0 +1,24 @@
+/** What maps hold, as text to compare: two sides that did the same work hold the same. */
+import { isPerCpu, type LoadedMap } from '@tailrace/bpf';
+
+/** The entries of a map by key, in hex; values of per-CPU kinds as sums of their words, since a side may have run elsewhere. */
+export function contents(map: LoadedMap): Readonly<Record<string, string>> {
+  const { count, keys, values } = map.readAll();
+  const entries = Array.from({ length: count }, (_, index) => {
+    const key = Buffer.from(keys.subarray(index * map.spec.keySize, (index + 1) * map.spec.keySize)).toString('hex');
+    const value = values.subarray(index * map.valueStride, (index + 1) * map.valueStride);
+    return [key, isPerCpu(map.spec.type) ? sums(value, map.spec.valueSize) : Buffer.from(value).toString('hex')] as const;
+  });
+  return Object.fromEntries(entries.sort(([left], [right]) => (left < right ? -1 : 1)));
+}
+
+/** For values of 64-bit words. */
+function sums(value: Uint8Array, bytes: number): string {
+  const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
+  const words = Array.from({ length: bytes / 8 }, (_, word) => {
+    let sum = 0n;
+    for (let at = word * 8; at < value.length; at += bytes) sum += view.getBigUint64(at, true);
+    return sum;
+  });
+  return words.join(' ');
+}
