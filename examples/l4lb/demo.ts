@@ -7,7 +7,7 @@ import { decap } from '@tailrace/functions/decap';
 import { encap, HealthChecker, l4lb, NextHops, tcpHealth } from '@tailrace/functions/l4lb';
 import { firstValueFrom } from 'rxjs';
 import { filter } from 'rxjs/operators';
-import { CompileError, connectFrom, drawChain, formatDiagnostic, kernel, kernelNextHops, override, pipeline, TailraceError } from 'tailrace';
+import { CompileError, connectFrom, drawChain, formatDiagnostic, kernel, kernelNextHops, override, pipeline, requireBpf, requireCapabilities, requireKernel, TailraceError } from 'tailrace';
 import { numberedLoad } from './load.ts';
 import { addressOf, type DemoNetwork, demoNetwork, REALS, type RealName, VIP } from './network.ts';
 import { bars, bold, color, dim, green, heading, LiveBlock, line, red } from './screen.ts';
@@ -27,6 +27,9 @@ try {
 }
 
 async function demo(): Promise<void> {
+  requireKernel();
+  requireCapabilities(true);
+  requireBpf();
   heading('A network of five hosts');
   await using network = await demoNetwork();
   line(`client 10.0.0.2 ── lb 10.0.0.1 ── ${REALS.map((r) => `${r} ${addressOf(r)}`).join(', ')}; the VIP is ${bold(VIP)}`);
@@ -119,8 +122,9 @@ async function requests(client: DemoNetwork['hosts']['client'], total: number): 
       block.update(bars(counts));
     }
   };
-  await Promise.all(Array.from({ length: 8 }, worker));
+  const workers = await Promise.allSettled(Array.from({ length: 8 }, worker));
   block.end();
+  for (const result of workers) if (result.status === 'rejected') throw result.reason;
   return { counts, failed };
 }
 

@@ -75,7 +75,7 @@ function hops(netns: NetworkNamespace | undefined, address: string, egress: Egre
 export function connectFrom(netns: NetworkNamespace, timeoutMs = 1_000): Connect {
   return async ({ address, port }, signal) => {
     const socket = await connectTcp(netns, address, port, { timeoutMs });
-    signal.throwIfAborted();
     socket.destroy();
+    signal.throwIfAborted();
   };
 }
