@@ -9,6 +9,7 @@ import { floatingKey } from './float.ts';
 import { constant } from './fold-operand.ts';
 import { KnownValues } from './known.ts';
 import { clobbers, type MemoryVersion, memoryVersions } from './memory.ts';
+import { SettledSlots } from './slots.ts';
 import { Substitution } from './substitution.ts';
 
 /** Merges equal values. Returns true where the graph changed. */
@@ -31,12 +32,14 @@ class Numbering {
   private readonly graph: Graph;
   private readonly substitution = new Substitution();
   private readonly known = new KnownValues();
+  private readonly slots: SettledSlots;
   /** Scoped: each block undoes what it added. */
   private readonly values = new Map<string, Value>();
   private readonly versionIds = new Map<MemoryVersion, number>();
 
   constructor(graph: Graph) {
     this.graph = graph;
+    this.slots = new SettledSlots(graph);
   }
 
   run(): boolean {
@@ -146,7 +149,9 @@ class Numbering {
         return `${node.op}${node.width} ${sides.join(' ')} ${node.pointer ?? ''}`;
       }
       case 'call':
-        return node.pure ? `call ${node.helper} ${node.args.map((arg) => this.name(arg)).join(' ')} ${epoch}` : undefined;
+        return node.pure && node.readsStack.every((slot) => this.slots.isSettled(slot))
+          ? `call ${node.helper} ${node.args.map((arg) => this.name(arg)).join(' ')} ${epoch}`
+          : undefined;
       case 'phi':
         return `phi b${node.block?.id} ${node.inputs.map((input) => this.name(this.substitution.resolve(input))).join(' ')}`;
       default:

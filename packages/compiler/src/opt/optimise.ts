@@ -10,6 +10,7 @@ import { flagNullTests } from './null-flag.ts';
 import { lowerSignedDivision } from './signed-division.ts';
 import { dropUnreachable, simplifyCfg } from './simplify-cfg.ts';
 import { sinkValues } from './sink.ts';
+import { mergeSlots } from './slots.ts';
 import { type ThreadingState, threadJumps } from './thread.ts';
 
 /** Rounds after which a graph that still changes is taken as it is. */
@@ -33,7 +34,7 @@ export function optimise(graph: Graph): void {
 /** Runs the passes that feed each other until none changes anything. */
 function settle(graph: Graph, threading: ThreadingState): void {
   for (let round = 0; round < ROUND_LIMIT; round++) {
-    const passes = [simplifyCfg, fold, numberValues, (g: Graph) => threadJumps(g, threading), mergeChecks, eliminateDeadCode];
+    const passes = [simplifyCfg, fold, numberValues, (g: Graph) => threadJumps(g, threading), mergeChecks, mergeSlots, eliminateDeadCode];
     let changed = false;
     for (const pass of passes) changed = pass(graph) || changed;
     if (!changed) return;

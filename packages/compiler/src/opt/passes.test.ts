@@ -17,6 +17,7 @@ import { lowerSignedDivision } from './signed-division.ts';
 import { simplifyCfg } from './simplify-cfg.ts';
 import { SimulatedWorld } from './simulated-world.ts';
 import { sinkValues } from './sink.ts';
+import { mergeSlots } from './slots.ts';
 import { threadJumps } from './thread.ts';
 import { verifyGraph } from './verify.ts';
 
@@ -31,6 +32,7 @@ const passes: Readonly<Record<string, (graph: Graph) => unknown>> = {
   coalesce: coalesceStores,
   'signed-division': lowerSignedDivision,
   'null-flag': flagNullTests,
+  slots: mergeSlots,
   sink: sinkValues,
   optimise,
 };
