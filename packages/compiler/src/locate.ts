@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { Session } from 'node:inspector';
 import { SourceMap } from 'node:module';
 import { dirname, relative, resolve } from 'node:path';
+import { setImmediate } from 'node:timers';
 import { fileURLToPath } from 'node:url';
 import type { Place } from './ir.ts';
 
@@ -58,36 +59,55 @@ export function locate(fn: (...args: never[]) => unknown, text: string): Located
   };
 }
 
-/** Asks V8 for the place of a function. The inspector answers within the call. */
-function inspect(fn: unknown): { source: string; script: Script; line: number; column: number } | undefined {
+/** A connection to V8's inspector, with every script that it knows. */
+interface Inspector {
+  readonly scripts: ReadonlyMap<string, Script>;
+  call(method: string, params?: object): unknown;
+}
+
+let inspector: Inspector | undefined;
+
+/** Connecting tells of every script there is, which takes milliseconds: functions that are compiled in one go share it. */
+function connected(): Inspector {
+  if (inspector) return inspector;
   const session = new Session();
   session.connect();
+  const scripts = new Map<string, Script>();
+  session.on('Debugger.scriptParsed', ({ params }) => scripts.set(params.scriptId, params as Script));
+  const call = (method: string, params?: object): unknown => {
+    let answer: unknown;
+    session.post(method as 'Debugger.enable', params as never, (_error: unknown, result: unknown) => {
+      answer = result;
+    });
+    return answer;
+  };
+  call('Debugger.enable');
+  setImmediate(() => {
+    inspector = undefined;
+    session.disconnect();
+  }).unref();
+  inspector = { scripts, call };
+  return inspector;
+}
+
+/** Asks V8 for the place of a function. The inspector answers within the call. */
+function inspect(fn: unknown): { source: string; script: Script; line: number; column: number } | undefined {
+  const { scripts, call } = connected();
   const handover = globalThis as { __tailraceLocate?: unknown };
   try {
-    const scripts = new Map<string, Script>();
-    session.on('Debugger.scriptParsed', ({ params }) => scripts.set(params.scriptId, params as Script));
-    const call = (method: string, params?: object): unknown => {
-      let answer: unknown;
-      session.post(method as 'Debugger.enable', params as never, (_error: unknown, result: unknown) => {
-        answer = result;
-      });
-      return answer;
-    };
-    call('Debugger.enable');
     handover.__tailraceLocate = fn;
     const object = call('Runtime.evaluate', { expression: 'globalThis.__tailraceLocate' }) as { result: { objectId: string } };
     const properties = call('Runtime.getProperties', { objectId: object.result.objectId, ownProperties: true }) as {
       internalProperties?: { name: string; value?: { value?: { scriptId: string; lineNumber: number; columnNumber: number } } }[];
     };
+    call('Runtime.releaseObject', { objectId: object.result.objectId });
     const location = properties.internalProperties?.find((p) => p.name === '[[FunctionLocation]]')?.value?.value;
     const script = location && scripts.get(location.scriptId);
     if (!location || !script) return undefined;
     const { scriptSource } = call('Debugger.getScriptSource', { scriptId: location.scriptId }) as { scriptSource: string };
-    call('Debugger.disable');
     return { source: scriptSource, script, line: location.lineNumber, column: location.columnNumber };
   } finally {
     delete handover.__tailraceLocate;
-    session.disconnect();
   }
 }
 
