@@ -60,9 +60,9 @@ export function interference(fn: MachineFunction): Interference {
   const liveOuts = liveOut(fn);
   for (const block of fn.blocks) {
     const weight = block.frequency;
-    const count = (register: Register): void => {
+    const count = (register: Register, share = 1): void => {
       at(register);
-      spillCost.set(register, (spillCost.get(register) ?? 0) + weight);
+      spillCost.set(register, (spillCost.get(register) ?? 0) + weight * share);
     };
     const live = new Set(liveOuts.get(block));
     for (const register of terminatorReads(block.terminator)) {
@@ -79,8 +79,10 @@ export function interference(fn: MachineFunction): Interference {
         moves.push(instruction);
       }
       for (const register of written) live.add(register);
+      // What is made from nothing need not be stored, and costs no more than a load where it is needed.
+      const isRemade = instruction.kind === 'map' || instruction.kind === 'frame' || instruction.kind === 'constant';
       for (const register of written) {
-        count(register);
+        count(register, isRemade ? 0 : 1);
         for (const other of live)
           if (other !== register) {
             at(register).add(other);
