@@ -10,6 +10,7 @@ import { type Entrant, type Loaded, openMachine } from './contest.ts';
 import { aclContest } from './suites/acl.ts';
 import { entrants as chainEntrants } from './suites/chain.ts';
 import { countContest } from './suites/count.ts';
+import { decapContest, TUNNEL_END } from './suites/decap.ts';
 
 const tcp = packet().ipv4({ saddr: '10.1.2.3', daddr: '10.0.0.2' }).tcp({ sport: 1000, dport: 80 }).payload(20);
 const udp = packet().ipv4({ saddr: '10.1.2.4', daddr: '10.0.0.2' }).udp({ sport: 1000, dport: 53 }).payload(20);
@@ -18,8 +19,20 @@ const options = packet()
   .udp({ sport: 7, dport: 9 })
   .payload(64);
 
+const tunnel = (tos: number, innerTos: number) => packet().ipv4({ daddr: TUNNEL_END, tos }).ipv4({ tos: innerTos }).udp().payload(30);
+
 const corpus: readonly Uint8Array[] = [
   ...[tcp, udp, options].flatMap((frame) => [frame.bytes(), frame.bytes(), ...truncations(frame, 14)]),
+  ...truncations(tunnel(0, 0), 14),
+  ...[0, 1, 2, 3, 0xab].flatMap((tos) => [0, 1, 2, 3, 0xfc].map((innerTos) => tunnel(tos, innerTos).bytes())),
+  packet()
+    .ipv4({ daddr: TUNNEL_END, options: new Uint8Array([1, 1, 1, 0]) })
+    .ipv4()
+    .tcp()
+    .bytes(),
+  packet().ipv4({ daddr: TUNNEL_END, protocol: 4 }).ipv6().tcp().bytes(),
+  packet().ipv4({ daddr: TUNNEL_END, totalLength: 60 }).ipv4({ totalLength: 50 }).udp().payload(40).bytes(),
+  ...fragments(tunnel(0, 0), 24),
   ...fragments(options, 24),
   ...[4, 0, 6, 15].map((version) => packet().ipv4({ version }).tcp().bytes()),
   ...[0, 19, 20, 23, 24, 27, 28, 1500].map((totalLength) => packet().ipv4({ totalLength }).udp().payload(8).bytes()),
@@ -36,6 +49,7 @@ const contests: readonly (readonly [string, () => readonly Entrant[]])[] = [
   ['a chain of 3 stages', () => chainEntrants(3)],
   ['count', countContest],
   ['acl', aclContest],
+  ['decap', decapContest],
 ];
 
 describe.skipIf(clangMissing() !== null)('Tailrace and C agree', () => {

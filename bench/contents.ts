@@ -1,5 +1,6 @@
-/** What maps hold, as text to compare: two sides that did the same work hold the same. */
+/** What maps hold: as text to compare, since two sides that did the same work hold the same, and as counters to prove a path. */
 import { isPerCpu, type LoadedMap } from '@tailrace/bpf';
+import { PathError } from './contest.ts';
 
 /** The entries of a map by key, in hex; values of per-CPU kinds as sums of their words, since a side may have run elsewhere. */
 export function contents(map: LoadedMap): Readonly<Record<string, string>> {
@@ -10,6 +11,16 @@ export function contents(map: LoadedMap): Readonly<Record<string, string>> {
     return [key, isPerCpu(map.spec.type) ? sums(value, map.spec.valueSize) : Buffer.from(value).toString('hex')] as const;
   });
   return Object.fromEntries(entries.sort(([left], [right]) => (left < right ? -1 : 1)));
+}
+
+/** The sum over all CPUs of the u64 at `offset` of a per-CPU value. */
+export function perCpuSum(value: Uint8Array | undefined, valueBytes: number, offset: number): bigint {
+  if (!value) throw new PathError('a per-CPU array has no such entry');
+  const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
+  const stride = Math.ceil(valueBytes / 8) * 8;
+  let sum = 0n;
+  for (let at = offset; at < value.length; at += stride) sum += view.getBigUint64(at, true);
+  return sum;
 }
 
 /** For values of 64-bit words. */

@@ -4,7 +4,8 @@ import { compileStage } from '@tailrace/compiler';
 import { type AnyMap, type AnyStage, toMapSpec } from '@tailrace/stage';
 import { type Assembly, assemble } from './assembly.ts';
 import { clangMissing, compileTwin } from './clang.ts';
-import { type Entrant, measure, PathError } from './contest.ts';
+import { type Contest, type Entrant, measure, PathError } from './contest.ts';
+import { type Restoration, restorationFloors, restore } from './restore.ts';
 import { type Row, type Suite, withRatios } from './row.ts';
 
 /** A stage and what is to be measured of it. */
@@ -25,6 +26,8 @@ export interface SingleCase {
   readonly returnValue: number;
   /** Fills the maps, named as declared. */
   readonly prepare?: (maps: NamedMaps) => void;
+  /** Set: the stage changes the packet, and this undoes it between runs. */
+  readonly restoration?: Restoration;
   /** How many packets went this way, by the maps' counters; a stage that changes nothing has no other way to go. */
   readonly counted?: (maps: NamedMaps) => bigint;
 }
@@ -41,7 +44,8 @@ export function singleStage({ name, about, stage, twin, cases }: SingleStage): S
     async run(effort, wanted) {
       const rows: Row[] = [];
       for (const one of cases)
-        if (wanted(one.name)) rows.push(...(await measure({ suite: name, ...one, entrants: singleEntrants(stage, twin, one) }, effort)));
+        if (wanted(one.name))
+          rows.push(...(await measure({ suite: name, ...one, ...floorsOf(one), entrants: singleEntrants(stage, twin, one) }, effort)));
       const reason = clangMissing();
       return { rows: withRatios(rows), notes: reason === null ? [] : [reason] };
     },
@@ -58,7 +62,11 @@ export function singleEntrants(stage: AnyStage, twin: string, one: SingleCase): 
   return [ours, entrant('c-same', one, { maps: specs(maps, (_, { name }) => name), entry })];
 }
 
-function entrant(variant: Entrant['variant'], { prepare, counted }: SingleCase, assembly: Assembly): Entrant {
+function floorsOf({ restoration }: SingleCase): Pick<Contest, 'floors'> {
+  return restoration ? { floors: restorationFloors(restoration) } : {};
+}
+
+function entrant(variant: Entrant['variant'], { prepare, counted, restoration }: SingleCase, assembly: Assembly): Entrant {
   return {
     variant,
     async load(instance) {
@@ -70,13 +78,16 @@ function entrant(variant: Entrant['variant'], { prepare, counted }: SingleCase, 
         return map;
       };
       prepare?.(named);
+      const restored = restoration && (await restore(instance, entry, restoration));
       return {
-        entry,
+        entry: restored?.entry ?? entry,
         insns,
         maps: byName,
         verify(runs) {
-          const count = counted?.(named);
-          if (count !== undefined && count < runs)
+          const count = counted?.(named) ?? runs;
+          const changed = restored?.changed() ?? runs;
+          // The last packet of a run is handed back instead of being restored.
+          if (count < runs || changed < runs - 1)
             throw new PathError(`${count} of ${runs} packets went the way that ${entry.spec.name} is measured on`);
         },
       };

@@ -2,8 +2,8 @@
 import { aclStage, Hits, type Prefix, parsePrefix } from '@tailrace/functions/acl';
 import { encode, ipv4Prefix, ipv6Prefix, u32 } from '@tailrace/stage';
 import { packet } from '@tailrace/testing';
+import { perCpuSum } from '../contents.ts';
 import type { Entrant } from '../contest.ts';
-import { perCpuSum } from '../per-cpu.ts';
 import type { Suite } from '../row.ts';
 import { type NamedMaps, type SingleCase, singleEntrants, singleStage } from '../single.ts';
 

@@ -6,8 +6,8 @@ import { packet } from '@tailrace/testing';
 import { HOP } from '../aims.ts';
 import { assemble, mapOf } from '../assembly.ts';
 import { clangMissing, compileTwin, twinProgram } from '../clang.ts';
+import { perCpuSum } from '../contents.ts';
 import { type Entrant, type Loaded, measure, PathError } from '../contest.ts';
-import { perCpuSum } from '../per-cpu.ts';
 import { type Row, type Suite, type Variant, withRatios } from '../row.ts';
 import { slope } from '../statistics.ts';
 

@@ -2,6 +2,7 @@
 import { slotCount } from '@tailrace/bpf';
 import { compileStage } from '@tailrace/compiler';
 import { aclStage } from '@tailrace/functions/acl';
+import { decapStage } from '@tailrace/functions/decap';
 import { encap, pick, tooBig, vip } from '@tailrace/functions/l4lb';
 import type { AnyStage } from '@tailrace/stage';
 import { measureTask } from '../node-run.ts';
@@ -9,7 +10,7 @@ import type { Suite } from '../row.ts';
 import { light } from './chain.ts';
 import { countFlows } from './count.ts';
 
-const stages: readonly AnyStage[] = [light, countFlows, aclStage, vip, pick, encap, tooBig];
+const stages: readonly AnyStage[] = [light, countFlows, aclStage, vip, pick, encap, tooBig, decapStage];
 
 /** The suite. */
 export const compile: Suite = {
