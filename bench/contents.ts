@@ -23,13 +23,7 @@ export function perCpuSum(value: Uint8Array | undefined, valueBytes: number, off
   return sum;
 }
 
-/** For values of 64-bit words. */
+/** The sums of a per-CPU value's 64-bit words. */
 function sums(value: Uint8Array, bytes: number): string {
-  const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
-  const words = Array.from({ length: bytes / 8 }, (_, word) => {
-    let sum = 0n;
-    for (let at = word * 8; at < value.length; at += bytes) sum += view.getBigUint64(at, true);
-    return sum;
-  });
-  return words.join(' ');
+  return Array.from({ length: bytes / 8 }, (_, word) => perCpuSum(value, bytes, word * 8)).join(' ');
 }
