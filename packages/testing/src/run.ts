@@ -29,6 +29,11 @@ export interface RunnerOptions {
    * of its own.
    */
   readonly engine?: Engine | EngineInstance;
+  /**
+   * Attaches the program to the engine's interfaces, as pipelines do: the kernel then runs each packet at once, and waits
+   * for its readers otherwise. Default: only where the engine is the runner's own.
+   */
+  readonly attach?: boolean;
 }
 
 /** How one packet is run. */
@@ -113,7 +118,7 @@ interface RunnerParts {
  * Compiles a stage and loads it. Its edges all end in a pass, and its counters tell which one a packet took. Throws
  * CompileError, VerifierError and what opening the engine throws, leaving nothing behind.
  */
-export async function runner(stage: AnyStage, { engine }: RunnerOptions = {}): Promise<StageRunner> {
+export async function runner(stage: AnyStage, { engine, attach = engine === undefined }: RunnerOptions = {}): Promise<StageRunner> {
   const state = new StageState(stage);
   const compiled = compileStage(stage, { placement: state.placement });
   await using resources = new AsyncDisposableStack();
@@ -125,8 +130,7 @@ export async function runner(stage: AnyStage, { engine }: RunnerOptions = {}): P
   const maps = new Map([...compiled.maps].map(([name, map]) => [name, registry.loaded(map)]));
   const program = await instance.loadProgram(compiled.program, maps.set(STATE, stateMap));
   resources.defer(() => program.close());
-  if (engine === undefined) {
-    // A program that is attached anywhere is run at once; otherwise each run waits for the kernel's readers.
+  if (attach) {
     const attachment = await instance.attach(program, 'xdp');
     resources.defer(() => attachment.detach());
   }
