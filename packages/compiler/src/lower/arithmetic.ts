@@ -197,9 +197,9 @@ function shiftLeft(lowering: Lowering, left: NumberOperand, right: NumberOperand
 }
 
 function shiftRight(lowering: Lowering, left: NumberOperand, right: NumberOperand): NumberOperand {
-  const by = shiftOf(right) ?? 0n;
+  const by = shiftOf(right);
   const from = toInt32(left);
-  const range = shiftOf(right) === undefined ? from : R.range(from.lo >> by, from.hi >> by);
+  const range = by === undefined ? R.union(from, R.range(from.lo >> 31n, from.hi >> 31n)) : R.range(from.lo >> by, from.hi >> by);
   return signed32(lowering, lowering.binary('arsh', low32(lowering, left), count(lowering, right), 32), range);
 }
 

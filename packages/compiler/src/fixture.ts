@@ -1,0 +1,141 @@
+/**
+ * For tests: stages out of source text, and one stage run on an engine and as plain JavaScript, both held to the same
+ * outcome, packet, metadata and map contents. Tests hand in @tailrace/testing, which this package may not import.
+ */
+import { runInThisContext } from 'node:vm';
+import { type EngineInstance, isPerCpu, type LoadedMap } from '@tailrace/bpf';
+import { type AnyMap, type AnyStage, decode, type Resource, type Schemas, stage } from '@tailrace/stage';
+import { expect } from 'vitest';
+import { type CompiledStage, compileStage } from './compile.ts';
+import { CompileError, formatDiagnostic } from './diagnostic.ts';
+
+/** What a stage made of text has beside its body. */
+export interface TextOptions {
+  readonly name?: string;
+  readonly uses?: Readonly<Record<string, unknown>>;
+  readonly reads?: Schemas;
+  readonly writes?: Schemas;
+}
+
+/** A function out of its source text, as if `stage.ts` held nothing else. */
+export function functionOf(text: string): (...args: never[]) => never {
+  return runInThisContext(`(${text})`, { filename: 'stage.ts', columnOffset: -1 }) as (...args: never[]) => never;
+}
+
+/** A stage whose whole program is text. */
+export function programStage(text: string, { name = 'sample', uses = {}, reads = {}, writes = {} }: TextOptions = {}): AnyStage {
+  return stage({ name, hook: 'xdp', uses, reads, writes, program: functionOf(text) as never });
+}
+
+/** A stage whose body is text; all uses are names in it. */
+export function stageOf(body: string, options: TextOptions = {}): AnyStage {
+  return programStage(`(ctx, { ${Object.keys(options.uses ?? {}).join(', ')} }) => {\n${body}\n}`, options);
+}
+
+/** The formatted diagnostic of a stage, or of a body, that is refused. Fails the test where it is not. */
+export function refusal(subject: string | AnyStage, options: TextOptions = {}): string {
+  const refused = typeof subject === 'string' ? stageOf(subject, options) : subject;
+  try {
+    compileStage(refused);
+  } catch (error) {
+    if (error instanceof CompileError) return formatDiagnostic(error.diagnostic);
+    throw error;
+  }
+  expect.unreachable(`compiled: ${refused.program}`);
+}
+
+interface Outcome {
+  readonly verdict: string;
+  readonly exit?: string;
+}
+interface Result extends Outcome {
+  readonly packet: Uint8Array;
+  readonly meta: Readonly<Record<string, unknown>>;
+}
+type Meta = Readonly<Record<string, unknown>>;
+interface Runner extends AsyncDisposable {
+  readonly compiled: CompiledStage;
+  handle<H>(resource: Resource<unknown, H>): H;
+  loaded(map: AnyMap): LoadedMap;
+  run(frame: Uint8Array, options: { readonly meta?: Meta }): Promise<Result>;
+}
+interface Simulation<M> {
+  readonly maps?: M;
+  readonly meta?: Meta;
+}
+/** What `agree` takes of @tailrace/testing. */
+export interface Testing<M extends { of(map: AnyMap): LoadedMap }> {
+  runner(stage: AnyStage, options: { readonly engine: EngineInstance; readonly attach: boolean }): Promise<Runner>;
+  simulate(stage: AnyStage, frame: Uint8Array, options: Simulation<M>): Result;
+  simulatedHandle<H>(maps: M, resource: Resource<unknown, H>): H;
+  readonly SimulatedMaps: new () => M;
+}
+
+/** How a stage is run on both sides. */
+export interface AgreementOptions {
+  /** Fills maps, on either side. */
+  readonly prepare?: (handle: <H>(resource: Resource<unknown, H>) => H) => void;
+  /** Metadata as an earlier stage left it. */
+  readonly meta?: Meta;
+}
+
+/** Runs every frame on both sides, one after the other on the same maps, and compares all that can be seen after each. */
+export async function agree<M extends { of(map: AnyMap): LoadedMap }>(
+  { runner, simulate, simulatedHandle, SimulatedMaps }: Testing<M>,
+  engine: EngineInstance,
+  subject: AnyStage,
+  frames: readonly Uint8Array[],
+  { prepare, meta = {} }: AgreementOptions = {},
+): Promise<readonly Result[]> {
+  await using live = await runner(subject, { engine, attach: true });
+  const maps = new SimulatedMaps();
+  prepare?.((resource) => simulatedHandle(maps, resource));
+  prepare?.((resource) => live.handle(resource));
+  const declarations = [...live.compiled.maps.values()];
+  const results: Result[] = [];
+  for (const [index, frame] of frames.entries()) {
+    const about = `packet ${index}: ${hex(frame)}\n${subject.program}`;
+    const before = new Map(declarations.map((map) => [map, rawEntries(live.loaded(map))]));
+    const expected = simulate(subject, frame, { maps, meta });
+    const { verdict, exit, packet, meta: left } = await live.run(frame, { meta });
+    expect({ verdict, exit }, about).toEqual({ verdict: expected.verdict, exit: expected.exit });
+    expect(hex(packet), about).toBe(hex(expected.packet));
+    expect(left, about).toEqual(expected.meta);
+    for (const map of declarations) {
+      const cpus = isPerCpu(map.type) ? engine.cpus : 1;
+      if (cpus > 1) spread(live.loaded(map), before.get(map) as Map<string, string>, cpus);
+      const [actual, wanted] = [contents(map, live.loaded(map), cpus), contents(map, maps.of(map), 1)];
+      expect(actual, `map '${map.name}', ${about}`).toEqual(wanted);
+    }
+    results.push(expected);
+  }
+  return results;
+}
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+/** Keys to values, in hex. */
+function rawEntries(map: LoadedMap): Map<string, string> {
+  const { count, keys, values } = map.readAll();
+  const slice = (bytes: Uint8Array, size: number, i: number): string => hex(bytes.subarray(i * size, (i + 1) * size));
+  return new Map(Array.from({ length: count }, (_, i) => [slice(keys, map.spec.keySize, i), slice(values, map.valueStride, i)]));
+}
+
+/** Entries in the order of their keys, of the first CPU: decoded for the reader, and as bytes because of padding. */
+function contents({ value }: AnyMap, map: LoadedMap, cpus: number): readonly (readonly [string, unknown, string])[] {
+  const first = (bytes: string): string => bytes.slice(0, bytes.length / cpus);
+  return [...rawEntries(map)]
+    .map(([key, bytes]) => [key, decode(value, Buffer.from(bytes, 'hex')), first(bytes)] as const)
+    .sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
+/** Gives every CPU the values of the one that changed them, so that the next run may be anywhere. */
+function spread(map: LoadedMap, before: ReadonlyMap<string, string>, cpus: number): void {
+  for (const [key, value] of rawEntries(map)) {
+    const stride = value.length / cpus;
+    const old = before.get(key) ?? '0'.repeat(value.length);
+    const parts = Array.from({ length: cpus }, (_, cpu) => value.slice(cpu * stride, (cpu + 1) * stride));
+    const changed = parts.find((part, cpu) => part !== old.slice(cpu * stride, (cpu + 1) * stride));
+    if (changed !== undefined) map.update(Buffer.from(key, 'hex'), Buffer.from(changed.repeat(cpus), 'hex'));
+  }
+}
