@@ -167,8 +167,9 @@ class GraphBuilder {
   /** Where an exit leads: as the stage that stands there wires it, or the declared one, or the function around it. */
   #exit(label: string, stage: AnyStage, declared: AnyStage, scope: Scope, next: Destination): Destination {
     const own = stage.wiring[label];
-    if (own !== undefined) return this.#target(own, stage === declared ? scope : pipelineScope, next);
     const before = declared.wiring[label];
+    // A variant of the declared stage brings the same targets: they are still the function's.
+    if (own !== undefined) return this.#target(own, stage === declared || own === before ? scope : pipelineScope, next);
     if (before !== undefined) return this.#target(before, scope, next);
     const wired = scope.wired;
     const outside = wired?.wiring[label];

@@ -1,4 +1,4 @@
-import { array, hash, stage, u32, u64 } from '@tailrace/stage';
+import { array, defineFunction, hash, stage, u32, u64 } from '@tailrace/stage';
 import { describe, expect, test } from 'vitest';
 import { FakeEngine, PlannedFailure } from './fake-engine.ts';
 import { pipeline } from './pipeline.ts';
@@ -46,6 +46,20 @@ describe('replace', () => {
     const second = await started(other);
     await second.running.replace(acl, fork('v2'));
     expect(second.engine.log).toEqual(['load acl', 'slot other/xdp.entry[0] = acl', 'grace']);
+  });
+
+  test('a stage of a function by a variant of it: the stages behind its exits stay, by name and by slot', async () => {
+    const engine = new FakeEngine();
+    const lb = defineFunction({ name: 'lb', stages: { xdp: [step('pick'), fork('encap').on({ odd: bounce('tooBig') })] } });
+    await using running = await pipeline('web', { xdp: [lb] }).run(engine, options);
+    await running.run(packetOf(61));
+    engine.log.length = 0;
+    const encap = lb.stage(fork('encap'));
+    await running.replace(encap, encap.as('encapV2'));
+    expect(engine.log).toEqual(['load lb.encap', 'slot web/xdp.array[0] = lb.encap', 'grace']);
+    await running.run(packetOf(61));
+    expect(Object.keys(running.stats().xdp)).toEqual(['lb.pick', 'lb.encap', 'lb.tooBig']);
+    expect(running.stats().xdp['lb.tooBig'].packets).toBe(2n);
   });
 
   test('by a new generation where several edges lead to it', async () => {
