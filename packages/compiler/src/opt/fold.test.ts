@@ -162,3 +162,22 @@ test('what a branch on the way told', () => {
       return %5"
   `);
 });
+
+test('a load that got another reader on the way stays as wide as it is', () => {
+  const text = `
+    b0:
+      %2 = load32 context ctx+0 : packet
+      %3 = load16 packet %2+0
+      %4 = div32 %3, 1
+      %5 = and32 %4, 255
+      store64 packet %2+8, %4
+      return %5`;
+  expect(runPasses(text, fold, eliminateDeadCode)).toMatchInlineSnapshot(`
+    "b0:
+      %2 = load32 context ctx+0 : packet
+      %3 = load16 packet %2+0
+      %5 = and32 %3, 255
+      store64 packet %2+8, %3
+      return %5"
+  `);
+});

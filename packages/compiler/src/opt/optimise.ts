@@ -2,6 +2,7 @@
 import type { Block, Graph } from '../ir.ts';
 import { mergeChecks } from './bounds.ts';
 import { coalesceStores } from './coalesce.ts';
+import { repeatConditions } from './condition.ts';
 import { eliminateDeadCode } from './dce.ts';
 import { floatValues } from './float.ts';
 import { fold } from './fold.ts';
@@ -22,6 +23,7 @@ export function optimise(graph: Graph): void {
   floatValues(graph);
   const threading: ThreadingState = { rotated: new WeakSet<Block>() };
   settle(graph, threading);
+  if (repeatConditions(graph)) settle(graph, threading);
   // What the kernel cannot run goes now; stores are joined last, when all that can be known of their values is.
   const lowered = lowerSignedDivision(graph);
   const coalesced = coalesceStores(graph);

@@ -5,6 +5,7 @@ import { simulate } from '../emit/simulate.ts';
 import { type Graph, printGraph } from '../ir.ts';
 import { mergeChecks } from './bounds.ts';
 import { coalesceStores } from './coalesce.ts';
+import { repeatConditions } from './condition.ts';
 import { eliminateDeadCode } from './dce.ts';
 import { floatValues } from './float.ts';
 import { fold } from './fold.ts';
@@ -30,6 +31,7 @@ const passes: Readonly<Record<string, (graph: Graph) => unknown>> = {
   thread: (graph) => threadJumps(graph),
   bounds: mergeChecks,
   coalesce: coalesceStores,
+  condition: repeatConditions,
   'signed-division': lowerSignedDivision,
   'null-flag': flagNullTests,
   slots: mergeSlots,
