@@ -42,3 +42,11 @@ export function rememberedValue(lowering: Lowering, name: string, make: () => Va
 export function forgetPacket(lowering: Lowering): void {
   for (const [name, variable] of facts) if (name.startsWith('packet:')) lowering.environment.values.delete(variable);
 }
+
+/** Forgets single facts. */
+export function forget(lowering: Lowering, names: readonly string[]): void {
+  for (const name of names) {
+    const variable = facts.get(name);
+    if (variable) lowering.environment.values.delete(variable);
+  }
+}

@@ -14,6 +14,7 @@ import {
   type StoredOperand,
   type View,
 } from './operand.ts';
+import { packetWritten } from './packet-write.ts';
 import { bigint, exact, known, low32 } from './scalar.ts';
 
 const SWAP: Readonly<Record<number, UnaryOp>> = { 2: 'swap16', 4: 'swap32', 8: 'swap64' };
@@ -153,8 +154,16 @@ export function scalarFor(lowering: Lowering, node: SyntaxNode, layout: IntLayou
   );
 }
 
-/** Writes an operand to a place: a scalar, a struct copy, or an object literal field by field. `room` is how many bytes may be written from its start. */
+/**
+ * Writes an operand to a place: a scalar, a struct copy, or an object literal field by field. `room` is how many bytes may
+ * be written from its start. Forgets what the path knew of the packet there.
+ */
 export function writePlace(lowering: Lowering, node: SyntaxNode, ref: RefOperand, operand: Operand, room = ref.layout.size): void {
+  writeBytes(lowering, node, ref, operand, room);
+  if (ref.space === 'packet') packetWritten(lowering, ref.base, ref.offset, ref.layout.size);
+}
+
+function writeBytes(lowering: Lowering, node: SyntaxNode, ref: RefOperand, operand: Operand, room: number): void {
   const { layout } = ref;
   switch (layout.kind) {
     case 'int': {

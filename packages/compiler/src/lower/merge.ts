@@ -1,6 +1,6 @@
 /** One operand out of several where paths meet: a phi where machine values differ, a conflict where they cannot be one. */
 import { append, createNode, type Phi, type Value } from '../ir.ts';
-import { union } from '../range.ts';
+import { exactly, isConstant, union } from '../range.ts';
 import type { Emitter } from './emitter.ts';
 import {
   type ConflictOperand,
@@ -88,7 +88,7 @@ function mergeRefs(emitter: Emitter, join: Join, operands: readonly (RefOperand 
   );
   const base = bases.every((b) => b === bases[0]) ? first.base : phi(emitter, join, bases, first);
   const { epoch: _epoch, position: _position, ...rest } = first;
-  const samePosition = refs.every((r) => r.position === first.position) ? first.position : undefined;
+  const position = mergePositions(emitter, join, operands);
   return {
     ...rest,
     base,
@@ -96,8 +96,23 @@ function mergeRefs(emitter: Emitter, join: Join, operands: readonly (RefOperand 
     ...(first.space === 'packet'
       ? { epoch: refs.every((r) => r.epoch === first.epoch) ? (first.epoch ?? epoch) : { call: 'one of the paths' } }
       : {}),
-    ...(samePosition ? { position: samePosition } : {}),
+    ...(position ? { position } : {}),
   };
+}
+
+/** Where in the packet the reference is; on paths without one it does not matter. */
+function mergePositions(emitter: Emitter, join: Join, operands: readonly (RefOperand | UndefinedOperand)[]): NumberOperand | undefined {
+  const known = operands.flatMap((o) => (o.kind === 'ref' && o.position ? [o.position] : []));
+  const [first] = known;
+  if (!first || known.length < operands.filter((o) => o.kind === 'ref').length) return undefined;
+  if (isConstant(first.range) && known.every((p) => isConstant(p.range) && p.range.lo === first.range.lo))
+    return { kind: 'number', range: first.range };
+  const nowhere: NumberOperand = { kind: 'number', range: exactly(first.range.lo) };
+  return mergeNumbers(
+    emitter,
+    join,
+    operands.map((o) => (o.kind === 'ref' && o.position ? o.position : nowhere)),
+  );
 }
 
 function phi(emitter: Emitter, join: Join, values: readonly Value[], ref?: RefOperand): Value {
