@@ -221,17 +221,36 @@ test('lines rise strictly from slot 0', () => {
   `);
 });
 
+test('slots that are not in use at once share their bytes', () => {
+  const graph = parseGraph(`
+    slots s1:16 s2:16 s3:8
+    b0:
+      store64 stack &s1+0, 1
+      store64 stack &s1+8, 1
+      store64 stack &s3+0, 3
+      %4 = call 1(@flows, &s1+0) reads s1 : map
+      store64 stack &s2+0, 2
+      store64 stack &s2+8, 2
+      %5 = call 1(@flows, &s2+0) reads s2 : map
+      %6 = call 1(@counters, &s3+0) reads s3 : map
+      return 0`);
+  expect(emit(graph).stackSize).toBe(24);
+});
+
 test('more stack than there is', () => {
   const slots = Array.from({ length: 9 }, (_, i) => `s${i + 1}:${i === 0 ? 61 : 60}`).join(' ');
   const calls = Array.from({ length: 9 }, (_, i) => `%${20 + i} = call 1(@flows, &s${i + 1}+0) reads s${i + 1} : map`);
-  const graph = parseGraph([`slots ${slots}`, 'b0:', ...calls, 'return 0'].join('\n'), 'greedy');
+  const graph = parseGraph(
+    [`slots ${slots}`, 'b0:', ...calls, ...calls.map((call) => call.replace('%', '%1')), 'return 0'].join('\n'),
+    'greedy',
+  );
   try {
     emit(graph);
     expect.unreachable();
   } catch (error) {
     expect(error).toBeInstanceOf(StackError);
     expect(String(error)).toMatchInlineSnapshot(
-      `"StackError: greedy needs 576 bytes of stack (61 + 60 + 60 + 60 + 60 + 60 + 60 + 60 + 60), expected at most 512"`,
+      `"StackError: greedy needs 576 bytes of stack (slots of 61, 60, 60, 60, 60, 60, 60, 60, 60), expected at most 512"`,
     );
     expect((error as StackError).total).toBe(576);
   }
