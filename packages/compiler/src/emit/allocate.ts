@@ -1,15 +1,22 @@
 /** Register allocation: colours the interference graph, spills what finds no place, and tries again. */
-import { colour } from './colour.ts';
+import { TailraceError } from '@tailrace/bpf';
+import { ASSIGNABLE, colour } from './colour.ts';
 import { interference } from './interference.ts';
 import { type MachineFunction, type Register, renameRegisters, renameTerminator } from './machine.ts';
 import { repeatableDefinition, spill } from './spill.ts';
 
-/** Renames every virtual register to r0..r9 and drops copies that became empty. Returns how many were spilled. */
-export function allocate(fn: MachineFunction): number {
+/** Rounds of spilling after which no more will help. */
+const ROUND_LIMIT = 100;
+
+/**
+ * Renames every virtual register to one of `registers` and drops copies that became empty. Returns how many were
+ * spilled. Fewer than r0 to r6 are too few: a call's five arguments and its memory operands must fit at once.
+ */
+export function allocate(fn: MachineFunction, registers: readonly Register[] = ASSIGNABLE): number {
   const shortLived = new Set<Register>();
   let spills = 0;
-  for (;;) {
-    const { colours, spilled, merged } = colour(interference(fn), shortLived);
+  for (let round = 0; round < ROUND_LIMIT; round++) {
+    const { colours, spilled, merged } = colour(interference(fn), shortLived, registers);
     if (spilled.length === 0) {
       rename(fn, colours);
       return spills;
@@ -22,6 +29,7 @@ export function allocate(fn: MachineFunction): number {
       spills++;
     }
   }
+  throw new TailraceError('compile', `${registers.length} registers are too few for some instruction`);
 }
 
 function rename(fn: MachineFunction, to: ReadonlyMap<Register, Register>): void {

@@ -6,8 +6,7 @@ import type { Interference } from './interference.ts';
 import { FIRST_VIRTUAL, type Move, type Register } from './machine.ts';
 
 /** The registers to hand out, in order of preference: those that calls clobber come first. */
-const ASSIGNABLE: readonly Register[] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
-const COLOURS = ASSIGNABLE.length;
+export const ASSIGNABLE: readonly Register[] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 
 export interface Colouring {
   /** The machine register of each virtual one; complete where `spilled` is empty. */
@@ -18,14 +17,16 @@ export interface Colouring {
   readonly merged: ReadonlyMap<Register, Register>;
 }
 
-/** Colours a graph. `unspillable` registers are the loads and stores of earlier spills. */
-export function colour(graph: Interference, unspillable: ReadonlySet<Register>): Colouring {
-  return new Colourer(graph, unspillable).run();
+/** Colours a graph with `registers`, best first. `unspillable` registers are the loads and stores of earlier spills. */
+export function colour(graph: Interference, unspillable: ReadonlySet<Register>, registers: readonly Register[] = ASSIGNABLE): Colouring {
+  return new Colourer(graph, unspillable, registers).run();
 }
 
 class Colourer {
   private readonly graph: Interference;
   private readonly unspillable: ReadonlySet<Register>;
+  private readonly registers: readonly Register[];
+  private readonly colours: number;
   private readonly neighbours = new Map<Register, Set<Register>>();
   private readonly degree = new Map<Register, number>();
   private readonly movesOf = new Map<Register, Set<Move>>();
@@ -38,8 +39,10 @@ class Colourer {
   private readonly freezable = new Set<Register>();
   private readonly crowded = new Set<Register>();
 
-  constructor(graph: Interference, unspillable: ReadonlySet<Register>) {
+  constructor(graph: Interference, unspillable: ReadonlySet<Register>, registers: readonly Register[]) {
     this.graph = graph;
+    this.registers = registers;
+    this.colours = registers.length;
     this.unspillable = unspillable;
   }
 
@@ -57,7 +60,7 @@ class Colourer {
     }
     for (const register of this.neighbours.keys()) {
       if (isMachine(register)) continue;
-      if (this.degreeOf(register) >= COLOURS) this.crowded.add(register);
+      if (this.degreeOf(register) >= this.colours) this.crowded.add(register);
       else if (this.isMoveRelated(register)) this.freezable.add(register);
       else this.simplifiable.add(register);
     }
@@ -135,7 +138,7 @@ class Colourer {
       const wished = [...(this.movesOf.get(register) ?? [])]
         .map((move) => placeOf(this.resolve(move.dst) === register ? move.src : move.dst))
         .find((place) => place !== undefined && !taken.has(place));
-      const chosen = wished ?? ASSIGNABLE.find((candidate) => !taken.has(candidate));
+      const chosen = wished ?? this.registers.find((candidate) => !taken.has(candidate));
       if (chosen === undefined) spilled.push(register);
       else colours.set(register, chosen);
     }
@@ -161,25 +164,25 @@ class Colourer {
       this.connect(other, into);
       this.decrementDegree(other);
     }
-    if (this.degreeOf(into) >= COLOURS && this.freezable.delete(into)) this.crowded.add(into);
+    if (this.degreeOf(into) >= this.colours && this.freezable.delete(into)) this.crowded.add(into);
   }
 
   /** George's test: whatever `from` touches already touches the machine register, or is no obstacle. */
   private fitsMachine(into: Register, from: Register): boolean {
     for (const other of this.adjacent(from))
-      if (this.degreeOf(other) >= COLOURS && !isMachine(other) && !this.interferes(other, into)) return false;
+      if (this.degreeOf(other) >= this.colours && !isMachine(other) && !this.interferes(other, into)) return false;
     return true;
   }
 
-  /** Briggs's test: the union has fewer than COLOURS neighbours of high degree. */
+  /** Briggs's test: the union has fewer crowded neighbours than there are colours. */
   private fitsVirtual(a: Register, b: Register): boolean {
     const union = new Set([...this.adjacent(a), ...this.adjacent(b)]);
     let crowded = 0;
     for (const other of union) {
       const shared = this.interferes(other, a) && this.interferes(other, b) ? 1 : 0;
-      if (this.degreeOf(other) - shared >= COLOURS) crowded++;
+      if (this.degreeOf(other) - shared >= this.colours) crowded++;
     }
-    return crowded < COLOURS;
+    return crowded < this.colours;
   }
 
   private freezeMoves(register: Register): void {
@@ -188,7 +191,7 @@ class Colourer {
       this.waitingMoves.delete(move);
       const a = this.resolve(move.dst);
       const other = a === this.resolve(register) ? this.resolve(move.src) : a;
-      if (!this.isMoveRelated(other) && this.degreeOf(other) < COLOURS && this.freezable.delete(other)) this.simplifiable.add(other);
+      if (!this.isMoveRelated(other) && this.degreeOf(other) < this.colours && this.freezable.delete(other)) this.simplifiable.add(other);
     }
   }
 
@@ -196,7 +199,7 @@ class Colourer {
     if (isMachine(register)) return;
     const degree = this.degreeOf(register);
     this.degree.set(register, degree - 1);
-    if (degree !== COLOURS) return;
+    if (degree !== this.colours) return;
     for (const near of [register, ...this.adjacent(register)]) for (const move of this.nodeMoves(near)) this.wake(move);
     if (!this.crowded.delete(register)) return;
     if (this.isMoveRelated(register)) this.freezable.add(register);
@@ -208,7 +211,7 @@ class Colourer {
   }
 
   private enableSimplify(register: Register): void {
-    if (isMachine(register) || this.isMoveRelated(register) || this.degreeOf(register) >= COLOURS) return;
+    if (isMachine(register) || this.isMoveRelated(register) || this.degreeOf(register) >= this.colours) return;
     if (this.freezable.delete(register)) this.simplifiable.add(register);
   }
 

@@ -2,7 +2,6 @@
 import { type Binary, type BinaryOp, createNode, type Value } from '../ir.ts';
 import { evaluateBinary, unaryBits } from './evaluate.ts';
 import { divideByConstant, moduloByConstant } from './fold-divide.ts';
-import { narrowLoad, shiftedLoad } from './fold-memory.ts';
 import { constant, constantOf, type FoldContext, lowBitsOf, powerOfTwo } from './fold-operand.ts';
 import { sameValue } from './simplify-cfg.ts';
 
@@ -19,8 +18,6 @@ export function foldBinary(node: Binary, context: FoldContext): Value | undefine
   const left = constantOf(node.left);
   const right = constantOf(node.right);
   if (left !== undefined && right !== undefined) return constant(context.graph, evaluateBinary(node.op, node.width, left, right));
-  if (shiftedLoad(node, context)) return node.left;
-  narrowLoad(node, context);
   const facts = context.known.of(node);
   if (facts.min === facts.max && node.pointer === undefined) return constant(context.graph, facts.min);
   if (node.pointer === undefined && sameValue(node.left, node.right)) {

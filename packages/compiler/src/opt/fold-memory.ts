@@ -1,6 +1,7 @@
 /** Folding rules for addresses and stored values. */
-import type { AtomicAdd, Binary, Load, Store, Value } from '../ir.ts';
+import type { AtomicAdd, Binary, Graph, Load, Store, Value } from '../ir.ts';
 import { constant, constantOf, type FoldContext, lowBitsOf } from './fold-operand.ts';
+import { countUses } from './uses.ts';
 
 /** Moves constants from the address into the offset. Returns true where it did. */
 export function foldMemory(node: Load | Store | AtomicAdd): boolean {
@@ -28,33 +29,37 @@ export function storedValue(node: Store, context: FoldContext): Value {
 }
 
 /**
- * A mask or a shift of a load that only it reads: a narrower load (little endian). Context fields have fixed widths.
- * Returns true where the load changed; the caller's rules then find the mask needless.
+ * Masks and shifts of loads that nothing else reads: narrower loads (little endian). Context fields have fixed widths. The
+ * other rules then find the mask or the shift needless. It counts readers anew: rules that move operands make more of them.
+ * Returns true where a load changed.
  */
-export function narrowLoad(node: Binary, context: FoldContext): boolean {
-  const load = node.left;
+export function narrowLoads(graph: Graph): boolean {
+  const uses = countUses(graph);
+  let changed = false;
+  for (const block of graph.blocks) {
+    for (const node of block.nodes) {
+      if (node.kind !== 'binary' || node.left.kind !== 'load' || uses.get(node.left) !== 1) continue;
+      if (narrowed(graph, node, node.left)) changed = true;
+    }
+  }
+  return changed;
+}
+
+function narrowed(graph: Graph, node: Binary, load: Load): boolean {
   const c = constantOf(node.right);
-  if (load.kind !== 'load' || c === undefined || load.space === 'context' || load.pointer !== undefined) return false;
-  if (!context.isUsedOnce(load)) return false;
+  if (c === undefined || load.space === 'context' || load.pointer !== undefined) return false;
   if (node.op === 'and' && (c === 0xffn || c === 0xffffn)) {
     const size = c === 0xffn ? 1 : 2;
     if (load.size <= size) return false;
     load.size = size;
     return true;
   }
-  return false;
-}
-
-/** `load >> k` that reads only the load's upper half or quarter: a load from there. */
-export function shiftedLoad(node: Binary, context: FoldContext): Load | undefined {
-  const load = node.left;
-  const c = constantOf(node.right);
-  if (load.kind !== 'load' || c === undefined || load.space === 'context' || load.pointer !== undefined) return undefined;
-  if (!context.isUsedOnce(load) || node.op !== 'rsh' || c % 8n !== 0n || c === 0n) return undefined;
+  if (node.op !== 'rsh' || c % 8n !== 0n || c === 0n) return false;
   const size = load.size - Number(c) / 8;
   const offset = load.offset + Number(c) / 8;
-  if ((size !== 1 && size !== 2 && size !== 4) || (load.space === 'stack' && offset % size !== 0)) return undefined;
+  if ((size !== 1 && size !== 2 && size !== 4) || (load.space === 'stack' && offset % size !== 0)) return false;
   load.size = size;
   load.offset = offset;
-  return load;
+  node.right = constant(graph, 0n);
+  return true;
 }

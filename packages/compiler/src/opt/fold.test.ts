@@ -163,6 +163,26 @@ test('what a branch on the way told', () => {
   `);
 });
 
+test('a load with readers behind what is folded away stays as wide as it is', () => {
+  const text = `
+    b0:
+      %2 = load32 context ctx+0 : packet
+      %3 = load64 packet %2+0
+      %4 = zext32 %3
+      %5 = and32 %4, 65535
+      store64 packet %2+8, %4
+      return %5`;
+  expect(runPasses(text, fold, eliminateDeadCode)).toMatchInlineSnapshot(`
+    "b0:
+      %2 = load32 context ctx+0 : packet
+      %3 = load64 packet %2+0
+      %4 = zext32 %3
+      %5 = and32 %3, 65535
+      store64 packet %2+8, %4
+      return %5"
+  `);
+});
+
 test('a load that got another reader on the way stays as wide as it is', () => {
   const text = `
     b0:

@@ -2,23 +2,12 @@
  * Folding: constants, algebraic identities, needless extensions and byte swaps, addresses and comparisons. This file
  * walks the graph; the rules are in fold-binary.ts, fold-unary.ts, fold-compare.ts and fold-memory.ts.
  */
-import {
-  type Block,
-  type Graph,
-  insertBefore,
-  mapOperands,
-  mapTerminatorOperands,
-  type Node,
-  operands,
-  remove,
-  terminatorOperands,
-  type Value,
-} from '../ir.ts';
+import { type Block, type Graph, insertBefore, mapOperands, mapTerminatorOperands, type Node, remove, type Value } from '../ir.ts';
 import { dominance } from './dominance.ts';
 import { knownAt } from './facts.ts';
 import { foldBinary } from './fold-binary.ts';
 import { foldCompare } from './fold-compare.ts';
-import { foldMemory, storedValue } from './fold-memory.ts';
+import { foldMemory, narrowLoads, storedValue } from './fold-memory.ts';
 import type { FoldContext } from './fold-operand.ts';
 import { foldUnary } from './fold-unary.ts';
 import { KnownValues } from './known.ts';
@@ -35,9 +24,9 @@ export function fold(graph: Graph): boolean {
 
 function foldOnce(graph: Graph): boolean {
   const substitution = new Substitution();
-  const uses = new Readers(graph);
+  const uses = countUses(graph);
   const known = new KnownValues();
-  let changed = false;
+  let changed = narrowLoads(graph);
   const tree = dominance(graph);
   for (const block of tree.order) {
     const here = knownAt(block, tree, known);
@@ -47,44 +36,21 @@ function foldOnce(graph: Graph): boolean {
         graph,
         known,
         here,
-        isUsedOnce: uses.isOne,
-        make: (made) => {
-          operands(made).forEach(uses.gain);
-          return insertBefore(node, made);
-        },
+        isUsedOnce: (value) => uses.get(value) === 1,
+        make: (made) => insertBefore(node, made),
       };
       const replacement = foldNode(node, context);
       if (replacement && node.kind !== 'store' && node.kind !== 'atomicAdd') {
-        uses.gain(replacement);
         substitution.replace(node, replacement);
         remove(node);
         changed = true;
-      } else if (foldInPlace(node, context)) {
-        operands(node).forEach(uses.gain);
-        changed = true;
-      }
+      } else if (foldInPlace(node, context)) changed = true;
     }
     mapTerminatorOperands(block.terminator, substitution.resolve);
     if (foldTerminator(block, graph, known, here, uses)) changed = true;
   }
   substitution.apply(graph);
   return changed;
-}
-
-/** Who reads what: a count from the start of a round, and the values that got more readers since. */
-class Readers {
-  private readonly counted: ReadonlyMap<Value, number>;
-  private readonly gained = new Set<Value>();
-
-  constructor(graph: Graph) {
-    this.counted = countUses(graph);
-  }
-
-  isOne = (value: Value): boolean => this.counted.get(value) === 1 && !this.gained.has(value);
-
-  gain = (value: Value): void => {
-    this.gained.add(value);
-  };
 }
 
 /** What stands for a value from now on, if anything. */
@@ -113,16 +79,15 @@ function foldInPlace(node: Node, context: FoldContext): boolean {
   return changed;
 }
 
-function foldTerminator(block: Block, graph: Graph, known: KnownValues, here: KnownValues, uses: Readers): boolean {
+function foldTerminator(block: Block, graph: Graph, known: KnownValues, here: KnownValues, uses: ReadonlyMap<Value, number>): boolean {
   const t = block.terminator;
   if (t?.kind !== 'branch') return false;
   const folded = foldCompare(t, {
     graph,
     known,
     here,
-    isUsedOnce: uses.isOne,
+    isUsedOnce: (value) => uses.get(value) === 1,
     make: (node) => {
-      operands(node).forEach(uses.gain);
       node.block = block;
       block.nodes.push(node);
       return node;
@@ -130,6 +95,5 @@ function foldTerminator(block: Block, graph: Graph, known: KnownValues, here: Kn
   });
   if (!folded) return false;
   block.terminator = { ...t, ...folded };
-  terminatorOperands(block.terminator).forEach(uses.gain);
   return true;
 }

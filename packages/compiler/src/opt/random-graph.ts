@@ -76,8 +76,8 @@ class Generator {
   private block: Block;
   private numbers: Value[];
   private headers: Header[] = [];
-  private readonly data: Value;
-  private readonly end: Value;
+  private data: Value;
+  private end: Value;
   private depth = 0;
 
   constructor(choices: readonly number[], helpers: readonly number[]) {
@@ -128,6 +128,7 @@ class Generator {
       () => this.mapValue(),
       () => this.helpers.length > 0 && this.assign(this.call(this.of(this.helpers), [])),
       () => this.depth > 0 && this.pick(3) === 0 && this.earlyReturn(),
+      () => this.depth === 0 && this.move(),
     ];
     this.of(kinds)();
   }
@@ -255,6 +256,25 @@ class Generator {
     this.depth--;
   }
 
+  /** Moves the packet's start: a new epoch, in which no header of the old one may be used. */
+  private move(): void {
+    append(
+      this.block,
+      createNode(this.graph, {
+        kind: 'call',
+        helper: 44,
+        args: [this.graph.context, this.constant(BigInt(this.of([2, 4])))],
+        pure: false,
+        movesPacket: true,
+        readsStack: [],
+        writesStack: [],
+      }),
+    );
+    this.data = this.contextLoad(0, 'packet');
+    this.end = this.contextLoad(4, 'packet');
+    this.headers = [];
+  }
+
   /** Builds a key on the stack from numbers of mixed widths, looks it up, uses or inserts the value. */
   private lookup(): void {
     const slot = createSlot(this.graph, 16);
@@ -351,7 +371,7 @@ class Generator {
 
   private contextLoad(offset: number, pointer?: Space): Value {
     return append(
-      this.graph.entry,
+      this.block,
       createNode(this.graph, {
         kind: 'load',
         size: 4,
