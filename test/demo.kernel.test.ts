@@ -1,0 +1,105 @@
+/** The demo as users run it: what it tells, how it ends, and that nothing is left behind however it does. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { within } from '@tailrace/testing';
+import { expect, test } from 'vitest';
+import { gone, type HeldObjects, heldBy } from './kernel-objects.ts';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const script = 'examples/l4lb/demo.ts';
+
+/** A demo that runs. */
+class Demo {
+  readonly #child: ChildProcess;
+  readonly #exit: Promise<unknown[]>;
+  /** What it printed so far, on both streams. */
+  output = '';
+  errors = '';
+
+  constructor(command: string = process.execPath, args: readonly string[] = []) {
+    this.#child = spawn(command, [...args, script], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#exit = once(this.#child, 'exit');
+    this.#child.stdout?.on('data', (chunk: Buffer) => {
+      this.output += chunk;
+    });
+    this.#child.stderr?.on('data', (chunk: Buffer) => {
+      this.errors += chunk;
+    });
+  }
+
+  /** What it holds in the kernel once it has printed `text`. */
+  async heldAt(text: string): Promise<HeldObjects> {
+    while (!this.output.includes(text)) await within(once(this.#child.stdout ?? this.#child, 'data'), 10_000, `'${text}' from the demo`);
+    return heldBy(this.#child.pid ?? 0);
+  }
+
+  kill(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+
+  /** Its exit code, or the signal that ended it. */
+  async end(): Promise<unknown> {
+    const [code, signal] = await within(this.#exit, 20_000, 'the end of the demo', () => this.output + this.errors);
+    return code ?? signal;
+  }
+}
+
+test('it shows that nothing fails, exits with 0 and leaves nothing behind', async () => {
+  const demo = new Demo();
+  const held = await demo.heldAt('A stage is swapped under load');
+  expect(await demo.end()).toBe(0);
+  expect(demo.errors).toBe('');
+  expect(demo.output).toContain('all reals are well');
+  expect(demo.output).toContain('300 requests to http://10.9.9.9\n');
+  expect(demo.output).toContain('no request failed\n');
+  expect(demo.output).toMatch(/the health check took it out after \d+ ms\n/);
+  expect(demo.output).toMatch(/real2 +0 {2}0\.0 %\n.*\n {2}no request failed since\n/);
+  expect(demo.output).toMatch(/5 swaps, (\d+) numbered datagrams, \1 answered: none was lost\n/);
+  expect(demo.output).toContain('l4lb.encap = encapV2');
+  expect(demo.output.trimEnd()).toMatch(/All of it held\.$/);
+  expect(held.programs.length).toBeGreaterThanOrEqual(8);
+  expect(held.namespaces).toHaveLength(5);
+  await gone(held);
+}, 30_000);
+
+test.each([
+  ['while its network comes up', 'A network of five hosts', 'SIGINT', 130],
+  ['half-way', 'real2 dies', 'SIGINT', 130],
+  ['half-way, with no time to clean up', 'real2 dies', 'SIGKILL', 'SIGKILL'],
+] as const)(
+  'stopped %s it leaves nothing behind',
+  async (_when, text, signal, code) => {
+    const demo = new Demo();
+    const held = await demo.heldAt(text);
+    demo.kill(signal);
+    expect(await demo.end()).toBe(code);
+    if (signal !== 'SIGKILL') expect(demo.errors).toContain(`stopped by ${signal}`);
+    expect(demo.output).not.toContain('All of it held');
+    await gone(held);
+  },
+  30_000,
+);
+
+// It may read the sources wherever they are, and has no other privilege.
+const nobody = [
+  '--reuid=65534',
+  '--regid=65534',
+  '--clear-groups',
+  '--inh-caps=-all,+dac_read_search',
+  '--ambient-caps=-all,+dac_read_search',
+];
+
+test.each([
+  ['another user than root', nobody],
+  ['root without capabilities', ['--bounding-set=-all', '--inh-caps=-all']],
+] as const)('as %s it tells what is missing and exits with 1', async (_who, privileges) => {
+  const demo = new Demo('setpriv', [...privileges, process.execPath]);
+  expect(await demo.end()).toBe(1);
+  expect(demo.output).toBe('');
+  expect(demo.errors.replace(process.execPath, 'NODE')).toMatchInlineSnapshot(`
+    "demo: the kernel engine lacks CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN
+      run as root, or: setcap cap_bpf,cap_net_admin,cap_perfmon,cap_sys_admin=ep NODE
+    "
+  `);
+});
