@@ -4,14 +4,14 @@ import type { Node as SyntaxNode } from 'acorn';
 import * as R from '../range.ts';
 import { numberArgument } from './argument.ts';
 import { checksum, checksumReplace } from './checksum.ts';
-import { fact, forgetPacket } from './fact.ts';
+import { forgetPacket } from './fact.ts';
 import { at, HEADER_NAMES, type HeaderName, header } from './header.ts';
 import type { Lowering } from './lowering.ts';
 import { present } from './memory.ts';
 import { describe, type NumberOperand, type Operand, type RefOperand } from './operand.ts';
 import type { Program } from './program.ts';
 import { exact } from './scalar.ts';
-import { packetLength, updateLength } from './state.ts';
+import { lengthened, packetLength } from './state.ts';
 import { VERDICTS, verdictOf } from './verdict.ts';
 
 /** Offsets into struct xdp_md (include/uapi/linux/bpf.h). */
@@ -85,17 +85,19 @@ function packetRef(lowering: Lowering, node: SyntaxNode, operand: Operand | unde
 function adjust(program: Program, node: SyntaxNode, helper: number, name: string, args: readonly Operand[]): Operand {
   const { lowering } = program;
   const delta = numberArgument(lowering, node, args[0], R.INT32);
-  const result = lowering.call(helper, [lowering.graph.context, exact(lowering, delta)], { movesPacket: true });
+  const by = exact(lowering, delta);
+  // a head that moves forward makes the packet shorter
+  const longerBy = helper === Helper.xdp_adjust_head ? lowering.unary('neg', by) : by;
+  const result = lowering.call(helper, [lowering.graph.context, by], { movesPacket: true });
   lowering.environment.epoch = { call: `ctx.${name}()` };
   forgetPacket(lowering);
-  lowering.environment.values.delete(fact('length'));
   const done = lowering.newJoin();
   lowering.branch(
     'eq',
     result,
     lowering.constant(0),
     () => {
-      updateLength(program);
+      lengthened(program, longerBy);
       lowering.jump(done, { kind: 'boolean', value: lowering.constant(1) });
     },
     () => lowering.jump(done, { kind: 'boolean', value: lowering.constant(0) }),

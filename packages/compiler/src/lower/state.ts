@@ -4,10 +4,11 @@ import type { Node as SyntaxNode } from 'acorn';
 import type { Value } from '../ir.ts';
 import { XdpVerdict } from '../placement.ts';
 import { range } from '../range.ts';
-import { rememberedValue } from './fact.ts';
+import { forget, rememberedValue } from './fact.ts';
 import type { Lowering } from './lowering.ts';
 import type { NumberOperand, RefOperand } from './operand.ts';
 import type { Program } from './program.ts';
+import { exact } from './scalar.ts';
 
 /** Largest packet that any driver hands over, with fragments. */
 const MAX_PACKET = 1n << 17n;
@@ -71,13 +72,15 @@ function measure(lowering: Lowering): Value {
   return lowering.call(Helper.xdp_get_buff_len, [lowering.graph.context]);
 }
 
-/** After the packet's ends moved. */
-export function updateLength(program: Program): void {
+/** After one of the packet's ends moved and made it `by` bytes longer: cheaper than asking the kernel again. */
+export function lengthened(program: Program, by: Value): void {
   const { lowering, placement } = program;
   const state = placement?.state;
-  if (state?.length === undefined) return;
-  const length = measure(lowering);
+  if (state?.length === undefined) return forget(lowering, ['length']);
+  const length = lowering.binary('add', exact(lowering, packetLength(program)), by);
   lowering.store(8, 'map', stateAddress(lowering, state.map), state.length, length);
+  forget(lowering, ['length']);
+  rememberedValue(lowering, 'length', () => length);
 }
 
 /** Adds to this stage's counter `name`, one of `names`. */
