@@ -18,9 +18,11 @@ export function coalesceStores(graph: Graph): boolean {
   for (const block of graph.blocks)
     for (const node of block.nodes) if (node.kind === 'call') for (const slot of node.readsStack) readByCalls.add(slot);
   for (const block of graph.blocks) {
+    const groups = storeGroups(block);
+    if (groups.length === 0) continue;
     // Versions name nodes of other blocks, which rewriting one block may remove.
     const versions = memoryVersions(graph);
-    for (const group of storeGroups(block)) if (rewrite(graph, group, versions, readByCalls)) changed = true;
+    for (const group of groups) if (rewrite(graph, group, versions, readByCalls)) changed = true;
   }
   return changed;
 }

@@ -68,11 +68,12 @@ function startVersions(graph: Graph, order: readonly Block[], space: Space): Map
   const starts = new Map<Block, MemoryVersion>();
   const ends = new Map<Block, MemoryVersion>();
   const visited = new Set<Block>();
+  const last = new Map(order.map((block) => [block, block.nodes.findLast((node) => clobbers(node, space))]));
   for (let changed = true; changed; ) {
     changed = false;
     for (const block of order) {
       const start = space === 'map' ? block : startOf(block, graph.entry, ends, visited, starts);
-      const end = block.nodes.findLast((node) => clobbers(node, space)) ?? start;
+      const end = last.get(block) ?? start;
       if (visited.has(block) && starts.get(block) === start && ends.get(block) === end) continue;
       visited.add(block);
       starts.set(block, start);

@@ -29,9 +29,12 @@ export const RANDOM_GRAPH_MAPS: ReadonlyMap<string, number> = new Map([
   ['chain', 4],
 ]);
 
-/** Builds a graph from choices (numbers from 0); the same choices give the same graph. `helpers` are called for numbers. */
-export function randomGraph(choices: readonly number[], helpers: readonly number[] = [7, 8]): Graph {
-  return new Generator(choices, helpers).build();
+/**
+ * Builds a graph from choices (numbers from 0); the same choices give the same graph. `helpers` are called for numbers;
+ * at most `statements` follow one another at the outermost level.
+ */
+export function randomGraph(choices: readonly number[], helpers: readonly number[] = [7, 8], statements = 12): Graph {
+  return new Generator(choices, helpers).build(statements);
 }
 
 const BINARY: readonly BinaryOp[] = ['add', 'sub', 'mul', 'div', 'mod', 'and', 'or', 'xor', 'lsh', 'rsh', 'arsh', 'sdiv', 'smod'];
@@ -89,8 +92,8 @@ class Generator {
     this.numbers = [this.contextLoad(12), this.constant(3n), ...Array.from({ length: 1 + this.pick(8) }, () => this.constant(0n))];
   }
 
-  build(): Graph {
-    this.statements(12);
+  build(statements: number): Graph {
+    this.statements(statements);
     this.finish();
     return this.graph;
   }

@@ -56,15 +56,23 @@ export function threadJumps(graph: Graph, state: ThreadingState = { rotated: new
 function threadOne(graph: Graph, state: ThreadingState): number | undefined {
   const tree = dominance(graph);
   const known = new KnownValues();
+  // What is decided for all only takes edges away: dominance as it was still holds.
+  let decided = false;
   for (const block of tree.order) {
     const t = block.terminator;
     if (t?.kind !== 'branch' && t?.kind !== 'check') continue;
     const always = outcome(graph, block, undefined, tree, known);
-    if (always) {
-      setTerminator(block, { kind: 'jump', target: always, place: t.place });
-      dropUnreachable(graph);
-      return 0;
-    }
+    if (!always) continue;
+    setTerminator(block, { kind: 'jump', target: always, place: t.place });
+    decided = true;
+  }
+  if (decided) {
+    dropUnreachable(graph);
+    return 0;
+  }
+  for (const block of tree.order) {
+    const t = block.terminator;
+    if (t?.kind !== 'branch' && t?.kind !== 'check') continue;
     const size = block.nodes.filter((node) => node.kind !== 'phi').length;
     if (size > COPY_LIMIT || !mayCopy(block, tree, state)) continue;
     for (const target of successors(block)) {
