@@ -345,6 +345,7 @@ function asBoolean(program: Program, node: Expression): Operand {
 /** `a && b`, `a || b`, `a ?? b` as values: one of the two operands. */
 function logical(program: Program, node: Expression & { type: 'LogicalExpression' }): Operand {
   const { lowering } = program;
+  if (node.operator !== '??' && isBoolean(node.left)) return logicalOfConditions(program, node);
   const left = expression(program, node.left);
   lowering.at(node);
   if (left.kind === 'conflict') return lowering.fail(node.left, 'type', left.message, left.hint);
@@ -376,6 +377,26 @@ function logical(program: Program, node: Expression & { type: 'LogicalExpression
   if (lowering.block) lowering.jump(done, kept(program, left, node.operator === '||'));
   lowering.enter(go);
   rest();
+  return lowering.enter(done) ?? UNDEFINED;
+}
+
+/** Is the value true or false, whatever its parts are? */
+function isBoolean(node: Expression): boolean {
+  return (
+    isCondition(node) || (node.type === 'LogicalExpression' && node.operator !== '??' && isBoolean(node.left) && isBoolean(node.right))
+  );
+}
+
+/** Where the left side is a condition, the right side knows what it says. */
+function logicalOfConditions(program: Program, node: Expression & { type: 'LogicalExpression' }): Operand {
+  const { lowering } = program;
+  const [yes, no, done] = [lowering.newJoin(), lowering.newJoin(), lowering.newJoin()];
+  condition(program, node.left, yes, no);
+  const [keep, go] = node.operator === '&&' ? [no, yes] : [yes, no];
+  lowering.enter(keep);
+  if (lowering.block) lowering.jump(done, { kind: 'boolean', value: lowering.constant(node.operator === '&&' ? 0 : 1) });
+  lowering.enter(go);
+  if (lowering.block) lowering.jump(done, expression(program, node.right));
   return lowering.enter(done) ?? UNDEFINED;
 }
 

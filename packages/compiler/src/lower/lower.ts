@@ -1,6 +1,6 @@
 /** Lowers a stage's program to IR: binds its parameters, runs its body, closes its ways out. */
 import type { AnyMap, AnyStage, FnDecl, Intrinsic, Layout } from '@tailrace/stage';
-import type { Expression, Function as ParsedFunction, Node as SyntaxNode } from 'acorn';
+import type { Expression, Function as ParsedFunction, Node as SyntaxNode, VariableDeclaration } from 'acorn';
 import type { Graph } from '../ir.ts';
 import type { Placement } from '../placement.ts';
 import { readSource } from '../source.ts';
@@ -10,7 +10,7 @@ import { exitLabels } from './label.ts';
 import { Lowering } from './lowering.ts';
 import { bigintOf } from './memory.ts';
 import { type NamesOperand, type Operand, UNDEFINED, type Variable } from './operand.ts';
-import type { Frame, LoopTargets, Program, Scope } from './program.ts';
+import { type Frame, functionScope, type LoopTargets, type Program, type Scope } from './program.ts';
 import { bind, statements } from './statement.ts';
 import { Exits } from './verdict.ts';
 
@@ -114,9 +114,11 @@ class StageProgram implements Program {
       lowering.fail(node, 'verdict', 'the verdict is not returned', `write return ${lowering.source.textOf(node)}`);
   }
 
-  declare(name: string, operand: Operand, constant: boolean): Variable {
-    const variable: Variable = { name, constant };
-    this.scope.names.set(name, variable);
+  declare(name: string, operand: Operand, kind: VariableDeclaration['kind']): Variable {
+    const scope = kind === 'var' ? functionScope(this.scope) : this.scope;
+    const known = kind === 'var' ? scope.names.get(name) : undefined;
+    const variable: Variable = known ?? { name, constant: kind === 'const' };
+    scope.names.set(name, variable);
     this.lowering.write(variable, operand);
     return variable;
   }
@@ -184,7 +186,7 @@ class StageProgram implements Program {
 
   #bindParameters(node: ParsedFunction, values: readonly Operand[]): void {
     node.params.forEach((parameter, i) => {
-      bind(this, parameter, values[i] ?? UNDEFINED, false);
+      bind(this, parameter, values[i] ?? UNDEFINED, 'let');
     });
   }
 

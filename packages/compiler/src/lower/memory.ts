@@ -3,6 +3,7 @@ import type { IntLayout, Layout, StructLayout } from '@tailrace/stage';
 import type { Node as SyntaxNode } from 'acorn';
 import type { MemorySize, StackSlot, UnaryOp, Value } from '../ir.ts';
 import { exactly, isConstant, ofInteger, range } from '../range.ts';
+import { packetEnd } from './header.ts';
 import type { Lowering } from './lowering.ts';
 import {
   type AggregateOperand,
@@ -341,7 +342,22 @@ export function element(lowering: Lowering, node: SyntaxNode, ref: RefOperand, i
   if (isConstant(index.range)) return member(ref, layout.item, Number(index.range.lo) * layout.item.size);
   const at = guarded(lowering, exact(lowering, index), layout.length);
   const distance = layout.item.size === 1 ? at : lowering.binary('mul', at, lowering.constant(layout.item.size));
-  return { ...member(ref, layout.item, 0), base: lowering.advance(ref.base, distance, ref.space) };
+  const base = lowering.advance(ref.base, distance, ref.space);
+  if (ref.space === 'packet') checkedAgain(lowering, base, ref.offset + layout.item.size);
+  return { ...member(ref, layout.item, 0), base };
+}
+
+/** The verifier forgets what it knew of a packet pointer when a variable is added: it is told once more. */
+function checkedAgain(lowering: Lowering, pointer: Value, size: number): void {
+  const join = lowering.newJoin();
+  lowering.check(
+    pointer,
+    size,
+    packetEnd(lowering),
+    () => lowering.jump(join),
+    () => lowering.return(lowering.constant(0)),
+  );
+  lowering.enter(join);
 }
 
 /** The verifier follows masks, shifts and comparisons but not remainders: those are compared once more. */

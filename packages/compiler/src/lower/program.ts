@@ -1,6 +1,6 @@
 /** What the parts of the lowering know of each other: the entry points of the recursion, and the program's own data. */
 import type { AnyStage, FnDecl, StructLayout } from '@tailrace/stage';
-import type { Expression, Function as ParsedFunction, Node as SyntaxNode } from 'acorn';
+import type { Expression, Function as ParsedFunction, Node as SyntaxNode, VariableDeclaration } from 'acorn';
 import type { Placement } from '../placement.ts';
 import type { Lowering } from './lowering.ts';
 import type { NamesOperand, Operand, RefOperand, Variable, View } from './operand.ts';
@@ -18,8 +18,10 @@ export interface Scope {
 export interface LoopTargets {
   readonly label: string | undefined;
   readonly done: Join;
-  /** Undefined in a `switch`. */
+  /** Undefined in a `switch` and in a labelled block. */
   readonly next: Join | undefined;
+  /** A labelled block: a `break` without a label passes it by. */
+  readonly onlyByLabel?: boolean;
 }
 
 export interface Program {
@@ -44,7 +46,15 @@ export interface Program {
   inline(body: ParsedFunction, args: readonly Operand[], at: SyntaxNode): Operand;
   /** What a bag's members are. */
   bag(uses: Readonly<Record<string, unknown>>, path: string): NamesOperand;
-  declare(name: string, operand: Operand, constant: boolean): Variable;
+  /** Makes a variable in the current scope, or that of the function for `var`. */
+  declare(name: string, operand: Operand, kind: VariableDeclaration['kind']): Variable;
+}
+
+/** The scope of a function as a whole, where `var` declares. */
+export function functionScope(scope: Scope): Scope {
+  let outer = scope;
+  while (outer.parent) outer = outer.parent;
+  return outer;
 }
 
 /** Finds a name from the inside out. */

@@ -3,6 +3,7 @@ import type {
   Expression,
   ForOfStatement,
   ForStatement,
+  LabeledStatement,
   Pattern,
   Statement,
   SwitchStatement,
@@ -13,7 +14,7 @@ import { condition } from './condition.ts';
 import { member, present, readPlace } from './memory.ts';
 import { describe, type Operand, UNDEFINED } from './operand.ts';
 import type { Join } from './path.ts';
-import type { LoopTargets, Program } from './program.ts';
+import { functionScope, type LoopTargets, type Program } from './program.ts';
 
 /** Steps of one loop. */
 const MAX_STEPS = 256;
@@ -66,9 +67,9 @@ function statement(program: Program, node: Statement, leave: Leave, label?: stri
     case 'SwitchStatement':
       return scoped(program, () => switchStatement(program, node, leave));
     case 'LabeledStatement':
-      return statement(program, node.body, leave, node.label.name);
+      return labelled(program, node, leave);
     case 'BreakStatement': {
-      const target = program.loops.findLast((l) => (node.label ? l.label === node.label.name : true));
+      const target = program.loops.findLast((l) => (node.label ? l.label === node.label.name : !l.onlyByLabel));
       return target ? lowering.jump(target.done) : lowering.fail(node, 'syntax', 'there is nothing to break out of');
     }
     case 'ContinueStatement': {
@@ -97,6 +98,20 @@ function statement(program: Program, node: Statement, leave: Leave, label?: stri
   }
 }
 
+/** A label on a loop is the loop's; on anything else only `break` uses it. */
+function labelled(program: Program, node: LabeledStatement, leave: Leave): void {
+  const { lowering } = program;
+  const { body, label } = node;
+  if (body.type === 'ForStatement' || body.type === 'ForOfStatement' || body.type === 'WhileStatement')
+    return statement(program, body, leave, label.name);
+  const done = lowering.newJoin();
+  program.loops.push({ label: label.name, done, next: undefined, onlyByLabel: true });
+  statement(program, body, leave);
+  program.loops.pop();
+  lowering.jump(done);
+  lowering.enter(done);
+}
+
 function scoped(program: Program, body: () => void): void {
   const outer = program.scope;
   program.scope = { names: new Map(), parent: outer };
@@ -106,26 +121,30 @@ function scoped(program: Program, body: () => void): void {
 
 function declaration(program: Program, node: VariableDeclaration): void {
   const { lowering } = program;
+  if (node.kind === 'using' || node.kind === 'await using')
+    lowering.fail(node, 'syntax', `${node.kind} is not part of the language`, 'write const');
   for (const { id, init } of node.declarations) {
     const value = init ? program.expression(init) : UNDEFINED;
     if (value.kind === 'verdict')
       lowering.fail(init ?? node, 'verdict', 'a verdict is kept in a variable', 'return each verdict where it is decided');
-    bind(program, id, value, node.kind === 'const');
+    if (init || node.kind !== 'var') bind(program, id, value, node.kind);
+    // `var x;` leaves what x has
+    else if (id.type !== 'Identifier' || !functionScope(program.scope).names.has(id.name)) bind(program, id, value, node.kind);
   }
 }
 
 /** Binds a name or an object pattern. */
-export function bind(program: Program, pattern: Pattern, value: Operand, constant: boolean): void {
+export function bind(program: Program, pattern: Pattern, value: Operand, kind: VariableDeclaration['kind']): void {
   const { lowering } = program;
   if (pattern.type === 'Identifier') {
-    program.declare(pattern.name, value, constant);
+    program.declare(pattern.name, value, kind);
     return;
   }
   if (pattern.type !== 'ObjectPattern') return lowering.fail(pattern, 'syntax', 'only names and object patterns can be declared');
   for (const property of pattern.properties) {
     if (property.type !== 'Property' || property.computed || property.key.type !== 'Identifier')
       return lowering.fail(property, 'syntax', 'object patterns take plain names');
-    bind(program, property.value, program.memberOf(property, value, property.key.name), constant);
+    bind(program, property.value, program.memberOf(property, value, property.key.name), kind);
   }
 }
 
@@ -171,7 +190,7 @@ function forOf(program: Program, node: ForOfStatement, label: string | undefined
   for (const item of items) {
     if (!lowering.block) break;
     iterate(program, done, label, () => {
-      bind(program, left.declarations[0]?.id as Pattern, item(), left.kind === 'const');
+      bind(program, left.declarations[0]?.id as Pattern, item(), left.kind);
       statement(program, node.body, leave);
     });
   }
@@ -193,7 +212,7 @@ function itemsOf(program: Program, node: Expression, list: Operand): readonly ((
 function switchStatement(program: Program, node: SwitchStatement, leave: Leave): void {
   const { lowering } = program;
   const done = lowering.newJoin();
-  const value = program.declare(`(switch ${node.start})`, program.expression(node.discriminant), true);
+  const value = program.declare(`(switch ${node.start})`, program.expression(node.discriminant), 'const');
   const bodies = node.cases.map(() => lowering.newJoin());
   node.cases.forEach(({ test }, i) => {
     if (!test || !lowering.block) return;
