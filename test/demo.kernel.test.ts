@@ -66,6 +66,7 @@ test('it shows that nothing fails, exits with 0 and leaves nothing behind', asyn
 test.each([
   ['while its network comes up', 'A network of five hosts', 'SIGINT', 130],
   ['half-way', 'real2 dies', 'SIGINT', 130],
+  ['under load', 'A stage is swapped under load', 'SIGTERM', 143],
   ['half-way, with no time to clean up', 'real2 dies', 'SIGKILL', 'SIGKILL'],
 ] as const)(
   'stopped %s it leaves nothing behind',

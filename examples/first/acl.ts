@@ -1,6 +1,7 @@
 /** The README's stage: blocks source prefixes. Runs off the wire, on one packet that is made here. */
-import { ip, ipv4Prefix, kernel, lpmTrie, pipeline, stage, u64 } from 'tailrace';
+
 import { packet } from '@tailrace/testing';
+import { ip, ipv4Prefix, kernel, lpmTrie, pipeline, stage, u64 } from 'tailrace';
 
 const acl = stage({
   name: 'acl',

@@ -7,7 +7,20 @@ import { decap } from '@tailrace/functions/decap';
 import { encap, HealthChecker, l4lb, NextHops, tcpHealth } from '@tailrace/functions/l4lb';
 import { firstValueFrom } from 'rxjs';
 import { filter } from 'rxjs/operators';
-import { CompileError, connectFrom, drawChain, formatDiagnostic, kernel, kernelNextHops, override, pipeline, requireBpf, requireCapabilities, requireKernel, TailraceError } from 'tailrace';
+import {
+  CompileError,
+  connectFrom,
+  drawChain,
+  formatDiagnostic,
+  kernel,
+  kernelNextHops,
+  override,
+  pipeline,
+  requireBpf,
+  requireCapabilities,
+  requireKernel,
+  TailraceError,
+} from 'tailrace';
 import { numberedLoad } from './load.ts';
 import { addressOf, type DemoNetwork, demoNetwork, REALS, type RealName, VIP } from './network.ts';
 import { bars, bold, color, dim, green, heading, LiveBlock, line, red } from './screen.ts';
@@ -17,13 +30,21 @@ const TCP_PORT = 80;
 const UDP_PORT = 5_300;
 
 const stop = new AbortController();
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort(new TailraceError('timeout', `stopped by ${signal}`)));
+let stoppedCode = 0;
+for (const [signal, code] of [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+] as const)
+  process.once(signal, () => {
+    stoppedCode = code;
+    stop.abort(new TailraceError('timeout', `stopped by ${signal}`));
+  });
 
 try {
   await demo();
 } catch (error) {
   report(error);
-  process.exitCode = stop.signal.aborted ? 130 : 1;
+  process.exitCode = stoppedCode || 1;
 }
 
 async function demo(): Promise<void> {
@@ -35,7 +56,9 @@ async function demo(): Promise<void> {
   line(`client 10.0.0.2 ── lb 10.0.0.1 ── ${REALS.map((r) => `${r} ${addressOf(r)}`).join(', ')}; the VIP is ${bold(VIP)}`);
   const { client, lb } = network.hosts;
 
-  const servers = new Map(await Promise.all(REALS.map(async (name) => [name, await network.hosts[name].http({ port: TCP_PORT })] as const)));
+  const servers = new Map(
+    await Promise.all(REALS.map(async (name) => [name, await network.hosts[name].http({ port: TCP_PORT })] as const)),
+  );
   for (const name of REALS) await network.hosts[name].udpEcho({ address: VIP, port: UDP_PORT, name });
   await using _decaps = await startDecaps(network);
 
@@ -58,7 +81,8 @@ async function demo(): Promise<void> {
   const upCount = (n: number) =>
     firstValueFrom(controller.state$.pipe(filter((vips) => vips.every((vip) => vip.reals.filter((r) => r.slots > 0).length === n))));
   const picture = (): void => {
-    for (const row of drawChain(running.describe().chains.xdp, { stats: running.stats().xdp, from: 'client@lb, XDP', color }).split('\n')) line(row);
+    for (const row of drawChain(running.describe().chains.xdp, { stats: running.stats().xdp, from: 'client@lb, XDP', color }).split('\n'))
+      line(row);
   };
   await untilStopped(upCount(REALS.length));
   line(`three stages in TypeScript, compiled and loaded; all reals are ${green('well')}`);
@@ -78,15 +102,17 @@ async function demo(): Promise<void> {
 
   heading('A stage is swapped under load');
   await using load = await numberedLoad(client, VIP, UDP_PORT);
-  await sleep(300, undefined, { signal: stop.signal });
+  await untilStopped(sleep(300));
   const swaps = 5;
   const mine = balancer.stage(encap);
   for (let i = 1; i <= swaps; i++) {
     await untilStopped(running.replace(mine, mine.with({ mtu: 1_500 - i }).as('encapV2')));
-    await sleep(50, undefined, { signal: stop.signal });
+    await untilStopped(sleep(50));
   }
   const { sent, answered, missing } = await load.end();
-  line(`${swaps} swaps, ${sent} numbered datagrams, ${answered} answered: ${missing.length === 0 ? green('none was lost') : red(`${missing.length} lost`)}`);
+  line(
+    `${swaps} swaps, ${sent} numbered datagrams, ${answered} answered: ${missing.length === 0 ? green('none was lost') : red(`${missing.length} lost`)}`,
+  );
   picture();
 
   const wrong = spread.failed + after.failed + missing.length;
@@ -105,7 +131,10 @@ async function startDecaps(network: DemoNetwork): Promise<AsyncDisposable> {
 }
 
 /** Sends requests over connections of their own, eight at a time, and shows how they spread while they run. */
-async function requests(client: DemoNetwork['hosts']['client'], total: number): Promise<{ counts: ReadonlyMap<string, number>; failed: number }> {
+async function requests(
+  client: DemoNetwork['hosts']['client'],
+  total: number,
+): Promise<{ counts: ReadonlyMap<string, number>; failed: number }> {
   const counts = new Map<string, number>(REALS.map((name: RealName) => [name, 0]));
   const block = new LiveBlock();
   let failed = 0;
@@ -140,6 +169,7 @@ function untilStopped<T>(promise: Promise<T>): Promise<T> {
 
 function report(error: unknown): void {
   if (error instanceof CompileError) process.stderr.write(`${formatDiagnostic(error.diagnostic)}\n`);
-  else if (error instanceof TailraceError) process.stderr.write(`${red('demo:')} ${error.message}\n${error.hint ? dim(`  ${error.hint}\n`) : ''}`);
+  else if (error instanceof TailraceError)
+    process.stderr.write(`${red('demo:')} ${error.message}\n${error.hint ? dim(`  ${error.hint}\n`) : ''}`);
   else throw error;
 }

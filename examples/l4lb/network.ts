@@ -35,7 +35,10 @@ export function demoNetwork() {
   });
   return topology({
     hosts: {
-      client: { routes: [{ to: `${VIP}/32`, via: '10.0.0.1' }], sysctls: { 'net/ipv4/conf/all/rp_filter': 0, 'net/ipv4/conf/default/rp_filter': 0 } },
+      client: {
+        routes: [{ to: `${VIP}/32`, via: '10.0.0.1' }],
+        sysctls: { 'net/ipv4/conf/all/rp_filter': 0, 'net/ipv4/conf/default/rp_filter': 0 },
+      },
       lb: { forwarding: true },
       real1: real(1),
       real2: real(2),
