@@ -172,6 +172,32 @@ test('a packet field is loaded again instead of being kept, data is not', () => 
   `);
 });
 
+test('an index is not loaded again: the verifier knows the bounds of the value that was compared', () => {
+  const keep = Array.from({ length: 4 }, (_, i) => `%${10 + i} = load64 map %5+${8 * i}`);
+  const use = Array.from({ length: 4 }, (_, i) => `store64 map %5+${8 * i}, %${10 + i}`);
+  const graph = parseGraph(
+    [
+      'b0:',
+      '%2 = load32 context ctx+0 : packet',
+      '%5 = mapValue @counters+0',
+      '%3 = load8 packet %2+9',
+      'if %3 lt 24 then b6 else b7',
+      'b6: <- b0',
+      ...keep,
+      '%20 = call 7()',
+      '%21 = add %5, %3 : map',
+      '%22 = load8 map %21+0',
+      ...use,
+      '%23 = load8 packet %2+10',
+      '%24 = add %22, %23',
+      'return %24',
+      'b7: <- b0',
+      'return 0',
+    ].join('\n'),
+  );
+  expect(code(graph).match(/\+9\)/g)).toHaveLength(1);
+});
+
 test('each tail call names its own slot', () => {
   const graph = parseGraph(`
     b0:

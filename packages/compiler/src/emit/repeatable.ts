@@ -4,12 +4,13 @@ import { memoryVersions } from '../opt/memory.ts';
 
 /**
  * Loads from the context and the packet that yield the same at each of their uses. `data` is not among them: a pointer
- * that is loaded anew has lost the range that a check gave it.
+ * that is loaded anew has lost the range that a check gave it. Nor are values that become distances or sizes: the
+ * verifier knows the bounds of the value that was compared, not of one that is loaded anew.
  */
 export function repeatableLoads(graph: Graph): Set<Value> {
   const versions = memoryVersions(graph);
   const candidates = new Set<Value>();
-  const unrepeatable = new Set<Value>();
+  const unrepeatable = boundedValues(graph);
   for (const block of graph.blocks) {
     for (const node of block.nodes) if (node.kind === 'load' && (node.space === 'context' || node.space === 'packet')) candidates.add(node);
   }
@@ -35,4 +36,21 @@ export function repeatableLoads(graph: Graph): Set<Value> {
 /** True where a use of a packet pointer is as the end of a bounds check. */
 function isOnlyEnd(value: Load, user: Node | undefined, at: Block): boolean {
   return user === undefined && at.terminator?.kind === 'check' && at.terminator.end === value && at.terminator.pointer !== value;
+}
+
+/** Values that pointers are moved by or calls are told, and all that these are computed from. */
+function boundedValues(graph: Graph): Set<Value> {
+  const bounded = new Set<Value>();
+  const pending: Value[] = [];
+  for (const block of graph.blocks)
+    for (const node of block.nodes) {
+      if (node.kind === 'call') pending.push(...node.args);
+      if (node.kind === 'binary' && node.pointer !== undefined) pending.push(node.right);
+    }
+  for (let value = pending.pop(); value; value = pending.pop()) {
+    if (bounded.has(value)) continue;
+    bounded.add(value);
+    if (value.kind === 'binary' || value.kind === 'unary' || value.kind === 'phi') pending.push(...operands(value));
+  }
+  return bounded;
 }

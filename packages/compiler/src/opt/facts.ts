@@ -122,7 +122,7 @@ function isExcluded(value: Value, constant: bigint, width: 32 | 64, facts: Facts
 export function knownAt(block: Block, tree: Dominance, everywhere: KnownValues): KnownValues {
   const facts = factsAt(block, tree);
   if (facts.comparisons.length === 0) return everywhere;
-  return new KnownValues(everywhere, (value, known) => refine(value, known, facts) ?? known);
+  return new KnownValues({ place: { everywhere, refine: (value, known) => refine(value, known, facts) ?? known } });
 }
 
 /** The range of a value under facts; undefined where they contradict each other. */

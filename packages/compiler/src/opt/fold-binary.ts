@@ -107,7 +107,7 @@ function foldConstantRight(node: Binary, c: bigint, context: FoldContext): Value
 /** `x & c`: nothing where only bits of `c` may be set, one mask for two, a zext32 for the low half. */
 function foldAnd(node: Binary, c: bigint, context: FoldContext): Value | undefined {
   const { left, width } = node;
-  const possible = context.known.of(left).bits & ((1n << BigInt(width)) - 1n);
+  const possible = context.verifiers.of(left).bits & ((1n << BigInt(width)) - 1n);
   if ((possible & c) === 0n) return constant(context.graph, 0n);
   if ((possible & ~c) === 0n) return low(left, node, context);
   if (width === 64 && (possible & c) === (possible & 0xffff_ffffn))

@@ -12,7 +12,7 @@ export type FoldedBranch = Partial<Pick<Branch, 'op' | 'width' | 'left' | 'right
 export function foldCompare(t: Branch, context: FoldContext): FoldedBranch | undefined {
   if (t.then === t.else) return undefined;
   if (t.left.kind === 'const' && t.right.kind !== 'const') return { op: MIRRORED[t.op], left: t.right, right: t.left };
-  const outcome = decideCompare(t, context.known);
+  const outcome = decideCompare(t, context.verifiers);
   if (outcome !== undefined) {
     const isAlready = t.left.kind === 'const' && t.right.kind === 'const';
     return isAlready ? undefined : always(outcome, context);

@@ -8,8 +8,10 @@ export interface FoldContext {
   readonly graph: Graph;
   /** What holds of values everywhere. */
   readonly known: KnownValues;
-  /** What holds of them here; not for masks that bound an index, which the verifier would rather see. */
+  /** What holds of them here. */
   readonly here: KnownValues;
+  /** What the verifier knows everywhere: by this alone go masks and comparisons that may be there for its sake. */
+  readonly verifiers: KnownValues;
   /** True where nothing but the node being folded reads a value. */
   isUsedOnce(value: Value): boolean;
   /** Puts a new node before the one being folded. */

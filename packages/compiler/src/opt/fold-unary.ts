@@ -13,7 +13,7 @@ export function foldUnary(node: Unary, context: FoldContext): Value | undefined 
     case 'zext8':
     case 'zext16':
       // One form for masks lets the rules of `and` serve all.
-      return context.known.fitsUnsigned(node.operand, bits)
+      return context.verifiers.fitsUnsigned(node.operand, bits)
         ? node.operand
         : context.make(
             createNode(context.graph, {

@@ -22,10 +22,13 @@ export function fold(graph: Graph): boolean {
   return changed;
 }
 
+type Knowledge = Pick<FoldContext, 'known' | 'here' | 'verifiers'>;
+
 function foldOnce(graph: Graph): boolean {
   const substitution = new Substitution();
   const uses = countUses(graph);
   const known = new KnownValues();
+  const verifiers = new KnownValues({ asVerifier: true });
   let changed = narrowLoads(graph);
   const tree = dominance(graph);
   for (const block of tree.order) {
@@ -36,6 +39,7 @@ function foldOnce(graph: Graph): boolean {
         graph,
         known,
         here,
+        verifiers,
         isUsedOnce: (value) => uses.get(value) === 1,
         make: (made) => insertBefore(node, made),
       };
@@ -47,7 +51,7 @@ function foldOnce(graph: Graph): boolean {
       } else if (foldInPlace(node, context)) changed = true;
     }
     mapTerminatorOperands(block.terminator, substitution.resolve);
-    if (foldTerminator(block, graph, known, here, uses)) changed = true;
+    if (foldTerminator(block, graph, { known, here, verifiers }, uses)) changed = true;
   }
   substitution.apply(graph);
   return changed;
@@ -79,13 +83,12 @@ function foldInPlace(node: Node, context: FoldContext): boolean {
   return changed;
 }
 
-function foldTerminator(block: Block, graph: Graph, known: KnownValues, here: KnownValues, uses: ReadonlyMap<Value, number>): boolean {
+function foldTerminator(block: Block, graph: Graph, knowledge: Knowledge, uses: ReadonlyMap<Value, number>): boolean {
   const t = block.terminator;
   if (t?.kind !== 'branch') return false;
   const folded = foldCompare(t, {
     graph,
-    known,
-    here,
+    ...knowledge,
     isUsedOnce: (value) => uses.get(value) === 1,
     make: (node) => {
       node.block = block;

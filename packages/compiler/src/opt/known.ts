@@ -26,27 +26,36 @@ const ANYTHING: Known = { min: 0n, max: U64, smin: S64_MIN, smax: S64_MAX, bits:
 /** Pointers: addition keeps them from null, since only what is no null is added to. */
 const NOT_NULL: Known = { ...ANYTHING, min: 1n };
 
+/** Whose knowledge it is, and where. */
+export interface KnowledgeOptions {
+  /**
+   * Only what the kernel's verifier knows as well (kernel/bpf/verifier.c): it follows no division, swap, negation or
+   * extension by shifts. What guards an index for its sake is decided by this alone, so that the guard stays.
+   */
+  readonly asVerifier?: boolean;
+  /**
+   * What holds wherever a value is used, and what holds besides at one place. A phi's inputs may be of an earlier trip
+   * around a loop, so that what holds at that place says nothing of them.
+   */
+  readonly place?: { readonly everywhere: KnownValues; readonly refine: (value: Value, known: Known) => Known };
+}
+
 /** What is known of values, computed on demand and remembered. Make a new one after the graph changed. */
 export class KnownValues {
   private readonly facts = new Map<Value, Known>();
-  private readonly elsewhere: KnownValues | undefined;
-  private readonly refine: ((value: Value, known: Known) => Known) | undefined;
+  private readonly options: KnowledgeOptions;
 
-  /**
-   * Without arguments: what holds wherever a value is used. With them: what holds at one place, where `refine` tells
-   * more. A phi's inputs may be of an earlier trip around a loop, so that what holds here says nothing of them.
-   */
-  constructor(elsewhere?: KnownValues, refine?: (value: Value, known: Known) => Known) {
-    this.elsewhere = elsewhere;
-    this.refine = refine;
+  constructor(options: KnowledgeOptions = {}) {
+    this.options = options;
   }
 
   of(value: Value): Known {
     const known = this.facts.get(value);
     if (known) return known;
     this.facts.set(value, ANYTHING);
-    const computed = this.elsewhere && value.kind === 'phi' ? this.elsewhere.of(value) : this.compute(value);
-    const refined = this.refine ? this.refine(value, computed) : computed;
+    const { place } = this.options;
+    const computed = place && value.kind === 'phi' ? place.everywhere.of(value) : this.compute(value);
+    const refined = place ? place.refine(value, computed) : computed;
     this.facts.set(value, refined);
     return refined;
   }
@@ -74,11 +83,13 @@ export class KnownValues {
       case 'mapValueAddress':
         return NOT_NULL;
       case 'unary':
+        if (this.options.asVerifier && !value.op.startsWith('zext')) return ANYTHING;
         return unaryFacts(value, this.of(value.operand));
       case 'binary':
         return this.binary(value);
       case 'phi':
-        return value.inputs.map((input) => this.of(input)).reduce(union);
+        // A block that a pass just cut off may have phis without inputs until it is dropped.
+        return value.inputs.length === 0 ? ANYTHING : value.inputs.map((input) => this.of(input)).reduce(union);
       default:
         return ANYTHING;
     }
@@ -89,8 +100,15 @@ export class KnownValues {
     const left = this.of(node.left);
     const right = this.of(node.right);
     if (left.min === left.max && right.min === right.max) return exactly(evaluateBinary(node.op, node.width, left.min, right.min));
+    if (this.options.asVerifier && isUnfollowed(node, left, right)) return ANYTHING;
     return node.width === 64 ? binaryFacts(node, left, right) : zeroExtended32(node, low32(left), low32(right));
   }
+}
+
+/** Arithmetic of which the verifier takes the result to be anything. */
+function isUnfollowed(node: Binary, left: Known, right: Known): boolean {
+  if (node.op === 'mul') return left.max > U32 || right.max > U32;
+  return node.op === 'div' || node.op === 'mod' || node.op === 'sdiv' || node.op === 'smod';
 }
 
 /** One number, signed or unsigned. */

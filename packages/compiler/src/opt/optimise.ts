@@ -8,6 +8,7 @@ import { floatValues } from './float.ts';
 import { fold } from './fold.ts';
 import { numberValues } from './gvn.ts';
 import { flagNullTests } from './null-flag.ts';
+import { rederiveDistances } from './rederive.ts';
 import { lowerSignedDivision } from './signed-division.ts';
 import { dropUnreachable, simplifyCfg } from './simplify-cfg.ts';
 import { sinkValues } from './sink.ts';
@@ -31,6 +32,7 @@ export function optimise(graph: Graph): void {
   if (flagNullTests(graph)) settle(graph, threading);
   eliminateDeadCode(graph);
   sinkValues(graph);
+  rederiveDistances(graph);
 }
 
 /** Runs the passes that feed each other until none changes anything. */

@@ -14,6 +14,7 @@ import { interpret } from './interpret.ts';
 import { flagNullTests } from './null-flag.ts';
 import { optimise } from './optimise.ts';
 import { RANDOM_GRAPH_MAPS, randomGraph } from './random-graph.ts';
+import { rederiveDistances } from './rederive.ts';
 import { lowerSignedDivision } from './signed-division.ts';
 import { simplifyCfg } from './simplify-cfg.ts';
 import { SimulatedWorld } from './simulated-world.ts';
@@ -35,6 +36,7 @@ const passes: Readonly<Record<string, (graph: Graph) => unknown>> = {
   'signed-division': lowerSignedDivision,
   'null-flag': flagNullTests,
   slots: mergeSlots,
+  rederive: rederiveDistances,
   sink: sinkValues,
   optimise,
 };

@@ -55,7 +55,7 @@ export function threadJumps(graph: Graph, state: ThreadingState = { rotated: new
 /** Decides or copies one block. Returns how many nodes that added, or undefined where there was nothing to do. */
 function threadOne(graph: Graph, state: ThreadingState): number | undefined {
   const tree = dominance(graph);
-  const known = new KnownValues();
+  const known = new KnownValues({ asVerifier: true });
   // What is decided for all only takes edges away: dominance as it was still holds.
   let decided = false;
   for (const block of tree.order) {
