@@ -22,7 +22,7 @@ test('emitted code means what its graph means', () => {
       expect(simulate(emit(graph), actual)).toBe(result);
       expect(actual.observe()).toBe(expected.observe());
     }),
-    { numRuns: 300 },
+    { numRuns: 120 },
   );
 });
 

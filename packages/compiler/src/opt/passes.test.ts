@@ -64,7 +64,7 @@ describe('a pass keeps the meaning of every graph', () => {
             expect(emitted.observe(), shown).toBe(expected.observe());
           },
         ),
-        { numRuns: Number(process.env.TAILRACE_RUNS ?? 200) },
+        { numRuns: Number(process.env.TAILRACE_RUNS ?? 80) },
       );
     });
 });
