@@ -54,7 +54,8 @@ function narrowed(graph: Graph, node: Binary, load: Load): boolean {
     load.size = size;
     return true;
   }
-  if (node.op !== 'rsh' || c % 8n !== 0n || c === 0n) return false;
+  // Of a wider load, a 32-bit shift sees the lower half alone; amounts from the width up are cut.
+  if (node.op !== 'rsh' || c % 8n !== 0n || c <= 0n || c >= BigInt(node.width) || load.size * 8 > node.width) return false;
   const size = load.size - Number(c) / 8;
   const offset = load.offset + Number(c) / 8;
   if ((size !== 1 && size !== 2 && size !== 4) || (load.space === 'stack' && offset % size !== 0)) return false;

@@ -84,6 +84,7 @@ test('extensions and swaps', () => {
 const memory: Readonly<Record<string, readonly string[]>> = {
   'a masked load is a narrow one': ['%6 = and %5, 255', 'return %6'],
   'a shifted load is one from further on': ['%6 = rsh %5, 32', 'return %6'],
+  'a 32-bit shift of a wide load is none': ['%6 = rsh32 %5, 32', 'return %6'],
   'a load that others read stays wide': ['%6 = and %5, 255', '%7 = add %6, %5', 'return %7'],
   'constant distances end in the offset': ['%6 = add %2, 14 : packet', '%7 = load8 packet %6+9', 'return %7'],
   'distances of computed pointers too': ['%6 = add %3, 4', '%7 = add %2, %6 : packet', '%8 = load8 packet %7+1', 'return %8'],
@@ -95,6 +96,7 @@ test('memory', () => {
     [
       "a masked load is a narrow one: %5 = load8 packet %2+8; return %5",
       "a shifted load is one from further on: %5 = load32 packet %2+12; return %5",
+      "a 32-bit shift of a wide load is none: %5 = load64 packet %2+8; %8 = zext32 %5; return %8",
       "a load that others read stays wide: %5 = load64 packet %2+8; %9 = and32 %5, 255; %7 = add %9, %5; return %7",
       "constant distances end in the offset: %7 = load8 packet %2+23; return %7",
       "distances of computed pointers too: %3 = load16 packet %2+0; %10 = add %2, %3 : packet; %8 = load8 packet %10+5; return %8",
