@@ -56,10 +56,19 @@ export function and(a: Range, b: Range): Range {
   return range(0n, min(a.hi, b.hi));
 }
 
-/** `a | b` or `a ^ b` of values that are never negative. */
-export function orXor(a: Range, b: Range): Range {
-  return range(0n, mask(max(a.hi, b.hi)));
+/** `a | b` of values that are never negative. */
+export const or = (a: Range, b: Range): Range => range(max(a.lo, b.lo), mask(max(a.hi, b.hi)));
+/** `a ^ b` of values that are never negative. */
+export const xor = (a: Range, b: Range): Range => range(0n, mask(max(a.hi, b.hi)));
+
+/** Any bitwise operation on values that may be negative: it has no more bits than the longer of both. */
+export function bitwise(a: Range, b: Range): Range {
+  const most = mask([a.lo, a.hi, b.lo, b.hi].map((end) => (end < 0n ? -end - 1n : end)).reduce(max));
+  return range(-most - 1n, most);
 }
+
+/** `is 5`, or `may be 0..7`. */
+export const mayBe = (a: Range): string => (isConstant(a) ? `is ${a.lo}` : `may be ${a.lo}..${a.hi}`);
 
 export function min(a: bigint, b: bigint): bigint {
   return a < b ? a : b;

@@ -12,7 +12,7 @@ export function numberArgument(lowering: Lowering, node: SyntaxNode, operand: Op
     lowering.fail(
       node,
       'range',
-      `the argument may be ${operand.range.lo}..${operand.range.hi}, expected ${within.lo}..${within.hi}`,
+      `the argument ${R.mayBe(operand.range)}, expected ${within.lo}..${within.hi}`,
       within.lo === 0n ? 'make it unsigned: x >>> 0' : undefined,
     );
   }

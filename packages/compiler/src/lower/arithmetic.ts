@@ -34,7 +34,8 @@ function numbers(
   right: NumberOperand,
 ): NumberOperand {
   if (R.isConstant(left.range) && R.isConstant(right.range) && operator !== '/' && !(operator === '%' && right.range.lo === 0n)) {
-    return lowering.number(fold(operator, Number(left.range.lo), Number(right.range.lo)));
+    const result = fold(operator, Number(left.range.lo), Number(right.range.lo));
+    if (Math.abs(result) <= Number(R.SAFE.hi)) return lowering.number(result);
   }
   switch (operator) {
     case '+':
@@ -173,7 +174,7 @@ function bitwiseOrXor(lowering: Lowering, operator: '|' | '^', left: NumberOpera
   const positive = [left, right].every((o) => o.range.lo >= 0n && R.within(o.range, R.INT32));
   // x | 0 is the usual way to write ToInt32
   if (operator === '|' && R.isConstant(right.range) && right.range.lo === 0n && R.within(left.range, R.INT32)) return left;
-  const range = positive ? R.orXor(left.range, right.range) : R.INT32;
+  const range = positive ? (operator === '|' ? R.or : R.xor)(left.range, right.range) : R.INT32;
   return signed32(lowering, lowering.binary(operator === '|' ? 'or' : 'xor', low32(lowering, left), low32(lowering, right), 32), range);
 }
 
@@ -240,6 +241,7 @@ function bigints(
   right: BigintOperand,
 ): BigintOperand {
   const make = (op: BinaryOp, range: R.Range): BigintOperand => bigint(lowering, lowering.binary(op, left.value, right.value), range);
+  const positive = left.range.lo >= 0n && right.range.lo >= 0n;
   switch (operator) {
     case '+':
       return make('add', R.add(left.range, right.range));
@@ -248,13 +250,11 @@ function bigints(
     case '*':
       return make('mul', R.multiply(left.range, right.range));
     case '&':
-      if (left.range.lo < 0n && right.range.lo < 0n) return make('and', signedOr(lowering, node, left, right));
-      return make('and', R.and(left.range, right.range));
+      return make('and', (left.range.lo < 0n && right.range.lo < 0n ? R.bitwise : R.and)(left.range, right.range));
     case '|':
-    case '^': {
-      const positive = left.range.lo >= 0n && right.range.lo >= 0n;
-      return make(operator === '|' ? 'or' : 'xor', positive ? R.orXor(left.range, right.range) : signedOr(lowering, node, left, right));
-    }
+      return make('or', (positive ? R.or : R.bitwise)(left.range, right.range));
+    case '^':
+      return make('xor', (positive ? R.xor : R.bitwise)(left.range, right.range));
     case '<<': {
       const by = shiftCount(lowering, node, right);
       const ends = [left.range.lo << by.lo, left.range.lo << by.hi, left.range.hi << by.lo, left.range.hi << by.hi];
@@ -278,9 +278,10 @@ function bigints(
   }
 }
 
-function signedOr(lowering: Lowering, node: SyntaxNode, left: BigintOperand, right: BigintOperand): R.Range {
-  for (const side of [left, right]) if (!R.within(side.range, R.INT64)) lowering.fail(node, 'range', WRAPPED, WRAPPED_HINT);
-  return R.INT64;
+/** `~x`, which is -x - 1. */
+export function bigintNot(lowering: Lowering, operand: BigintOperand): BigintOperand {
+  const { lo, hi } = operand.range;
+  return bigint(lowering, lowering.binary('xor', operand.value, lowering.constant(-1)), R.range(-hi - 1n, -lo - 1n));
 }
 
 /** Refuses a bigint that 64 bits may no longer hold. */
@@ -290,6 +291,6 @@ export function exactOrFail(lowering: Lowering, node: SyntaxNode, operand: Bigin
 
 function shiftCount(lowering: Lowering, node: SyntaxNode, right: BigintOperand): R.Range {
   if (right.range.lo < 0n || right.range.hi > 63n)
-    lowering.fail(node, 'range', `the shift count may be ${right.range.lo}..${right.range.hi}, expected 0..63`, 'mask it: & 63n');
+    lowering.fail(node, 'range', `the shift count ${R.mayBe(right.range)}, expected 0..63`, 'mask it: & 63n');
   return right.range;
 }

@@ -76,7 +76,7 @@ function globalCall(program: Program, node: CallExpression, name: string, args: 
       return imul(lowering, number(0), number(1));
     case 'Math.min':
     case 'Math.max':
-      return operands.map((_, i) => number(i)).reduce((a, b) => extreme(program, name === 'Math.min', a, b));
+      return [number(0), ...operands.slice(1).map((_, i) => number(i + 1))].reduce((a, b) => extreme(program, name === 'Math.min', a, b));
     case 'Math.clz32':
       return leadingZeros(program, number(0));
     case 'BigInt':

@@ -177,8 +177,7 @@ function compareNumbers(
     return compareNumbers(lowering, node, MIRRORED[relation], right, left, yes, no);
   const decided = decide(relation, left.range, right.range);
   if (decided !== undefined) {
-    const bitwise = [left, right].find((o) => o.low && !o.exact);
-    if (bitwise && !R.isConstant(bitwise.range) && (relation === '===' || relation === '!==')) {
+    if (isBitwise(left) && right.range.lo > R.INT32.hi) {
       lowering.fail(
         node,
         'range',
@@ -204,10 +203,18 @@ function compareNumbers(
   );
 }
 
+/** Out of an operator that gives signed 32 bits. */
+const isBitwise = (operand: NumberOperand): boolean => operand.low !== undefined && !operand.exact && !R.isConstant(operand.range);
+
 /** What a path knows of both sides once the relation holds. */
 function assume(lowering: Lowering, relation: Relation, left: NumberOperand, right: NumberOperand): void {
   lowering.assumeRange(left, implied(relation, left.range, right.range));
   lowering.assumeRange(right, implied(MIRRORED[relation], right.range, left.range));
+}
+
+function assumeBigints(lowering: Lowering, relation: Relation, left: BigintOperand, right: BigintOperand): void {
+  lowering.assumeBigint(left, implied(relation, left.range, right.range));
+  lowering.assumeBigint(right, implied(MIRRORED[relation], right.range, left.range));
 }
 
 function implied(relation: Relation, left: R.Range, right: R.Range): R.Range {
@@ -256,13 +263,14 @@ function compareBigints(
 ): void {
   const decided = decide(relation, left.range, right.range);
   if (decided !== undefined) return lowering.jump(decided ? yes : no);
-  const kinds = [exactOrFail(lowering, node, left), exactOrFail(lowering, node, right)];
+  exactOrFail(lowering, node, left);
+  exactOrFail(lowering, node, right);
   const signed = left.range.lo < 0n || right.range.lo < 0n;
   if (signed && (!R.within(left.range, R.INT64) || !R.within(right.range, R.INT64))) {
     lowering.fail(
       node,
       'range',
-      `a bigint that may be negative is compared with one above 2^63 (${kinds.join(', ')})`,
+      'a bigint that may be negative is compared with one that may be above 2^63',
       'write BigInt.asUintN(64, x) on both sides',
     );
   }
@@ -270,7 +278,13 @@ function compareBigints(
     (signed ? SIGNED : UNSIGNED)[relation],
     left.value,
     right.value,
-    () => lowering.jump(yes),
-    () => lowering.jump(no),
+    () => {
+      assumeBigints(lowering, relation, left, right);
+      lowering.jump(yes);
+    },
+    () => {
+      assumeBigints(lowering, NEGATED[relation], left, right);
+      lowering.jump(no);
+    },
   );
 }

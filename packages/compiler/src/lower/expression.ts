@@ -12,7 +12,7 @@ import type {
   UpdateExpression,
 } from 'acorn';
 import * as R from '../range.ts';
-import { ARITHMETIC, type ArithmeticOperator, arithmetic, bitwiseNot } from './arithmetic.ts';
+import { ARITHMETIC, type ArithmeticOperator, arithmetic, bigintNot, bitwiseNot } from './arithmetic.ts';
 import { call, isDivision, quotient } from './call.ts';
 import { condition, isCondition, truth } from './condition.ts';
 import { contextMember, nearest } from './context.ts';
@@ -305,7 +305,7 @@ function unary(program: Program, node: Expression, operator: string, operand: Op
   }
   if (operand.kind === 'bigint') {
     if (operator === '-') return arithmetic(lowering, node, '-', bigintOf(lowering, 0n), operand);
-    if (operator === '~') return arithmetic(lowering, node, '^', operand, bigintOf(lowering, -1n));
+    if (operator === '~') return bigintNot(lowering, operand);
   }
   return lowering.fail(node, 'syntax', `${operator} of ${describe(operand)} is not part of the language`);
 }

@@ -5,11 +5,11 @@
 import type { Node as SyntaxNode } from 'acorn';
 import { CompileError, type DiagnosticId } from '../diagnostic.ts';
 import { type Block, type CompareOp, createBlock, setTerminator, type Value } from '../ir.ts';
-import { intersect, type Range } from '../range.ts';
+import { INT64, intersect, type Range, UINT64, within } from '../range.ts';
 import type { Source } from '../source.ts';
 import { Emitter } from './emitter.ts';
 import { mergeOperands } from './merge.ts';
-import type { Epoch, NumberOperand, Operand, RefOperand, Variable } from './operand.ts';
+import type { BigintOperand, Epoch, NumberOperand, Operand, RefOperand, Variable } from './operand.ts';
 import type { Environment, Join } from './path.ts';
 
 /** Largest number of IR nodes before a program is refused. */
@@ -145,6 +145,19 @@ export class Lowering extends Emitter {
       if (operand.kind === 'number' && same(operand, number)) this.write(variable, { ...operand, range: intersect(operand.range, within) });
     }
   }
+
+  /** On this path the bigint lies within a range. */
+  assumeBigint(bigint: BigintOperand, limits: Range): void {
+    for (const [variable, operand] of this.environment.values) {
+      if (operand.kind === 'bigint' && sameBigint(operand, bigint))
+        this.write(variable, { ...operand, range: intersect(operand.range, limits) });
+    }
+  }
+}
+
+/** Equal bits are equal bigints only where both are exact in the same way. */
+function sameBigint(a: BigintOperand, b: BigintOperand): boolean {
+  return a.value === b.value && [UINT64, INT64].some((all) => within(a.range, all) && within(b.range, all));
 }
 
 function same(a: NumberOperand, b: NumberOperand): boolean {
