@@ -16,6 +16,12 @@ export const mix = fn([u64], u64, { first: FIRST, second: SECOND }, (key, { firs
   return BigInt.asUintN(64, (half ^ (half >> 32n)) * second);
 });
 
+/** `mix` for the control plane. */
+export function mixed(key: bigint): bigint {
+  const half = BigInt.asUintN(ALL, key * FIRST);
+  return BigInt.asUintN(ALL, (half ^ (half >> 32n)) * SECOND);
+}
+
 /** Undoes `mix`. */
 export function unmix(mixed: bigint): bigint {
   const folded = BigInt.asUintN(ALL, mixed * SECOND_INVERSE);
