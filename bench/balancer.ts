@@ -1,11 +1,12 @@
 /**
  * The balancer of functions/l4lb as its users run it, filled by its controller, and its two twins in C over the same live
- * maps: whatever the structures hold, all variants hold the same.
+ * maps: whatever the structures hold, all variants hold the same. Only the LRU twin has vips, rings and flows of its own.
  */
 import { type EngineInstance, type LoadedMap, type LoadedProgram, type MapSpec, slotCount } from '@tailrace/bpf';
-import { l4lb } from '@tailrace/functions/l4lb';
+import { l4lb, type VipAddress } from '@tailrace/functions/l4lb';
 import { MAGLEV_SIZE } from '@tailrace/functions/structures';
 import { pipeline } from '@tailrace/pipeline';
+import { IpProtocol, ip } from '@tailrace/stage';
 import { type Assembly, assemble } from './assembly.ts';
 import { capture } from './capture.ts';
 import { compileTwin, twinProgram } from './clang.ts';
@@ -17,8 +18,10 @@ export const VIP = '198.51.100.1';
 /** Reals behind the VIP. */
 const REALS = 16;
 /** Flows that the LRU twin remembers: as many as the flow cache does by default. */
-const FLOWS = 131_072;
+const FLOWS = 524_288;
 const VIPS = 2;
+/** As many as a balancer takes by default. */
+const MAX_VIPS = 64;
 
 /** A balancer, ready for packets. */
 export interface Balancer {
@@ -61,12 +64,13 @@ export async function loadBalancer(instance: EngineInstance, variant: Variant): 
   const assembled = await assemble(instance, variant === 'c-same' ? sameTwin(shared) : lruTwin(shared));
   const twinRings = assembled.maps.get('rings');
   if (twinRings) copyRings(rings, twinRings);
+  if (variant === 'c-lru') fillVips(named(assembled.maps, 'vips'), vips);
   return { ...ours, entry: assembled.entry, insns: assembled.insns, forgetRings: () => clear(twinRings ?? rings) };
 }
 
 /** What the twins call the maps of the function. */
 const sharedMaps = {
-  vips: 'l4lb/vips',
+  vips: 'l4lb/vips.buckets',
   vip_traffic: 'l4lb/vipTraffic',
   ring: 'l4lb/ring.lines',
   conns_near: 'l4lb/conns.near',
@@ -95,12 +99,24 @@ function lruTwin(shared: ReadonlyMap<string, LoadedMap>): Assembly {
   return {
     maps: new Map<string, MapSpec | LoadedMap>([
       ...shared,
+      ['vips', { name: 'bench/vips', type: 'hash', keySize: 8, valueSize: 4, maxEntries: 2 * MAX_VIPS, flags: 0 }],
       ['state', { name: 'bench/state', type: 'perCpuArray', keySize: 4, valueSize: STATE_BYTES.lru, maxEntries: 1, flags: 0 }],
       ['rings', { name: 'bench/rings', type: 'array', keySize: 4, valueSize: 4, maxEntries: VIPS * MAGLEV_SIZE, flags: 0 }],
       ['conns', { name: 'bench/conns', type: 'lruHash', keySize: 16, valueSize: 16, maxEntries: FLOWS, flags: 0 }],
     ]),
     entry: twinProgram(compileTwin('l4lb_lru'), 'l4lb'),
   };
+}
+
+/** Gives each vip its index, as the controller does: struct vip_key in twins/balancer.h to u32. */
+function fillVips(map: LoadedMap, vips: readonly VipAddress[]): void {
+  for (const [index, { address, port, protocol }] of vips.entries()) {
+    const key = new DataView(new ArrayBuffer(8));
+    key.setUint32(0, ip(address));
+    key.setUint16(4, port);
+    key.setUint8(6, IpProtocol[protocol]);
+    map.update(new Uint8Array(key.buffer), new Uint8Array(Uint32Array.of(index).buffer));
+  }
 }
 
 /** From lines of 16-bit slots, a ring's last line padded, to an array of 32-bit slots. */

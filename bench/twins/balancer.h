@@ -7,6 +7,7 @@
 #define TCP_SYN 0x02
 #define TCP_ACK 0x10
 
+/* Layout of the LRU twin's map of vips, in network order. */
 struct vip_key {
 	u32 addr;
 	u16 port;

@@ -48,60 +48,8 @@ SECTION("xdp/root") int root(struct xdp_md *ctx)
 	return MISS(misses);
 }
 
-SECTION("xdp/vip") int vip(struct xdp_md *ctx)
-{
-	struct state *s = entry(&state, 0);
-	if (!s)
-		return XDP_ABORTED;
-	struct ipv4 *ip;
-	struct ports *ports;
-	if (!find_ipv4(ctx, &ip))
-		goto not_vip;
-	struct vip_key key = {};
-	key.addr = ip->daddr;
-	if (ip->flags_fragment & BE16(0x3fff)) {
-		if (!map_lookup(&vips, &key))
-			goto not_vip;
-		COUNT(s, vip, vip_fragment);
-		return XDP_DROP;
-	}
-	if (!find_ports(ctx, ip, &ports))
-		goto not_vip;
-	key.port = ports->dport;
-	key.protocol = ip->protocol;
-	u32 *found = map_lookup(&vips, &key);
-	if (!found)
-		goto not_vip;
-	if (be16(ip->total_length) + sizeof(struct ethernet) > s->length)
-		goto malformed;
-	u8 fresh = 0;
-	if (ip->protocol == PROTOCOL_TCP) {
-		struct tcp *tcp;
-		if (!find_layer4(ctx, ip, sizeof(*tcp), (void **)&tcp))
-			goto malformed;
-		fresh = (tcp->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
-	}
-	u32 index = *found;
-	count_traffic(&vip_traffic, index, s->length);
-	s->flow = (u64)be32(ip->saddr) << 32 | (u64)be16(ports->sport) << 16 | index;
-	s->fresh = fresh;
-	COUNT(s, vip, vip.next);
-	tail_call(ctx, &chain, SLOT_PICK);
-	return MISS(vip.misses);
-not_vip:
-	COUNT(s, vip, vip_not_vip);
-	return XDP_PASS;
-malformed:
-	COUNT(s, vip, vip_malformed);
-	return XDP_DROP;
-}
-
-/* A bucket of the flow cache: words of eight flows, newest first. */
+/* A bucket of the table of vips or of the flow cache: words that hold a mixed key's rest and a value. */
 #define WAYS 8
-#define NEAR_BITS 12
-#define FAR_BITS 14
-#define SHARDS 16
-#define LIMIT (1ULL << NEAR_BITS)
 
 struct bucket {
 	u64 word[WAYS];
@@ -112,6 +60,87 @@ static always_inline u64 mix(u64 key)
 	u64 half = key * 0x9e3779b97f4a7c15ULL;
 	return (half ^ half >> 32) * 0xd6e8feb86659fd93ULL;
 }
+
+/* The table of vips: a search ends at the first empty word. */
+#define VIP_BITS 9
+#define VIP_LIMIT (1ULL << VIP_BITS)
+
+static always_inline u32 find_vip(u64 key)
+{
+	u64 mixed = mix(key), rest = mixed << VIP_BITS;
+	struct bucket *bucket = entry(&vips, mixed >> (64 - VIP_BITS));
+	if (!bucket)
+		return 0;
+#pragma unroll
+	for (int way = 0; way < WAYS; way++) {
+		u64 word = bucket->word[way], value = word ^ rest;
+		if (value < VIP_LIMIT)
+			return value;
+		if (!word)
+			return 0;
+	}
+	return 0;
+}
+
+SECTION("xdp/vip") int vip(struct xdp_md *ctx)
+{
+	struct state *s = entry(&state, 0);
+	if (!s)
+		return XDP_ABORTED;
+	u64 length = s->length;
+	struct ipv4 *ip;
+	if (!find_ipv4(ctx, &ip))
+		goto not_vip;
+	u64 address = (u64)be32(ip->daddr) << 32;
+	if (ip->flags_fragment & BE16(0x3fff)) {
+		if (!find_vip(address))
+			goto not_vip;
+		COUNT(s, vip, vip_fragment);
+		return XDP_DROP;
+	}
+	u8 cut_short = 0;
+	u16 sport, dport;
+	struct tcp *tcp;
+	if (ip->protocol == PROTOCOL_TCP && find_layer4(ctx, ip, sizeof(*tcp), (void **)&tcp)) {
+		sport = be16(tcp->sport);
+		dport = be16(tcp->dport);
+		s->fresh = (tcp->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	} else {
+		struct ports *ports;
+		if (!find_ports(ctx, ip, &ports))
+			goto not_vip;
+		sport = be16(ports->sport);
+		dport = be16(ports->dport);
+		s->fresh = 0;
+		cut_short = ip->protocol == PROTOCOL_TCP;
+	}
+	u64 key = address | (u64)dport << 16 | ip->protocol;
+	if (cut_short || be16(ip->total_length) + sizeof(struct ethernet) > length) {
+		if (!find_vip(key))
+			goto not_vip;
+		COUNT(s, vip, vip_malformed);
+		return XDP_DROP;
+	}
+	u64 client = (u64)be32(ip->saddr) << 32 | (u64)sport << 16;
+	u32 found = find_vip(key);
+	if (!found)
+		goto not_vip;
+	u32 index = found - 1;
+	count_traffic(&vip_traffic, index, length);
+	s->flow = client | index;
+	COUNT(s, vip, vip.next);
+	tail_call(ctx, &chain, SLOT_PICK);
+	return MISS(vip.misses);
+not_vip:
+	COUNT(s, vip, vip_not_vip);
+	return XDP_PASS;
+}
+
+/* The flow cache: buckets newest first. */
+#define NEAR_BITS 14
+#define FAR_BITS 16
+#define SHARDS 16
+#define LIMIT (1ULL << NEAR_BITS)
 
 static always_inline u32 scan(struct bucket *bucket, u64 rest)
 {
@@ -235,7 +264,6 @@ SECTION("xdp/encap") int encap(struct xdp_md *ctx)
 	struct state *s = entry(&state, 0);
 	if (!s)
 		return XDP_ABORTED;
-	struct ethernet *eth = packet_start(ctx);
 	struct ipv4 *ip;
 	if (!find_ipv4(ctx, &ip))
 		goto drop;
@@ -243,21 +271,23 @@ SECTION("xdp/encap") int encap(struct xdp_md *ctx)
 	struct real *real = entry(&reals, place);
 	if (!real)
 		goto drop;
-	u32 length = be16(ip->total_length) + sizeof(struct ipv4);
-	if (length > MTU) {
+	if (be16(ip->total_length) + sizeof(struct ipv4) > MTU) {
 		COUNT(s, encap, encap_too_big);
 		return XDP_DROP;
 	}
 	count_traffic(&real_traffic, place, s->length);
-	u8 tos = ip->tos;
-	struct mac own = eth->dst;
 	if (adjust_head(ctx, -(int)sizeof(struct ipv4)))
 		goto drop;
-	s->length = buffer_length(ctx);
-	eth = packet_start(ctx);
+	s->length += sizeof(struct ipv4);
+	struct ethernet *eth = packet_start(ctx);
 	ip = (void *)(eth + 1);
-	if ((void *)(ip + 1) > packet_end(ctx))
+	struct ethernet *old = (void *)eth + sizeof(struct ipv4);
+	struct ipv4 *inner = (void *)(old + 1);
+	if ((void *)(inner + 1) > packet_end(ctx))
 		goto drop;
+	struct mac own = old->dst;
+	u8 tos = inner->tos;
+	u32 length = be16(inner->total_length) + sizeof(struct ipv4);
 	eth->dst = real->hop;
 	eth->src = own;
 	eth->type = BE16(ETHERTYPE_IPV4);

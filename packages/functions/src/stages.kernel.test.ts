@@ -4,7 +4,7 @@ import { fragments, type Packet, packet, runner, SimulatedMaps, simulate, simula
 import { describe, expect, it } from 'vitest';
 import { aclMaps, aclStage } from './acl/index.ts';
 import { decapMaps, decapStage } from './decap/index.ts';
-import { balancerTables, checksumSeed, encap, pick, RealState, tooBig, vip } from './l4lb/index.ts';
+import { balancerTables, checksumSeed, encap, pick, RealState, tooBig, vip, vipKey } from './l4lb/index.ts';
 import { maglevTable } from './structures/index.ts';
 
 /** Gives the handle of a map or structure, of the simulation or of the kernel. */
@@ -126,9 +126,9 @@ describe('in the kernel as in JavaScript', () => {
     const { vips, vipTraffic } = balancerTables({ maxVips: 2 });
     const prepare = (handleOf: HandleOf): void => {
       const handle = handleOf(vips);
-      handle.set({ addr, port: 0, protocol: 0 }, 0);
-      handle.set({ addr, port: 80, protocol: 6 }, 0);
-      handle.set({ addr, port: 53, protocol: 17 }, 1);
+      handle.set(vipKey({ address: addr, port: 0, protocol: 0 }), 1);
+      handle.set(vipKey({ address: addr, port: 80, protocol: 6 }), 1);
+      handle.set(vipKey({ address: addr, port: 53, protocol: 17 }), 2);
     };
     const all = [...cases(), ...cases({ daddr: '198.51.100.2' })];
     expect(await agree(vip.with({ vips, vipTraffic }), all, prepare, vipTraffic)).toMatchInlineSnapshot(`

@@ -320,15 +320,20 @@ describe('l4lb()', () => {
       return 'nothing';
     };
     expect(
-      [{ source: 'here' }, { mtu: 100 }, { maxVips: 0 }, { maxReals: 4096 }, { maxReals: 20, flowsPerCpu: 128 }, { vips: [web, web] }].map(
-        said,
-      ),
+      [
+        { source: 'here' },
+        { mtu: 100 },
+        { maxVips: 0 },
+        { maxReals: 16_384 },
+        { maxReals: 20, flowsPerCpu: 128 },
+        { vips: [web, web] },
+      ].map(said),
     ).toMatchInlineSnapshot(`
       [
         "ArgumentError: ip: 'here' is no IPv4 address, expected four numbers of 0..255",
         "ArgumentError: l4lb: mtu is 100, expected 576..65535",
         "ArgumentError: l4lb: maxVips is 0, expected 1..4096",
-        "ArgumentError: l4lb: maxReals is 4096, expected 1..4095",
+        "ArgumentError: l4lb: maxReals is 16384, expected 1..16383",
         "ArgumentError: l4lb: maxReals is 20, expected 1..15",
         "ArgumentError: vip 198.51.100.1:80/tcp is there already",
       ]

@@ -2,7 +2,7 @@
  * The third stage: puts the packet into an outer IPv4 header (IP in IP, RFC 2003) and sends it to its real, which
  * answers the client directly.
  */
-import { Ipv4, stage, u16 } from '@tailrace/stage';
+import { Ethernet, Ipv4, stage, u16 } from '@tailrace/stage';
 import { type Real, tables } from './tables.ts';
 
 const { reals, realTraffic } = tables;
@@ -21,28 +21,30 @@ export const DEFAULT_MTU = 1_500;
 export const encap = stage({
   name: 'encap',
   hook: 'xdp',
-  uses: { reals, realTraffic, Ipv4, mtu: DEFAULT_MTU },
+  uses: { reals, realTraffic, Ethernet, Ipv4, mtu: DEFAULT_MTU },
   reads: { real: u16 },
-  program(ctx, { reals, realTraffic, Ipv4, mtu }) {
-    const eth = ctx.ethernet();
+  program(ctx, { reals, realTraffic, Ethernet, Ipv4, mtu }) {
     const ip = ctx.ipv4();
-    if (!eth || !ip) return ctx.drop();
+    if (!ip) return ctx.drop();
     const place = ctx.meta.real;
     const real = reals.lookup(place);
     if (!real) return ctx.drop();
-    const length = ip.totalLength + 20;
-    if (length > mtu) return ctx.exit('tooBig');
+    if (ip.totalLength + 20 > mtu) return ctx.exit('tooBig');
     const traffic = realTraffic.lookup(place);
     if (traffic) {
       traffic.packets += 1n;
       traffic.bytes += BigInt(ctx.length);
     }
-    const tos = ip.tos;
-    const own = eth.dst;
     if (!ctx.adjustHead(-20)) return ctx.drop();
+    // what is needed of the packet is read behind the call, so that nothing has to be kept over it
     const frame = ctx.ethernet();
     const outer = ctx.at(Ipv4, 14);
-    if (!frame || !outer) return ctx.drop();
+    const eth = ctx.at(Ethernet, 20);
+    const inner = ctx.at(Ipv4, 34);
+    if (!frame || !outer || !eth || !inner) return ctx.drop();
+    const own = eth.dst;
+    const tos = inner.tos;
+    const length = inner.totalLength + 20;
     frame.dst = real.hop;
     frame.src = own;
     frame.etherType = 0x0800;

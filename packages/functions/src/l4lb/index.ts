@@ -31,7 +31,7 @@ export type { BalancerHandles } from './map-writer.ts';
 export { givenNextHops, type NeighbourEntry, type NextHop, NextHops, neighbourNextHops, noNextHops } from './next-hop.ts';
 export { clientHash, pick } from './pick.ts';
 export { type Observed, type PlannedReal, type PlannedVip, planBalancer, type RealCondition } from './plan.ts';
-export { type BalancerTables, balancerTables, type Capacity, Real, RealState, Traffic, VipKey } from './tables.ts';
+export { type BalancerTables, balancerTables, type Capacity, Real, RealState, Traffic, type VipTarget, vipKey } from './tables.ts';
 export { TooBigMessage, tooBig } from './too-big.ts';
 export { vip } from './vip.ts';
 
@@ -86,7 +86,7 @@ export function l4lb(options: L4lbOptions) {
 
 /** Throws ArgumentError for vips and reals that cannot be, and sizes that the maps cannot have. */
 function initialConfig(options: L4lbOptions): BalancerConfig {
-  const { vips = [], reals = [], maxVips = 64, maxReals = 1_023, flowsPerCpu = 32_768 } = options;
+  const { vips = [], reals = [], maxVips = 64, maxReals = 1_023, flowsPerCpu = 131_072 } = options;
   if (!Number.isInteger(maxVips) || maxVips < 1 || maxVips > 4_096)
     throw new ArgumentError(`l4lb: maxVips is ${maxVips}, expected 1..4096`);
   const most = 2 ** Math.ceil(Math.log2(flowsPerCpu / 8)) - 1;

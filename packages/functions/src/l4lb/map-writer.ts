@@ -3,18 +3,24 @@ import { type HandleOf, type Infer, ip, macAddress } from '@tailrace/stage';
 import { maglevTable, slotsByValue } from '../structures/maglev.ts';
 import { checksumSeed } from './encap.ts';
 import { isUp, type PlannedReal, type PlannedVip } from './plan.ts';
-import { type BalancerTables, type Real, RealState, type VipKey } from './tables.ts';
+import { type BalancerTables, type Real, RealState, vipKey } from './tables.ts';
 
 /** The handles of a balancer's maps. */
 export type BalancerHandles = { readonly [K in keyof BalancerTables]: HandleOf<BalancerTables[K]> };
 
 type RealValue = Infer<typeof Real>;
 
+/** An entry of the table of vips. */
+interface VipEntry {
+  readonly key: bigint;
+  readonly value: number;
+}
+
 /** Writes plans. */
 export class MapWriter {
   readonly #maps: BalancerHandles;
   readonly #source: number;
-  readonly #vips = new Map<string, { readonly key: Infer<typeof VipKey>; readonly index: number }>();
+  readonly #vips = new Map<string, VipEntry>();
   readonly #reals = new Map<number, RealValue>();
   readonly #rings = new Map<number, { readonly members: string; readonly slots: ReadonlyMap<number, number> }>();
   /** Who had a number last: flows of another must be forgotten before it is used again. */
@@ -45,7 +51,7 @@ export class MapWriter {
     this.#writeReals(reals.filter(([, value]) => value.state === RealState.down));
     for (const [name, entry] of vips) {
       if (this.#vips.has(name)) continue;
-      this.#maps.vips.set(entry.key, entry.index);
+      this.#maps.vips.set(entry.key, entry.value);
       this.#vips.set(name, entry);
     }
   }
@@ -109,11 +115,11 @@ export class MapWriter {
   }
 }
 
-/** The entries of the map of vips: one for each vip, one for each address. */
-function vipEntries(plan: readonly PlannedVip[]): Map<string, { readonly key: Infer<typeof VipKey>; readonly index: number }> {
+/** The entries of the table of vips: one for each vip, one for each address. */
+function vipEntries(plan: readonly PlannedVip[]): Map<string, VipEntry> {
   const entries = plan.flatMap(({ vip: { name, address, port, protocol, index } }) => [
-    [`address ${address}`, { key: { addr: address, port: 0, protocol: 0 }, index: 0 }] as const,
-    [`${name} ${index}`, { key: { addr: address, port, protocol }, index }] as const,
+    [`address ${address}`, { key: vipKey({ address, port: 0, protocol: 0 }), value: 1 }] as const,
+    [`${name} ${index}`, { key: vipKey({ address, port, protocol }), value: index + 1 }] as const,
   ]);
   return new Map(entries);
 }

@@ -6,7 +6,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { maglevTable } from '../structures/maglev.ts';
 import { checksumSeed, encap } from './encap.ts';
 import { pick } from './pick.ts';
-import { balancerTables, RealState } from './tables.ts';
+import { balancerTables, RealState, vipKey } from './tables.ts';
 import { tooBig } from './too-big.ts';
 import { vip } from './vip.ts';
 
@@ -25,10 +25,10 @@ function balancer() {
     vipTraffic: simulatedHandle(maps, tables.vipTraffic),
     realTraffic: simulatedHandle(maps, tables.realTraffic),
   };
-  const addr = ip('198.51.100.1');
-  handle.vips.set({ addr, port: 0, protocol: 0 }, 0);
-  handle.vips.set({ addr, port: 80, protocol: 6 }, 0);
-  handle.vips.set({ addr, port: 53, protocol: 17 }, 1);
+  const vipAddress = ip('198.51.100.1');
+  handle.vips.set(vipKey({ address: vipAddress, port: 0, protocol: 0 }), 1);
+  handle.vips.set(vipKey({ address: vipAddress, port: 80, protocol: 6 }), 1);
+  handle.vips.set(vipKey({ address: vipAddress, port: 53, protocol: 17 }), 2);
   const setReal = (real: number, state: number = RealState.up, ifindex = 0): void => {
     const addresses = { address: address(real), source: SOURCE };
     handle.reals.set(real, {

@@ -1,13 +1,22 @@
 /** The balancer's maps: what its stages read and count, and what its controller fills. */
-import { arrayMap, be16, be32, hash, mac, perCpuArray, struct, u8, u16, u32, u64 } from '@tailrace/stage';
+import { arrayMap, be32, mac, perCpuArray, struct, u16, u32, u64 } from '@tailrace/stage';
+import { exactTable } from '../structures/exact-table.ts';
 import { flowCache } from '../structures/flow-cache.ts';
 import { maglevRing } from '../structures/maglev-ring.ts';
 
-/**
- * What a packet is for. `port` and `protocol` 0 stand for the address alone: whether there is any vip on it, which
- * fragments ask.
- */
-export const VipKey = struct({ addr: be32, port: be16, protocol: u8 });
+/** What a packet is for. Port and protocol 0 stand for the address alone: whether there is any vip on it. */
+export interface VipTarget {
+  /** IPv4, as a host number. */
+  readonly address: number;
+  readonly port: number;
+  /** A protocol number, see IpProtocol. */
+  readonly protocol: number;
+}
+
+/** The key of a target in the table `vips`, as the stage `vip` makes it: address, port, 8 bits of zero, protocol. */
+export function vipKey({ address, port, protocol }: VipTarget): bigint {
+  return (BigInt(address) << 32n) | (BigInt(port) << 16n) | BigInt(protocol);
+}
 
 /** Packets, and their bytes with all headers as they came in. */
 export const Traffic = struct({ packets: u64, bytes: u64 });
@@ -56,8 +65,8 @@ export interface Capacity {
 export function balancerTables(capacity: Capacity = {}) {
   const { maxVips = 64, maxReals = 1_023, flows, flowsPerCpu, shards } = capacity;
   return {
-    // for each vip an entry of its own and one of its address
-    vips: hash({ name: 'vips', key: VipKey, value: u32, maxEntries: 2 * maxVips }),
+    // for each vip an entry of its own, the vip's index and 1, and one of its address
+    vips: exactTable({ name: 'vips', entries: 2 * maxVips, maxValue: maxVips }),
     vipTraffic: perCpuArray({ name: 'vipTraffic', value: Traffic, maxEntries: maxVips }),
     ring: maglevRing({ name: 'ring', rings: maxVips }),
     conns: flowCache({

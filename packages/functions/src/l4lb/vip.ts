@@ -18,29 +18,48 @@ export const vip = stage({
   uses: { vips, vipTraffic },
   writes: { flow: u64, fresh: bool },
   program(ctx, { vips, vipTraffic }) {
+    const length = ctx.length;
     const ip = ctx.ipv4();
     if (!ip) return ctx.exit('notVip');
+    const address = BigInt(ip.daddr) << 32n;
     // more fragments, or an offset: RFC 791, section 3.1
     if ((ip.flagsFragment & 0x3fff) !== 0) {
-      if (vips.lookup({ addr: ip.daddr, port: 0, protocol: 0 })) return ctx.exit('fragment');
-      return ctx.exit('notVip');
+      if (vips.find(address) === 0) return ctx.exit('notVip');
+      return ctx.exit('fragment');
     }
-    const ports = ctx.ports();
-    if (!ports) return ctx.exit('notVip');
-    const found = vips.lookup({ addr: ip.daddr, port: ports.dport, protocol: ip.protocol });
-    if (!found) return ctx.exit('notVip');
-    if (ip.totalLength + 14 > ctx.length) return ctx.exit('malformed');
+    let cutShort = false;
+    let sport = 0;
+    let dport = 0;
     const tcp = ctx.tcp();
-    if (!tcp && ip.protocol === 6) return ctx.exit('malformed');
-    const index = found.value;
+    if (tcp) {
+      sport = tcp.sport;
+      dport = tcp.dport;
+      // SYN without ACK
+      ctx.meta.fresh = (tcp.flags & 0x12) === 0x02;
+    } else {
+      const ports = ctx.ports();
+      if (!ports) return ctx.exit('notVip');
+      sport = ports.sport;
+      dport = ports.dport;
+      ctx.meta.fresh = false;
+      cutShort = ip.protocol === 6;
+    }
+    const key = address | (BigInt(dport) << 16n) | BigInt(ip.protocol);
+    // once more, so that nothing of this has to be kept over the search that most packets need
+    if (cutShort || ip.totalLength + 14 > length) {
+      if (vips.find(key) === 0) return ctx.exit('notVip');
+      return ctx.exit('malformed');
+    }
+    const client = (BigInt(ip.saddr) << 32n) | (BigInt(sport) << 16n);
+    const found = vips.find(key);
+    if (found === 0) return ctx.exit('notVip');
+    const index = found - 1;
     const traffic = vipTraffic.lookup(index);
     if (traffic) {
       traffic.packets += 1n;
-      traffic.bytes += BigInt(ctx.length);
+      traffic.bytes += BigInt(length);
     }
-    ctx.meta.flow = (BigInt(ip.saddr) << 32n) | (BigInt(ports.sport) << 16n) | BigInt(index);
-    // SYN without ACK
-    ctx.meta.fresh = tcp ? (tcp.flags & 0x12) === 0x02 : false;
+    ctx.meta.flow = client | BigInt(index);
     return ctx.next();
   },
 });

@@ -70,9 +70,9 @@ export interface FlowCache extends Structure<FlowCacheOps, FlowCacheHandle> {}
 /** Sizes of a flow cache; flows are counts of entries, rounded up to powers of two. */
 export interface FlowCacheOptions {
   readonly name: string;
-  /** Entries of the shared level; default 131,072 (1 MiB). At least `perCpu`. */
+  /** Entries of the shared level; default 524,288 (4 MiB). At least `perCpu`. */
   readonly flows?: number;
-  /** Entries of each CPU's level; default 32,768 (256 KiB). At least 128. */
+  /** Entries of each CPU's level; default 131,072 (1 MiB). At least 128. */
   readonly perCpu?: number;
   /** CPUs with a level of their own; beyond, they share. A power of two, default 16. */
   readonly shards?: number;
@@ -80,7 +80,7 @@ export interface FlowCacheOptions {
 
 /** Declares a flow cache. Throws ArgumentError for sizes that no cache can have. */
 export function flowCache(options: FlowCacheOptions): FlowCache {
-  const { name, flows = 131_072, perCpu = 32_768, shards = 16 } = options;
+  const { name, flows = 524_288, perCpu = 131_072, shards = 16 } = options;
   const nearBits = bucketBits(name, 'perCpu', perCpu);
   const farBits = bucketBits(name, 'flows', flows);
   if (farBits < nearBits) throw new ArgumentError(`flowCache '${name}': flows is ${flows}, expected at least perCpu, ${perCpu}`);
