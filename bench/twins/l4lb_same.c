@@ -285,23 +285,24 @@ SECTION("xdp/encap") int encap(struct xdp_md *ctx)
 	struct ipv4 *inner = (void *)(old + 1);
 	if ((void *)(inner + 1) > packet_end(ctx))
 		goto drop;
-	struct mac own = old->dst;
+	struct mac received = old->dst;
+	u32 ifindex = real->ifindex;
+	eth->dst = real->hop;
+	eth->src = received;
+	if (ifindex)
+		eth->src = real->own;
+	eth->type = BE16(ETHERTYPE_IPV4);
 	u8 tos = inner->tos;
 	u32 length = be16(inner->total_length) + sizeof(struct ipv4);
-	eth->dst = real->hop;
-	eth->src = own;
-	eth->type = BE16(ETHERTYPE_IPV4);
 	write_outer(ip, real, length, tos);
 	u32 sum = real->seed + tos + length;
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	ip->checksum = be16(sum ^ 0xffff);
-	u32 ifindex = real->ifindex;
 	if (!ifindex) {
 		COUNT(s, encap, encap.tx);
 		return XDP_TX;
 	}
-	eth->src = real->own;
 	int verdict = redirect(ifindex, 0);
 	if (verdict == XDP_REDIRECT)
 		COUNT(s, encap, encap.redirect);

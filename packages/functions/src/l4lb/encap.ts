@@ -42,12 +42,15 @@ export const encap = stage({
     const eth = ctx.at(Ethernet, 20);
     const inner = ctx.at(Ipv4, 34);
     if (!frame || !outer || !eth || !inner) return ctx.drop();
-    const own = eth.dst;
+    // the old header lies where the outer one goes: it is read first
+    const received = eth.dst;
+    const ifindex = real.ifindex;
+    frame.dst = real.hop;
+    frame.src = received;
+    if (ifindex !== 0) frame.src = real.own;
+    frame.etherType = 0x0800;
     const tos = inner.tos;
     const length = inner.totalLength + 20;
-    frame.dst = real.hop;
-    frame.src = own;
-    frame.etherType = 0x0800;
     outer.versionIhl = 0x45;
     outer.tos = tos;
     outer.totalLength = length;
@@ -61,9 +64,8 @@ export const encap = stage({
     outer.checksum = sum ^ 0xffff;
     outer.saddr = real.source;
     outer.daddr = real.address;
-    if (real.ifindex === 0) return ctx.tx();
-    frame.src = real.own;
-    return ctx.redirect(real.ifindex);
+    if (ifindex === 0) return ctx.tx();
+    return ctx.redirect(ifindex);
   },
 });
 

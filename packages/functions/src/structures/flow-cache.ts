@@ -280,6 +280,8 @@ class CacheHandle implements FlowCacheHandle {
     let forgotten = 0;
     const changed: [number, Bucket][] = [];
     for (const [index, entries] of level.getAll()) {
+      // nothing stands behind an empty first word
+      if (entries.w0 === 0n) continue;
       const words = wordsOf(entries).filter((word) => word !== 0n);
       const kept = words.filter((word) => !which(this.#flowOf(home(index), word)));
       if (kept.length === words.length) continue;
