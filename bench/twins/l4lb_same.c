@@ -98,23 +98,24 @@ SECTION("xdp/vip") int vip(struct xdp_md *ctx)
 		COUNT(s, vip, vip_fragment);
 		return XDP_DROP;
 	}
+	s->fresh = 0;
 	u8 cut_short = 0;
-	u16 sport, dport;
+	u16 sport;
+	u64 key = address;
 	struct tcp *tcp;
 	if (ip->protocol == PROTOCOL_TCP && find_layer4(ctx, ip, sizeof(*tcp), (void **)&tcp)) {
 		sport = be16(tcp->sport);
-		dport = be16(tcp->dport);
-		s->fresh = (tcp->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+		key |= (u64)be16(tcp->dport) << 16 | PROTOCOL_TCP;
+		if ((tcp->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+			s->fresh = 1;
 	} else {
 		struct ports *ports;
 		if (!find_ports(ctx, ip, &ports))
 			goto not_vip;
 		sport = be16(ports->sport);
-		dport = be16(ports->dport);
-		s->fresh = 0;
+		key |= (u64)be16(ports->dport) << 16 | ip->protocol;
 		cut_short = ip->protocol == PROTOCOL_TCP;
 	}
-	u64 key = address | (u64)dport << 16 | ip->protocol;
 	if (cut_short || be16(ip->total_length) + sizeof(struct ethernet) > length) {
 		if (!find_vip(key))
 			goto not_vip;

@@ -27,25 +27,24 @@ export const vip = stage({
       if (vips.find(address) === 0) return ctx.exit('notVip');
       return ctx.exit('fragment');
     }
+    ctx.meta.fresh = false;
     let cutShort = false;
     let sport = 0;
-    let dport = 0;
+    let key = address;
     const tcp = ctx.tcp();
     if (tcp) {
       sport = tcp.sport;
-      dport = tcp.dport;
+      key |= (BigInt(tcp.dport) << 16n) | 6n;
       // SYN without ACK
-      ctx.meta.fresh = (tcp.flags & 0x12) === 0x02;
+      if ((tcp.flags & 0x12) === 0x02) ctx.meta.fresh = true;
     } else {
       const ports = ctx.ports();
       if (!ports) return ctx.exit('notVip');
       sport = ports.sport;
-      dport = ports.dport;
-      ctx.meta.fresh = false;
+      key |= (BigInt(ports.dport) << 16n) | BigInt(ip.protocol);
       cutShort = ip.protocol === 6;
     }
-    const key = address | (BigInt(dport) << 16n) | BigInt(ip.protocol);
-    // once more, so that nothing of this has to be kept over the search that most packets need
+    // a search of its own, so that what most packets need keeps nothing of this over theirs
     if (cutShort || ip.totalLength + 14 > length) {
       if (vips.find(key) === 0) return ctx.exit('notVip');
       return ctx.exit('malformed');
