@@ -11,6 +11,8 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
+          // the kernel's tests come after: they watch real time and want the machine for themselves
+          sequence: { groupOrder: 0 },
           include: ['{packages,examples,bench}/**/*.test.ts', 'test/**/*.test.ts'],
           exclude: ['**/node_modules/**', '**/*.kernel.test.ts'],
         },
@@ -18,6 +20,7 @@ export default defineConfig({
       {
         test: {
           name: 'kernel',
+          sequence: { groupOrder: 1 },
           include: ['{packages,examples,bench}/**/*.kernel.test.ts', 'test/**/*.kernel.test.ts'],
           exclude: ['**/node_modules/**'],
           pool: 'forks',

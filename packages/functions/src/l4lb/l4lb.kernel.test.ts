@@ -65,7 +65,7 @@ async function setUp() {
   const running = stack.use(
     await pipeline('edge', { xdp: [balancer] }).run(kernel({ interfaces: ['client'], netns: lb.namespace }), {
       services: [
-        override(HealthChecker, tcpHealth({ intervalMs: 50, timeoutMs: 40, rise: 1, fall: 2, connect: connectFrom(lb.namespace) })),
+        override(HealthChecker, tcpHealth({ intervalMs: 50, timeoutMs: 500, rise: 1, fall: 2, connect: connectFrom(lb.namespace) })),
         override(NextHops, kernelNextHops({ netns: lb.namespace })),
       ],
     }),
