@@ -18,6 +18,14 @@ import {
 import { exactly } from '../range.ts';
 import type { NumberOperand } from './operand.ts';
 
+/** What a call does beside giving its result; see `Call`. */
+export interface CallOptions {
+  readonly pure?: boolean;
+  readonly movesPacket?: boolean;
+  readonly readsStack?: readonly StackSlot[];
+  readonly pointer?: Space;
+}
+
 export class Emitter {
   readonly graph: Graph;
   /** Undefined where no path leads: what is emitted then is lost. */
@@ -79,11 +87,7 @@ export class Emitter {
     return this.add(createNode(this.graph, { kind: 'mapValueAddress', map, offset: 0 }));
   }
 
-  call(
-    helper: number,
-    args: Value[],
-    options: { pure?: boolean; movesPacket?: boolean; readsStack?: StackSlot[]; pointer?: Space } = {},
-  ): Value {
+  call(helper: number, args: Value[], options: CallOptions = {}): Value {
     const { pure = false, movesPacket = false, readsStack = [], pointer } = options;
     return this.add(
       createNode(this.graph, {

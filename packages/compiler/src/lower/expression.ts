@@ -431,11 +431,12 @@ function assignment(program: Program, node: AssignmentExpression): Operand {
 
 function update(program: Program, node: UpdateExpression): Operand {
   const operator = node.operator === '++' ? '+' : '-';
-  const before = node.prefix ? undefined : node.argument.type === 'Identifier' ? expression(program, node.argument) : undefined;
-  const after = compound(program, node, node.argument, operator, (current) =>
-    current?.kind === 'bigint' ? bigintOf(program.lowering, 1n) : program.lowering.number(1),
-  );
-  return before ?? after;
+  let before: Operand | undefined;
+  const after = compound(program, node, node.argument, operator, (current) => {
+    before = current;
+    return current?.kind === 'bigint' ? bigintOf(program.lowering, 1n) : program.lowering.number(1);
+  });
+  return node.prefix || after.kind === 'conflict' ? after : (before ?? after);
 }
 
 function assignVariable(program: Program, node: Expression | Pattern, name: string, value: Operand): Operand {
@@ -466,7 +467,8 @@ function place(program: Program, target: Pattern | Expression): (value: Operand)
   }
   const ref = memoryPlace(program, target, object);
   return (value) => {
-    writePlace(lowering, target, ref, value);
+    // the value may have moved the packet
+    writePlace(lowering, target, present(lowering, target.object, ref), value);
     return value;
   };
 }
@@ -525,7 +527,7 @@ function compound(
   const current = readPlace(lowering, ref);
   const value = arithmetic(lowering, node, operator, current, right(current));
   lowering.at(node);
-  writePlace(lowering, node, ref, value);
+  writePlace(lowering, node, present(lowering, target.object, ref), value);
   return value;
 }
 

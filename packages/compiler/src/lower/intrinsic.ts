@@ -3,8 +3,9 @@ import type { Layout } from '@tailrace/stage';
 import type { Node as SyntaxNode } from 'acorn';
 import type { Value } from '../ir.ts';
 import { UINT32 } from '../range.ts';
+import { loadBytes } from './access.ts';
 import type { Lowering } from './lowering.ts';
-import { member, onStack, present, sameLayout } from './memory.ts';
+import { member, onStack, present, readPlace, sameLayout, stackRef } from './memory.ts';
 import type { IntrinsicOperand, NumberOperand, Operand, RefOperand } from './operand.ts';
 import type { Join } from './path.ts';
 import { known } from './scalar.ts';
@@ -22,7 +23,7 @@ export function intrinsicCall(lowering: Lowering, node: SyntaxNode, { intrinsic 
 function place(lowering: Lowering, node: SyntaxNode, layout: Layout, operand: Operand): RefOperand {
   if (operand.kind === 'ref' && sameLayout(operand.layout, layout)) return present(lowering, node, operand);
   const { address } = onStack(lowering, node, layout, operand);
-  return { kind: 'ref', layout, base: address, offset: 0, space: 'stack', shared: false, nullable: false };
+  return stackRef(layout, address);
 }
 
 /** 32-bit little-endian words of a place, the last padded with zeros. */
@@ -31,12 +32,12 @@ function words(lowering: Lowering, ref: RefOperand): Value[] {
   const { size } = ref.layout;
   for (let at = 0; at < size; at += 4) {
     const left = size - at;
-    if (left >= 4) out.push(lowering.load(4, ref.space, ref.base, ref.offset + at));
+    if (left >= 4) out.push(loadBytes(lowering, 4, ref, at));
     else {
       let word: Value | undefined;
       for (let i = 0; i < left; ) {
         const part = left - i >= 2 ? 2 : 1;
-        const loaded = lowering.load(part, ref.space, ref.base, ref.offset + at + i);
+        const loaded = loadBytes(lowering, part, ref, at + i);
         const placed = i === 0 ? loaded : lowering.binary('lsh', loaded, lowering.constant(8 * i));
         word = word ? lowering.binary('or', word, placed) : placed;
         i += part;
@@ -81,6 +82,20 @@ function compare(lowering: Lowering, left: RefOperand, right: RefOperand, differ
       for (let i = 0; i < layout.length; i++)
         compare(lowering, member(left, layout.item, i * layout.item.size), member(right, layout.item, i * layout.item.size), differs);
       return;
+    case 'bool': {
+      const [a, b] = [readPlace(lowering, left), readPlace(lowering, right)];
+      const same = lowering.newJoin();
+      if (a.kind !== 'boolean' || b.kind !== 'boolean') return;
+      lowering.branch(
+        'eq',
+        a.value,
+        b.value,
+        () => lowering.jump(same),
+        () => lowering.jump(differs),
+      );
+      lowering.enter(same);
+      return;
+    }
     default:
       for (const [size, at] of layout.size === 6
         ? ([
@@ -91,8 +106,8 @@ function compare(lowering: Lowering, left: RefOperand, right: RefOperand, differ
         const same = lowering.newJoin();
         lowering.branch(
           'eq',
-          lowering.load(size, left.space, left.base, left.offset + at),
-          lowering.load(size, right.space, right.base, right.offset + at),
+          loadBytes(lowering, size, left, at),
+          loadBytes(lowering, size, right, at),
           () => lowering.jump(same),
           () => lowering.jump(differs),
         );

@@ -4,10 +4,11 @@
  */
 import type { Node as SyntaxNode } from 'acorn';
 import { CompileError, type DiagnosticId } from '../diagnostic.ts';
-import { type Block, type CompareOp, createBlock, setTerminator, type Value } from '../ir.ts';
+import { type Block, type CompareOp, createBlock, type MemorySize, type Space, setTerminator, type Value } from '../ir.ts';
 import { INT64, intersect, type Range, UINT64, within } from '../range.ts';
 import type { Source } from '../source.ts';
-import { Emitter } from './emitter.ts';
+import { type CallOptions, Emitter } from './emitter.ts';
+import { Fields } from './field.ts';
 import { mergeOperands } from './merge.ts';
 import type { BigintOperand, Epoch, NumberOperand, Operand, RefOperand, Variable } from './operand.ts';
 import type { Environment, Join } from './path.ts';
@@ -18,10 +19,23 @@ const NODE_LIMIT = 60_000;
 export class Lowering extends Emitter {
   environment: Environment = { values: new Map(), epoch: { call: undefined } };
   source: Source;
+  readonly fields = new Fields();
 
   constructor(name: string, source: Source) {
     super(name);
     this.source = source;
+  }
+
+  // --- memory: what a path knows of the packet is forgotten where it may change
+
+  override store(size: MemorySize, space: Space, base: Value, offset: number, value: Value): void {
+    super.store(size, space, base, offset, value);
+    this.fields.written(this.environment, space, base, offset, size);
+  }
+
+  override call(helper: number, args: Value[], options: CallOptions = {}): Value {
+    if (options.movesPacket) this.fields.forget(this.environment);
+    return super.call(helper, args, options);
   }
 
   // --- errors ------------------------------------------------------------------------------------
@@ -71,6 +85,7 @@ export class Lowering extends Emitter {
     for (const [variable, operand] of first.environment.values) {
       const all = environments.map((e) => e.values.get(variable));
       if (all.some((o) => o === undefined)) continue;
+      if (variable.ofPath && !all.every((o) => sameMachineValue(o as Operand, operand))) continue;
       const merged = all.every((o) => o === operand) ? operand : mergeOperands(this, join, all as Operand[], epoch);
       values.set(variable, merged);
     }
@@ -153,6 +168,12 @@ export class Lowering extends Emitter {
         this.write(variable, { ...operand, range: intersect(operand.range, limits) });
     }
   }
+}
+
+/** Is it the same number or bigint in the same register, whatever each path knows of it? */
+function sameMachineValue(a: Operand, b: Operand): boolean {
+  if (a.kind === 'number' && b.kind === 'number') return a.exact === b.exact && a.low === b.low;
+  return a.kind === 'bigint' && b.kind === 'bigint' && a.value === b.value;
 }
 
 /** Equal bits are equal bigints only where both are exact in the same way. */

@@ -3,6 +3,7 @@ import type { IntLayout, Layout, StructLayout } from '@tailrace/stage';
 import type { Node as SyntaxNode } from 'acorn';
 import type { MemorySize, StackSlot, UnaryOp, Value } from '../ir.ts';
 import { exactly, isConstant, ofInteger, range } from '../range.ts';
+import { alignment, chunk, loadBytes, mayOverlap, storeBytes } from './access.ts';
 import { packetEnd } from './header.ts';
 import type { Lowering } from './lowering.ts';
 import {
@@ -13,13 +14,13 @@ import {
   type Operand,
   type RefOperand,
   type StoredOperand,
+  type Variable,
   type View,
 } from './operand.ts';
 import { packetWritten } from './packet-write.ts';
 import { bigint, exact, known, low32 } from './scalar.ts';
 
 const SWAP: Readonly<Record<number, UnaryOp>> = { 2: 'swap16', 4: 'swap32', 8: 'swap64' };
-const chunk = (size: number): MemorySize => (size >= 8 ? 8 : size >= 4 ? 4 : size >= 2 ? 2 : 1);
 
 /** Refuses a reference that may be undefined, or that is from before the packet moved. */
 export function present(lowering: Lowering, node: SyntaxNode, ref: RefOperand): RefOperand {
@@ -42,7 +43,11 @@ export function readPlace(lowering: Lowering, ref: RefOperand): Operand {
   const { layout } = ref;
   switch (layout.kind) {
     case 'int':
-      return readInteger(lowering, layout, ref);
+      return lowering.fields.remembered(
+        () => lowering.environment,
+        ref,
+        () => readInteger(lowering, layout, ref),
+      );
     case 'bool': {
       const byte = lowering.load(1, ref.space, ref.base, ref.offset);
       const join = lowering.newJoin();
@@ -64,13 +69,13 @@ function readInteger(lowering: Lowering, layout: IntLayout, ref: RefOperand): Op
   const { size, signed, bigEndian } = layout;
   const within = ofInteger(size, signed);
   if (size === 6) {
-    const head = lowering.load(4, ref.space, ref.base, ref.offset);
-    const tail = lowering.load(2, ref.space, ref.base, ref.offset + 4);
+    const head = loadBytes(lowering, 4, ref);
+    const tail = loadBytes(lowering, 2, ref, 4);
     const joined = lowering.binary('or', head, lowering.binary('lsh', tail, lowering.constant(32)));
     const value = lowering.binary('rsh', lowering.unary('swap64', joined), lowering.constant(16));
     return { kind: 'number', range: within, exact: value, raw: { size: 6, parts: [head, tail] } };
   }
-  const loaded = lowering.load(size, ref.space, ref.base, ref.offset);
+  const loaded = loadBytes(lowering, size, ref);
   const swap = bigEndian ? SWAP[size] : undefined;
   const host = swap ? lowering.unary(swap, loaded) : loaded;
   const raw = swap ? { raw: { size, parts: [loaded] } } : {};
@@ -160,7 +165,7 @@ export function scalarFor(lowering: Lowering, node: SyntaxNode, layout: IntLayou
  * be written from its start. Forgets what the path knew of the packet there.
  */
 export function writePlace(lowering: Lowering, node: SyntaxNode, ref: RefOperand, operand: Operand, room = ref.layout.size): void {
-  writeBytes(lowering, node, ref, operand, room);
+  writeBytes(lowering, node, ref, detached(lowering, node, ref, operand), room);
   if (ref.space === 'packet') packetWritten(lowering, ref.base, ref.offset, ref.layout.size);
 }
 
@@ -170,19 +175,13 @@ function writeBytes(lowering: Lowering, node: SyntaxNode, ref: RefOperand, opera
     case 'int': {
       const parts = toMemory(lowering, node, layout, operand);
       if (layout.size === 6) {
-        lowering.store(4, ref.space, ref.base, ref.offset, parts[0] as Value);
-        lowering.store(2, ref.space, ref.base, ref.offset + 4, parts[1] as Value);
+        storeBytes(lowering, 4, ref, parts[0] as Value);
+        storeBytes(lowering, 2, ref, parts[1] as Value, 4);
         return;
       }
       const size = chunk(room) > layout.size && ref.offset % chunk(room) === 0 ? chunk(room) : (layout.size as MemorySize);
       const value = parts[0] as Value;
-      lowering.store(
-        size,
-        ref.space,
-        ref.base,
-        ref.offset,
-        size > layout.size && layout.size < 8 ? zeroExtended(lowering, operand, layout, value) : value,
-      );
+      storeBytes(lowering, size, ref, size > layout.size && layout.size < 8 ? zeroExtended(lowering, operand, layout, value) : value);
       return;
     }
     case 'bool':
@@ -201,14 +200,46 @@ function writeBytes(lowering: Lowering, node: SyntaxNode, ref: RefOperand, opera
     lowering.fail(node, 'type', `${describe(operand)} where ${layout.kind === 'array' ? 'an array' : 'a struct'} is stored`);
   const from = present(lowering, node, operand);
   if (!sameLayout(from.layout, layout)) lowering.fail(node, 'type', 'a struct of another layout', 'copy the fields one by one');
-  for (let at = 0; at < layout.size; ) {
-    const size = chunk(Math.min(layout.size - at, alignment(from.offset + at), alignment(ref.offset + at)));
-    lowering.store(size, ref.space, ref.base, ref.offset + at, lowering.load(size, from.space, from.base, from.offset + at));
-    at += size;
-  }
+  copy(lowering, from, ref);
 }
 
-const alignment = (offset: number): number => (offset === 0 ? 8 : offset & -offset);
+const bytesOf = (ref: RefOperand) => ({ ...ref, size: ref.layout.size });
+
+/** Copies bytes; headers may overlap, so of those all are read before any is written. */
+function copy(lowering: Lowering, from: RefOperand, to: RefOperand): void {
+  const stores: (() => void)[] = [];
+  for (let at = 0; at < to.layout.size; ) {
+    const size = chunk(Math.min(to.layout.size - at, alignment(from.offset + at), alignment(to.offset + at)));
+    const [place, value] = [to.offset + at, lowering.load(size, from.space, from.base, from.offset + at)];
+    const store = (): void => lowering.store(size, to.space, to.base, place, value);
+    if (to.space === 'packet' && mayOverlap(bytesOf(from), bytesOf(to))) stores.push(store);
+    else store();
+    at += size;
+  }
+  for (const store of stores) store();
+}
+
+/** The operand with copies of what it would overwrite before it is read: JavaScript takes all of a literal first. */
+function detached(lowering: Lowering, node: SyntaxNode, to: RefOperand, operand: Operand): Operand {
+  const inside = (part: Operand): Operand => {
+    if (part.kind === 'ref' && mayOverlap(bytesOf(part), bytesOf(to)))
+      return stackRef(part.layout, write(lowering, node, part.layout, part).address);
+    return detached(lowering, node, to, part);
+  };
+  if (operand.kind === 'list') return { ...operand, items: operand.items.map(inside) };
+  if (operand.kind !== 'aggregate' || to.space === 'stack') return operand;
+  const fields = new Map<string, Variable>();
+  let same = true;
+  for (const [name, variable] of operand.fields) {
+    const part = lowering.read(variable);
+    const taken = part && inside(part);
+    const copied: Variable = taken === part ? variable : { name, constant: false };
+    if (taken && taken !== part) lowering.write(copied, taken);
+    same &&= copied === variable;
+    fields.set(name, copied);
+  }
+  return same ? operand : { ...operand, fields };
+}
 
 /** The stored bytes with nothing above them, for a store that covers padding. */
 function zeroExtended(lowering: Lowering, operand: Operand, layout: IntLayout, value: Value): Value {
@@ -220,7 +251,8 @@ function zeroExtended(lowering: Lowering, operand: Operand, layout: IntLayout, v
 
 function writeFields(lowering: Lowering, node: SyntaxNode, ref: RefOperand, layout: StructLayout, aggregate: AggregateOperand): void {
   for (const name of aggregate.fields.keys()) {
-    if (!(name in layout.fields)) lowering.fail(node, 'name', `no field '${name}'`, `fields: ${Object.keys(layout.fields).join(', ')}`);
+    if (!Object.hasOwn(layout.fields, name))
+      lowering.fail(node, 'name', `no field '${name}'`, `fields: ${Object.keys(layout.fields).join(', ')}`);
   }
   const fields = Object.entries(layout.fields);
   const zero = (from: number, to: number): void => {
@@ -300,10 +332,15 @@ export function onStack(lowering: Lowering, node: SyntaxNode, layout: Layout, op
   return write(lowering, node, layout, operand);
 }
 
+/** A place on the stack. */
+export function stackRef(layout: Layout, address: Value): RefOperand {
+  return { kind: 'ref', layout, base: address, offset: 0, space: 'stack', shared: false, nullable: false };
+}
+
 function write(lowering: Lowering, node: SyntaxNode, layout: Layout, operand: Operand): { address: Value; slot: StackSlot } {
   const slot = lowering.slot(layout.size);
   const address = lowering.stackAddress(slot);
-  writePlace(lowering, node, { kind: 'ref', layout, base: address, offset: 0, space: 'stack', shared: false, nullable: false }, operand);
+  writePlace(lowering, node, stackRef(layout, address), operand);
   return { address, slot };
 }
 
@@ -336,7 +373,9 @@ export function element(lowering: Lowering, node: SyntaxNode, ref: RefOperand, i
       node,
       'range',
       `the index may be ${index.range.lo}..${index.range.hi}; the array has ${layout.length} elements`,
-      `compare it with ${layout.length} first, or mask it`,
+      node.type === 'MemberExpression' && ref.space !== 'packet'
+        ? `keep it in a const and compare that with ${layout.length}, or mask it`
+        : `compare it with ${layout.length} first, or mask it`,
     );
   }
   if (isConstant(index.range)) return member(ref, layout.item, Number(index.range.lo) * layout.item.size);

@@ -10,6 +10,8 @@ import type { Range } from '../range.ts';
 export interface Variable {
   readonly name: string;
   readonly constant: boolean;
+  /** Known on one path only: forgotten where it meets paths that know something else. */
+  readonly ofPath?: boolean;
 }
 
 /** Between two moves of the packet. References into the packet are good within their epoch only. */
