@@ -8,6 +8,7 @@ import { SourceMap } from 'node:module';
 import { dirname, relative, resolve } from 'node:path';
 import { setImmediate } from 'node:timers';
 import { fileURLToPath } from 'node:url';
+import { originalPlace } from './call-site.ts';
 import type { Place } from './ir.ts';
 
 export interface Located {
@@ -39,8 +40,15 @@ export function locate(fn: (...args: never[]) => unknown, text: string): Located
     place(offset) {
       const at = base + offset;
       const row = rowOf(starts, at);
-      // type stripping leaves blanks: show the line as it was written
-      if (!map) return { ...placeIn(source, at, display(file)), ...written(file, row) };
+      if (!map) {
+        const mapped = originalPlace(file, row + 1, at - (starts[row] ?? 0) + 1);
+        if (mapped) {
+          const original = mapped.file.startsWith('file:') ? fileURLToPath(mapped.file) : mapped.file;
+          return { file: display(original), line: mapped.line, column: mapped.column, text: '', ...written(original, mapped.line - 1) };
+        }
+        // type stripping leaves blanks: show the line as it was written
+        return { ...placeIn(source, at, display(file)), ...written(file, row) };
+      }
       const entry = map.findEntry(row, at - (starts[row] ?? 0)) as {
         originalSource?: string;
         originalLine?: number;
