@@ -47,9 +47,11 @@ export function compileStage(stage: AnyStage, options: CompileOptions = {}): Com
   return { ...compiled, maps: alone?.state ? new Map([...maps, [STATE, alone.state]]) : maps };
 }
 
-/** Labels that a stage's body leaves through, sorted. Throws CompileError where the source cannot be read. */
+/** Labels that a stage's body leaves through, sorted. Throws CompileError where the source cannot be read, or is refused. */
 export function exitsOf(stage: AnyStage): readonly string[] {
-  return exitLabels(readSource(stage.program, stage.name));
+  const { labels, complete } = exitLabels(readSource(stage.program, stage.name));
+  const all = complete ? labels : labels.union(new Set(lowerStage(stage, standalone(stage, [])?.placement).exits));
+  return [...all].sort();
 }
 
 /** A stage's IR before and after optimisation, for tests and for looking at. */
@@ -98,18 +100,19 @@ function finish(graph: Graph, name: string, stage: string): Omit<CompiledStage, 
   return { program, stackSize, spills };
 }
 
-const STATE = 'state';
+/** A map of the stage's own cannot have this name. */
+const STATE = '(state)';
 
 /** A stage that stands alone keeps its metadata in a map of its own. */
-function standalone(stage: AnyStage): { placement: Placement; state: AnyMap } | undefined {
+function standalone(stage: AnyStage, labels = exitsOf(stage)): { placement: Placement; state: AnyMap } | undefined {
   const fields: Record<string, Schema<unknown>> = { ...stage.reads, ...stage.writes };
   if (Object.keys(fields).length === 0) return undefined;
   const value = struct({ length: u64, ...fields });
   const layout = value.layout as Extract<Layout, { kind: 'struct' }>;
   const places = Object.fromEntries(Object.keys(fields).map((name) => [name, layout.fields[name] as { layout: Layout; offset: number }]));
-  const exits = Object.fromEntries(exitsOf(stage).map((label) => [label, { verdict: 'pass' as const }]));
+  const exits = Object.fromEntries(labels.map((label) => [label, { verdict: 'pass' as const }]));
   return {
     placement: { array: '', next: { verdict: 'pass' }, exits, state: { map: STATE, fields: places } },
-    state: perCpuArray({ name: STATE, value, maxEntries: 1 }),
+    state: perCpuArray({ name: 'state', value, maxEntries: 1 }),
   };
 }

@@ -1,23 +1,39 @@
 /** The labels that a program leaves through, read off its syntax. */
-import type { Expression, Node as SyntaxNode } from 'acorn';
+import type { CallExpression, Node as SyntaxNode } from 'acorn';
 import type { Source } from '../source.ts';
 
-/** Every literal that is handed to `exit()`, sorted. Anything else there is refused when the program is lowered. */
-export function exitLabels(source: Source): readonly string[] {
-  const labels = new Set<string>();
-  visit(source.node, (node) => {
-    const call = node as Partial<{ type: string; callee: { property?: { name?: string } }; arguments: Expression[] }>;
-    if (call.type !== 'CallExpression' || call.callee?.property?.name !== 'exit') return;
-    for (const literal of literals(call.arguments?.[0])) labels.add(literal);
-  });
-  return [...labels].sort();
+/** Labels as far as the syntax shows them. */
+export interface ExitLabels {
+  /** Every literal that is handed to `exit()`. */
+  readonly labels: ReadonlySet<string>;
+  /** False where a label may be more than a literal: one among constants, or `exit` taken from ctx under another name. */
+  readonly complete: boolean;
 }
 
-function literals(node: Expression | undefined): readonly string[] {
+/** Reads the labels off a program. */
+export function exitLabels(source: Source): ExitLabels {
+  const labels = new Set<string>();
+  let unread = 0;
+  visit(source.node, (node) => {
+    const { type, name, value, callee } = node as Loose;
+    if ((type === 'Identifier' && name === 'exit') || (type === 'Literal' && value === 'exit')) unread++;
+    if (type !== 'CallExpression' || callee?.type !== 'MemberExpression' || callee.property?.name !== 'exit') return;
+    const found = literals((node as CallExpression).arguments[0]);
+    for (const label of found ?? []) labels.add(label);
+    if (found) unread--;
+  });
+  return { labels, complete: unread === 0 };
+}
+
+type Loose = { type: string; name?: string; value?: unknown; callee?: { type: string; property?: { name?: string } } };
+
+/** Undefined for what is no literal. */
+function literals(node: CallExpression['arguments'][number] | undefined): readonly string[] | undefined {
   if (node?.type === 'Literal' && typeof node.value === 'string') return [node.value];
   if (node?.type === 'TemplateLiteral' && node.expressions.length === 0) return [node.quasis[0]?.value.cooked ?? ''];
-  if (node?.type === 'ConditionalExpression') return [...literals(node.consequent), ...literals(node.alternate)];
-  return [];
+  if (node?.type !== 'ConditionalExpression') return undefined;
+  const [then, otherwise] = [literals(node.consequent), literals(node.alternate)];
+  return then && otherwise && [...then, ...otherwise];
 }
 
 function visit(value: unknown, on: (node: SyntaxNode) => void): void {

@@ -6,7 +6,6 @@ import type { Placement } from '../placement.ts';
 import { readSource } from '../source.ts';
 import { condition } from './condition.ts';
 import { booleanView, expression, memberOf } from './expression.ts';
-import { exitLabels } from './label.ts';
 import { Lowering } from './lowering.ts';
 import { bigintOf } from './memory.ts';
 import { type NamesOperand, type Operand, UNDEFINED, type Variable } from './operand.ts';
@@ -18,6 +17,8 @@ export interface Lowered {
   readonly graph: Graph;
   /** Map reference name to declaration. */
   readonly maps: ReadonlyMap<string, AnyMap>;
+  /** Labels that some path leaves through. */
+  readonly exits: readonly string[];
 }
 
 /** Lowers one stage. Throws CompileError. */
@@ -27,7 +28,7 @@ export function lowerStage(stage: AnyStage, placement: Placement | undefined): L
   const program = new StageProgram(lowering, stage, placement);
   lowering.at(source.node);
   program.run(source.node);
-  return { graph: lowering.graph, maps: program.maps };
+  return { graph: lowering.graph, maps: program.maps, exits: program.exits };
 }
 
 class StageProgram implements Program {
@@ -45,7 +46,11 @@ class StageProgram implements Program {
     this.lowering = lowering;
     this.stage = stage;
     this.placement = placement;
-    this.#exits = new Exits(this, placement ? Object.keys(placement.exits) : exitLabels(lowering.source));
+    this.#exits = new Exits(this);
+  }
+
+  get exits(): readonly string[] {
+    return this.#exits.labels;
   }
 
   run(node: ParsedFunction): void {

@@ -10,6 +10,7 @@ import {
   type AggregateOperand,
   type BigintOperand,
   describe,
+  type NamesOperand,
   type NumberOperand,
   type Operand,
   type RefOperand,
@@ -189,7 +190,7 @@ function writeBytes(lowering: Lowering, node: SyntaxNode, ref: RefOperand, opera
       lowering.store(1, ref.space, ref.base, ref.offset, operand.value);
       return;
     case 'struct':
-      if (operand.kind === 'aggregate') return writeFields(lowering, node, ref, layout, operand);
+      if (operand.kind === 'aggregate' || operand.kind === 'names') return writeFields(lowering, node, ref, layout, operand);
       break;
     case 'array':
       if (operand.kind === 'list') return writeItems(lowering, node, ref, operand.items);
@@ -249,8 +250,15 @@ function zeroExtended(lowering: Lowering, operand: Operand, layout: IntLayout, v
   return lowering.unary(layout.size === 1 ? 'zext8' : layout.size === 2 ? 'zext16' : 'zext32', value);
 }
 
-function writeFields(lowering: Lowering, node: SyntaxNode, ref: RefOperand, layout: StructLayout, aggregate: AggregateOperand): void {
-  for (const name of aggregate.fields.keys()) {
+function writeFields(
+  lowering: Lowering,
+  node: SyntaxNode,
+  ref: RefOperand,
+  layout: StructLayout,
+  object: AggregateOperand | NamesOperand,
+): void {
+  const parts = partsOf(lowering, object);
+  for (const name of parts.keys()) {
     if (!Object.hasOwn(layout.fields, name))
       lowering.fail(node, 'name', `no field '${name}'`, `fields: ${Object.keys(layout.fields).join(', ')}`);
   }
@@ -263,23 +271,23 @@ function writeFields(lowering: Lowering, node: SyntaxNode, ref: RefOperand, layo
     }
   };
   for (const [i, [name, field]] of fields.entries()) {
-    const variable = aggregate.fields.get(name);
-    if (!variable) return lowering.fail(node, 'type', `field '${name}' is missing`, `fields: ${Object.keys(layout.fields).join(', ')}`);
+    const part = parts.get(name);
+    if (!part) return lowering.fail(node, 'type', `field '${name}' is missing`, `fields: ${Object.keys(layout.fields).join(', ')}`);
     const next = fields[i + 1]?.[1].offset ?? layout.size;
     const space = next - field.offset;
     const covered =
       field.layout.kind === 'int' && field.layout.size !== 6 && (ref.offset + field.offset) % chunk(space) === 0
         ? Math.max(chunk(space), field.layout.size)
         : field.layout.size;
-    writePlace(
-      lowering,
-      node,
-      { ...ref, layout: field.layout, offset: ref.offset + field.offset },
-      lowering.read(variable) ?? { kind: 'undefined' },
-      covered,
-    );
+    writePlace(lowering, node, { ...ref, layout: field.layout, offset: ref.offset + field.offset }, part, covered);
     zero(field.offset + covered, next);
   }
+}
+
+/** The fields of an object literal as they are now, or of a constant object. */
+function partsOf(lowering: Lowering, object: AggregateOperand | NamesOperand): ReadonlyMap<string, Operand> {
+  if (object.kind === 'names') return object.members;
+  return new Map([...object.fields].map(([name, variable]) => [name, lowering.read(variable) ?? { kind: 'undefined' }]));
 }
 
 function writeItems(lowering: Lowering, node: SyntaxNode, ref: RefOperand, items: readonly Operand[]): void {

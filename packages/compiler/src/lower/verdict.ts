@@ -44,9 +44,14 @@ export class Exits {
   readonly #names: readonly string[];
   readonly #joins = new Map<string, { join: Join; outcome: VerdictOperand['outcome'] }>();
 
-  constructor(program: Program, labels: readonly string[]) {
+  constructor(program: Program) {
     this.#program = program;
-    this.#names = counterNames(labels);
+    this.#names = counterNames(Object.keys(program.placement?.exits ?? {}));
+  }
+
+  /** Labels that some path left through. */
+  get labels(): readonly string[] {
+    return [...this.#joins.values()].flatMap(({ outcome }) => ('exit' in outcome ? [outcome.exit] : []));
   }
 
   /** Ends the current path with a verdict. */
