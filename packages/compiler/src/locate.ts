@@ -42,10 +42,9 @@ export function locate(fn: (...args: never[]) => unknown, text: string): Located
       const row = rowOf(starts, at);
       if (!map) {
         const mapped = originalPlace(file, row + 1, at - (starts[row] ?? 0) + 1);
-        if (mapped) {
-          const original = mapped.file.startsWith('file:') ? fileURLToPath(mapped.file) : mapped.file;
-          return { file: display(original), line: mapped.line, column: mapped.column, text: '', ...written(original, mapped.line - 1) };
-        }
+        const original = mapped?.file.startsWith('file:') ? fileURLToPath(mapped.file) : mapped?.file;
+        const as = original === undefined || mapped === undefined ? undefined : written(original, mapped.line - 1);
+        if (mapped && original !== undefined && as) return { file: display(original), line: mapped.line, column: mapped.column, ...as };
         // type stripping leaves blanks: show the line as it was written
         return { ...placeIn(source, at, display(file)), ...written(file, row) };
       }
