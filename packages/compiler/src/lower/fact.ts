@@ -18,11 +18,15 @@ export function fact(name: string): Variable {
   return variable;
 }
 
-/** The remembered operand, or the one that `make` computes now. Conflicts between paths are computed anew. */
+/**
+ * The remembered operand, or the one that `make` computes now. Conflicts between paths are computed anew, and so is what
+ * paths found after each had moved the packet.
+ */
 export function remembered(lowering: Lowering, name: string, make: () => Operand): Operand {
   const variable = fact(name);
   const known = lowering.read(variable);
-  if (known && known.kind !== 'conflict') return known;
+  const stale = known?.kind === 'ref' && known.epoch && known.epoch !== lowering.environment.epoch;
+  if (known && known.kind !== 'conflict' && !stale) return known;
   const made = make();
   lowering.write(variable, made);
   return made;
