@@ -12,6 +12,7 @@ export const exactly = (value: bigint): Range => ({ lo: value, hi: value });
 
 const MAX_EXACT = 1n << 53n;
 export const INT32 = range(-(1n << 31n), (1n << 31n) - 1n);
+export const UINT16 = range(0n, (1n << 16n) - 1n);
 export const UINT32 = range(0n, (1n << 32n) - 1n);
 export const UINT64 = range(0n, (1n << 64n) - 1n);
 export const INT64 = range(-(1n << 63n), (1n << 63n) - 1n);

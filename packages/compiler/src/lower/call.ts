@@ -2,7 +2,7 @@
 import type { CallExpression, Expression, Node as SyntaxNode } from 'acorn';
 import * as R from '../range.ts';
 import { readSource } from '../source.ts';
-import { numberArgument } from './argument.ts';
+import { argumentNode, numberArgument } from './argument.ts';
 import { exactOrFail, imul, truncatedQuotient, WRAPPED_HINT } from './arithmetic.ts';
 import { contextCall, nearest } from './context.ts';
 import { intrinsicCall } from './intrinsic.ts';
@@ -12,6 +12,8 @@ import { find, type Program } from './program.ts';
 import { bigint, exact, known } from './scalar.ts';
 
 const MATH = ['trunc', 'min', 'max', 'imul', 'clz32'] as const;
+/** The globals of the language, as a hint. */
+export const ALLOWED_GLOBALS = `allowed: ${MATH.map((m) => `Math.${m}`).join(', ')}, BigInt, BigInt.asUintN, BigInt.asIntN, Number`;
 
 export function call(program: Program, node: CallExpression): Operand {
   const { lowering } = program;
@@ -65,12 +67,12 @@ function globalCall(program: Program, node: CallExpression, name: string, args: 
     const [argument] = args;
     if (argument)
       return name === 'Math.trunc' || isDivision(argument)
-        ? quotient(program, node, argument)
+        ? quotient(program, argument)
         : lowering.fail(node, 'name', 'Math.floor is not allowed', 'numbers are integers here');
   }
   const operands = args.map((a) => program.expression(a));
   lowering.at(node);
-  const number = (i: number): NumberOperand => numberArgument(lowering, node, operands[i], R.SAFE);
+  const number = (i: number): NumberOperand => numberArgument(lowering, argumentNode(node, i), operands[i], R.SAFE);
   switch (name) {
     case 'Math.imul':
       return imul(lowering, number(0), number(1));
@@ -87,12 +89,7 @@ function globalCall(program: Program, node: CallExpression, name: string, args: 
     case 'BigInt.asIntN':
       return wrapped(program, node, name, operands);
     default:
-      return lowering.fail(
-        node,
-        'name',
-        `${name} is not allowed in a program`,
-        `allowed: ${MATH.map((m) => `Math.${m}`).join(', ')}, BigInt, BigInt.asUintN, BigInt.asIntN, Number`,
-      );
+      return lowering.fail(node, 'name', `${name} is not allowed in a program`, ALLOWED_GLOBALS);
   }
 }
 
@@ -101,7 +98,7 @@ export function isDivision(node: Expression): boolean {
 }
 
 /** An integer division under Math.trunc, `| 0` or `>>> 0`; any other expression is an integer already. */
-export function quotient(program: Program, node: SyntaxNode, argument: Expression): NumberOperand {
+export function quotient(program: Program, argument: Expression): NumberOperand {
   const { lowering } = program;
   if (argument.type === 'BinaryExpression' && argument.operator === '/') {
     const left = program.expression(argument.left as Expression);
@@ -114,7 +111,7 @@ export function quotient(program: Program, node: SyntaxNode, argument: Expressio
       numberArgument(lowering, argument.right, right, R.SAFE),
     );
   }
-  return numberArgument(lowering, node, program.expression(argument), R.SAFE);
+  return numberArgument(lowering, argument, program.expression(argument), R.SAFE);
 }
 
 function extreme({ lowering }: Program, smallest: boolean, a: NumberOperand, b: NumberOperand): NumberOperand {
@@ -177,7 +174,7 @@ const SHIFTED = { name: '(shifted)', constant: false };
 function toBigint({ lowering }: Program, node: SyntaxNode, operand: Operand | undefined): Operand {
   if (operand?.kind === 'bigint') return operand;
   if (operand?.kind === 'boolean') return bigint(lowering, operand.value, R.range(0n, 1n));
-  const number = numberArgument(lowering, node, operand, R.SAFE);
+  const number = numberArgument(lowering, argumentNode(node, 0), operand, R.SAFE);
   return bigint(lowering, exact(lowering, number), number.range);
 }
 
@@ -208,7 +205,12 @@ function wrapped({ lowering }: Program, node: SyntaxNode, name: string, [bits, v
 function fnCall(program: Program, node: CallExpression, target: FnOperand, args: readonly Operand[]): Operand {
   const { lowering } = program;
   const { fn, name, uses } = target;
-  if (args.length !== fn.args.length) lowering.fail(node, 'type', `fn '${name}' takes ${fn.args.length} arguments, got ${args.length}`);
+  if (args.length !== fn.args.length)
+    lowering.fail(
+      node,
+      'type',
+      `fn '${name}' takes ${fn.args.length === 1 ? '1 argument' : `${fn.args.length} arguments`}, got ${args.length}`,
+    );
   if (program.active.has(fn)) lowering.fail(node, 'syntax', `fn '${name}' calls itself`, 'programs have no recursion');
   const outer = lowering.source;
   program.active.add(fn);

@@ -1,7 +1,7 @@
 /** The internet checksum in registers: whole headers (RFC 1071) and single changed words (RFC 1624). */
 import type { Node as SyntaxNode } from 'acorn';
 import type { Value } from '../ir.ts';
-import { isConstant, range, UINT32, within } from '../range.ts';
+import { isConstant, mayBe, range, UINT32, within } from '../range.ts';
 import { packetEnd } from './header.ts';
 import type { Lowering } from './lowering.ts';
 import { describe, type NumberOperand, type Operand, type RefOperand } from './operand.ts';
@@ -16,7 +16,7 @@ export function checksum(lowering: Lowering, node: SyntaxNode, ref: RefOperand, 
   if (bytes.kind !== 'number') return lowering.fail(node, 'type', `${describe(bytes)} as a length, expected a number`);
   const { lo, hi } = bytes.range;
   if (lo < 0n || hi > MAX_LENGTH)
-    lowering.fail(node, 'range', `the length may be ${lo}..${hi}, expected 0..${MAX_LENGTH}`, 'pass ip.headerLength, or a constant');
+    lowering.fail(node, 'range', `the length ${mayBe(bytes.range)}, expected 0..${MAX_LENGTH}`, 'pass ip.headerLength, or a constant');
   if (isConstant(bytes.range) && lo % BigInt(WORD) !== 0n)
     lowering.fail(node, 'range', `the length is ${lo}, expected a multiple of ${WORD}`);
   const sure = Math.min(Math.floor(Number(lo) / WORD) * WORD, ref.layout.size);

@@ -4,6 +4,7 @@ import type { CompareOp } from '../ir.ts';
 import * as R from '../range.ts';
 import { exactOrFail } from './arithmetic.ts';
 import type { Lowering } from './lowering.ts';
+import { booleanView } from './member.ts';
 import { viewCondition } from './memory.ts';
 import { type BigintOperand, describe, type NumberOperand, type Operand, type RefOperand } from './operand.ts';
 import type { Join } from './path.ts';
@@ -57,7 +58,7 @@ export function condition(program: Program, node: Expression, yes: Join, no: Joi
     return condition(program, node.expressions.at(-1) as Expression, yes, no);
   }
   if (node.type === 'BinaryExpression' && node.operator in RELATIONS) return comparison(program, node, yes, no);
-  const flag = program.booleanView(node);
+  const flag = booleanView(program, node);
   if (flag) {
     const { value, mask } = viewCondition(lowering, flag.layout, flag.ref, flag.view);
     return lowering.branch(

@@ -1,8 +1,9 @@
 /** The members of `ctx`: properties, and methods other than verdicts and headers. */
 import { Helper } from '@tailrace/bpf';
+import { describeLayout } from '@tailrace/stage';
 import type { Node as SyntaxNode } from 'acorn';
 import * as R from '../range.ts';
-import { numberArgument } from './argument.ts';
+import { argumentNode, numberArgument } from './argument.ts';
 import { checksum, checksumReplace } from './checksum.ts';
 import { forgetPacket } from './fact.ts';
 import { at, HEADER_NAMES, type HeaderName, header } from './header.ts';
@@ -24,7 +25,7 @@ export function contextMember(program: Program, node: SyntaxNode, name: string):
   const { lowering } = program;
   if (name === 'length') return packetLength(program);
   if (name === 'meta') return { kind: 'meta' };
-  const offset = PROPERTIES[name];
+  const offset = Object.hasOwn(PROPERTIES, name) ? PROPERTIES[name] : undefined;
   if (offset !== undefined) return { kind: 'number', range: R.UINT32, exact: lowering.load(4, 'context', lowering.graph.context, offset) };
   if (HEADER_NAMES.has(name) || VERDICTS.has(name) || METHODS.includes(name as Method))
     return { kind: 'method', of: { kind: 'context' }, name };
@@ -46,10 +47,17 @@ export function contextCall(program: Program, node: SyntaxNode, name: string, ar
       const [schema, offset] = args;
       if (schema?.kind !== 'schema')
         return lowering.fail(node, 'type', 'ctx.at takes a schema first', 'declare it with struct({ … }) and pass it through uses');
-      return at(lowering, node, schema.layout, offset ?? { kind: 'undefined' });
+      if (schema.layout.kind === 'int' || schema.layout.kind === 'bool') {
+        const type = describeLayout(schema.layout);
+        return lowering.fail(node, 'type', `ctx.at takes a struct or an array, got ${type}`, `write struct({ value: ${type} })`);
+      }
+      return at(lowering, argumentNode(node, 1), schema.layout, offset ?? { kind: 'undefined' });
     }
     case 'offsetOf':
-      return packetRef(lowering, node, args[0]).position ?? lowering.fail(node, 'type', 'only headers have an offset in the packet');
+      return (
+        packetRef(lowering, argumentNode(node, 0), args[0]).position ??
+        lowering.fail(node, 'type', 'only headers have an offset in the packet')
+      );
     case 'adjustHead':
       return adjust(program, node, Helper.xdp_adjust_head, name, args);
     case 'adjustTail':
@@ -63,13 +71,11 @@ export function contextCall(program: Program, node: SyntaxNode, name: string, ar
     case 'cpu':
       return { kind: 'number', range: R.range(0n, 8191n), exact: lowering.call(Helper.get_smp_processor_id, [], { pure: true }) };
     case 'checksum':
-      return checksum(lowering, node, packetRef(lowering, node, args[0]), args[1]);
+      return checksum(lowering, argumentNode(node, 1), packetRef(lowering, argumentNode(node, 0), args[0]), args[1]);
     case 'checksumReplace': {
-      const [check, from, to] = [0, 1, 2].map((i) => numberArgument(lowering, node, args[i], R.UINT32)) as [
-        NumberOperand,
-        NumberOperand,
-        NumberOperand,
-      ];
+      const [check, from, to] = [R.UINT16, R.UINT32, R.UINT32].map((range, i) =>
+        numberArgument(lowering, argumentNode(node, i), args[i], range),
+      ) as [NumberOperand, NumberOperand, NumberOperand];
       return checksumReplace(lowering, check, from, to);
     }
   }
@@ -84,7 +90,7 @@ function packetRef(lowering: Lowering, node: SyntaxNode, operand: Operand | unde
 /** Moves an end of the packet: every reference into it is stale, whether the call works or not. */
 function adjust(program: Program, node: SyntaxNode, helper: number, name: string, args: readonly Operand[]): Operand {
   const { lowering } = program;
-  const delta = numberArgument(lowering, node, args[0], R.INT32);
+  const delta = numberArgument(lowering, argumentNode(node, 0), args[0], R.INT32);
   const by = exact(lowering, delta);
   // a head that moves forward makes the packet shorter
   const longerBy = helper === Helper.xdp_adjust_head ? lowering.unary('neg', by) : by;

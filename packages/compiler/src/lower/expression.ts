@@ -1,28 +1,16 @@
 /** Expressions: what each stands for, with the code that makes it. */
-import type {
-  AssignmentExpression,
-  BinaryExpression,
-  Expression,
-  MemberExpression,
-  ObjectExpression,
-  Pattern,
-  PrivateIdentifier,
-  Super,
-  Node as SyntaxNode,
-  UpdateExpression,
-} from 'acorn';
-import * as R from '../range.ts';
+import type { BinaryExpression, Expression, ObjectExpression } from 'acorn';
 import { ARITHMETIC, type ArithmeticOperator, arithmetic, bigintNot, bitwiseNot } from './arithmetic.ts';
-import { call, isDivision, quotient } from './call.ts';
+import { assignment, update } from './assignment.ts';
+import { ALLOWED_GLOBALS, call, isDivision, quotient } from './call.ts';
 import { condition, isCondition, truth } from './condition.ts';
-import { contextMember, nearest } from './context.ts';
-import { MAP_METHODS } from './map-call.ts';
-import { bigintOf, element, member, present, readPlace, readView, scalarFor, writePlace } from './memory.ts';
-import { describe, type Operand, type RefOperand, UNDEFINED, type Variable } from './operand.ts';
+import { memberExpression } from './member.ts';
+import { bigintOf } from './memory.ts';
+import { describe, type Operand, UNDEFINED, type Variable } from './operand.ts';
 import { find, type Program } from './program.ts';
-import { exact, unsigned32 } from './scalar.ts';
-import { metadata } from './state.ts';
+import { unsigned32 } from './scalar.ts';
 
+/** Lowers one expression. */
 export function expression(program: Program, node: Expression): Operand {
   const { lowering } = program;
   lowering.at(node);
@@ -91,21 +79,8 @@ export function expression(program: Program, node: Expression): Operand {
     case 'ChainExpression':
       return lowering.fail(node, 'syntax', 'optional chaining gives a value or undefined', 'test it first: if (!x) return …');
     default:
-      return lowering.fail(node, 'syntax', `${node.type.replace(/Expression$/, ' expression').toLowerCase()} is not part of the language`);
+      return lowering.fail(node, 'syntax', `${wordsOf(node)} is not part of the language`);
   }
-}
-
-/** `tcp.syn` and its like: a condition is made of the field's bits. */
-export function booleanView(program: Program, node: Expression): ReturnType<Program['booleanView']> {
-  if (node.type !== 'MemberExpression' || node.computed || node.property.type !== 'Identifier' || node.object.type === 'Super')
-    return undefined;
-  const name = node.property.name;
-  if (node.object.type !== 'Identifier') return undefined;
-  const variable = find(program.scope, node.object.name);
-  const ref = variable && program.lowering.read(variable);
-  if (ref?.kind !== 'ref' || ref.layout.kind !== 'struct') return undefined;
-  const view = Object.hasOwn(ref.layout.views, name) ? ref.layout.views[name] : undefined;
-  return view?.bool ? { layout: ref.layout, ref: present(program.lowering, node.object, ref), view } : undefined;
 }
 
 function literal(program: Program, node: Expression & { type: 'Literal' }): Operand {
@@ -137,140 +112,35 @@ function literal(program: Program, node: Expression & { type: 'Literal' }): Oper
   }
 }
 
+/** `this`, `class`, `tagged template`, … */
+function wordsOf({ type }: Expression): string {
+  return type
+    .replace(/Expression$/, '')
+    .replace(/(?<=[a-z])[A-Z]/g, (letter) => ` ${letter}`)
+    .toLowerCase();
+}
+
+/** Globals whose calls are part of the language. */
+const CALLABLE: ReadonlySet<string> = new Set(['Math', 'BigInt', 'Number']);
+/** What programs have instead of some globals. */
+const INSTEAD: Readonly<Record<string, string>> = { Date: 'use ctx.now()', performance: 'use ctx.now()', crypto: 'use ctx.random()' };
+
 function identifier(program: Program, node: Expression, name: string): Operand {
   const { lowering } = program;
   const variable = find(program.scope, name);
   if (variable) return lowering.read(variable) ?? lowering.fail(node, 'name', `'${name}' is used before it has a value`);
   if (name === 'undefined') return UNDEFINED;
+  if (lowering.source.node.id?.name === name) return lowering.fail(node, 'syntax', `'${name}' calls itself`, 'programs have no recursion');
   if (name === 'arguments' || name === 'this') return lowering.fail(node, 'syntax', `'${name}' is not part of the language`);
+  if (Object.hasOwn(globalThis, name)) {
+    const why = CALLABLE.has(name) ? 'can only be called' : 'is a global that programs do not have';
+    return lowering.fail(node, 'name', `'${name}' ${why}`, INSTEAD[name] ?? ALLOWED_GLOBALS);
+  }
   return lowering.fail(
     node,
     'name',
     `'${name}' comes from outside the program`,
     `a program sees only its parameters: add it to uses: { ${name} } and take it from the second parameter`,
-  );
-}
-
-function memberExpression(program: Program, node: MemberExpression): Operand {
-  const { lowering } = program;
-  if (node.optional)
-    return lowering.fail(node, 'syntax', 'optional chaining gives a value or undefined', 'test it first: if (!x) return …');
-  const object = expression(program, objectOf(program, node.object));
-  if (node.computed) {
-    const index = expression(program, node.property as Expression);
-    lowering.at(node);
-    return computedMember(program, node, object, index);
-  }
-  lowering.at(node);
-  return namedMember(program, node, object, propertyName(program, node));
-}
-
-function objectOf(program: Program, object: Expression | Super): Expression {
-  return object.type === 'Super' ? program.lowering.fail(object, 'syntax', 'there is no class around a program') : object;
-}
-
-function propertyName(program: Program, node: MemberExpression): string {
-  const property: Expression | PrivateIdentifier = node.property;
-  return property.type === 'Identifier'
-    ? property.name
-    : program.lowering.fail(property, 'syntax', 'private names are not part of the language');
-}
-
-function computedMember(program: Program, node: MemberExpression, object: Operand, index: Operand): Operand {
-  const { lowering } = program;
-  if (object.kind === 'ref') return readPlace(lowering, element(lowering, node.property, present(lowering, node.object, object), index));
-  if (object.kind === 'list') {
-    if (index.kind !== 'number' || !R.isConstant(index.range))
-      return lowering.fail(
-        node.property,
-        'range',
-        'a constant array is indexed by constants only',
-        'put it into an arrayMap to look up by value',
-      );
-    return (
-      object.items[Number(index.range.lo)] ??
-      lowering.fail(node.property, 'range', `the index is ${index.range.lo}; the array has ${object.items.length} elements`)
-    );
-  }
-  if (index.kind === 'string') return namedMember(program, node, object, index.value);
-  return lowering.fail(node, 'syntax', 'property names must be known', 'write x.name');
-}
-
-function namedMember(program: Program, node: MemberExpression, object: Operand, name: string): Operand {
-  return readMember(program, node.property, node.object, object, name);
-}
-
-/** A member as an object pattern takes it. */
-export function memberOf(program: Program, node: SyntaxNode, object: Operand, name: string): Operand {
-  return readMember(program, node, node, object, name);
-}
-
-/** `property` and `of` are the places that messages point at. */
-function readMember(program: Program, property: SyntaxNode, of: SyntaxNode, object: Operand, name: string): Operand {
-  const { lowering } = program;
-  switch (object.kind) {
-    case 'context':
-      return contextMember(program, property, name);
-    case 'meta':
-      return readPlace(lowering, metadata(program, property, name));
-    case 'names':
-      return (
-        object.members.get(name) ??
-        lowering.fail(property, 'name', `${object.what} has no '${name}'`, nearest(name, [...object.members.keys()]))
-      );
-    case 'list':
-      if (name === 'length') return lowering.number(object.items.length);
-      break;
-    case 'map':
-      if (MAP_METHODS.has(name)) return { kind: 'method', of: object, name };
-      return lowering.fail(property, 'name', `map '${object.map.name}' has no method '${name}'`, nearest(name, [...MAP_METHODS]));
-    case 'aggregate': {
-      const field = object.fields.get(name);
-      return (
-        (field && lowering.read(field)) ??
-        lowering.fail(property, 'name', `the object has no field '${name}'`, nearest(name, [...object.fields.keys()]))
-      );
-    }
-    case 'ref': {
-      const ref = present(lowering, of, object);
-      if (ref.layout.kind === 'struct') {
-        const view = Object.hasOwn(ref.layout.views, name) ? ref.layout.views[name] : undefined;
-        if (view) return readView(lowering, ref.layout, ref, view);
-      }
-      if (ref.layout.kind === 'array' && name === 'length') return lowering.number(ref.layout.length);
-      return readPlace(lowering, namedPlace(program, property, ref, name));
-    }
-    case 'undefined':
-      return lowering.fail(of, 'undefined', `'${lowering.source.textOf(of)}' is undefined here`);
-    case 'conflict':
-      return lowering.fail(of, 'type', object.message, object.hint);
-    default:
-  }
-  return lowering.fail(property, 'name', `${describe(object)} has no '${name}'`);
-}
-
-/** The place of a field, or of a scalar's `.value`. */
-function namedPlace(program: Program, property: SyntaxNode, ref: RefOperand, name: string): RefOperand {
-  const { lowering } = program;
-  const { layout } = ref;
-  if (layout.kind === 'struct') {
-    const field = Object.hasOwn(layout.fields, name) ? layout.fields[name] : undefined;
-    if (field) return member(ref, field.layout, field.offset);
-    if (Object.hasOwn(layout.views, name))
-      lowering.fail(property, 'memory', `'${name}' is a view and cannot be written`, `write the field '${layout.views[name]?.field}'`);
-    return lowering.fail(
-      property,
-      'name',
-      `no field '${name}'`,
-      nearest(name, [...Object.keys(layout.fields), ...Object.keys(layout.views)]),
-    );
-  }
-  if ((layout.kind === 'int' || layout.kind === 'bool') && name === 'value') return ref;
-  return lowering.fail(
-    property,
-    'name',
-    `${describe(ref)} has no '${name}'`,
-    layout.kind === 'int' || layout.kind === 'bool' ? "its content is '.value'" : undefined,
   );
 }
 
@@ -318,7 +188,7 @@ function binaryExpression(program: Program, node: BinaryExpression): Operand {
   // (a / b) | 0 and (a / b) >>> 0 are integer divisions
   const zero = node.right.type === 'Literal' && node.right.value === 0;
   if (zero && isDivision(left) && (operator === '|' || operator === '>>>')) {
-    const result = quotient(program, node, left);
+    const result = quotient(program, left);
     return operator === '>>>' ? unsigned32(lowering, result) : arithmetic(lowering, node, '|', result, lowering.number(0));
   }
   const a = expression(program, left);
@@ -408,162 +278,4 @@ function kept(program: Program, left: Operand, truthy: boolean): Operand {
   if (!truthy && left.kind === 'bigint') return bigintOf(lowering, 0n);
   if (left.kind === 'boolean') return { kind: 'boolean', value: lowering.constant(truthy ? 1 : 0) };
   return left;
-}
-
-// --- assignment ----------------------------------------------------------------------------------
-
-function assignment(program: Program, node: AssignmentExpression): Operand {
-  const { lowering } = program;
-  if (node.operator === '=') {
-    if (node.left.type === 'Identifier') {
-      const value = expression(program, node.right);
-      return assignVariable(program, node.left, node.left.name, value);
-    }
-    const target = place(program, node.left);
-    const value = expression(program, node.right);
-    lowering.at(node);
-    return target(value);
-  }
-  if (['&&=', '||=', '??='].includes(node.operator))
-    return lowering.fail(node, 'syntax', `${node.operator} is not part of the language`, 'write an if');
-  return compound(program, node, node.left, node.operator.slice(0, -1) as ArithmeticOperator, () => expression(program, node.right));
-}
-
-function update(program: Program, node: UpdateExpression): Operand {
-  const operator = node.operator === '++' ? '+' : '-';
-  let before: Operand | undefined;
-  const after = compound(program, node, node.argument, operator, (current) => {
-    before = current;
-    return current?.kind === 'bigint' ? bigintOf(program.lowering, 1n) : program.lowering.number(1);
-  });
-  return node.prefix || after.kind === 'conflict' ? after : (before ?? after);
-}
-
-function assignVariable(program: Program, node: Expression | Pattern, name: string, value: Operand): Operand {
-  const { lowering } = program;
-  const variable = find(program.scope, name);
-  if (!variable) return lowering.fail(node, 'name', `'${name}' comes from outside the program`, 'declare it with let');
-  if (variable.constant) return lowering.fail(node, 'name', `'${name}' is a constant`, 'declare it with let');
-  if (value.kind === 'verdict')
-    return lowering.fail(node, 'verdict', 'a verdict is kept in a variable', 'return each verdict where it is decided');
-  lowering.write(variable, value);
-  return value;
-}
-
-/** What assigning to a member does. */
-function place(program: Program, target: Pattern | Expression): (value: Operand) => Operand {
-  const { lowering } = program;
-  if (target.type !== 'MemberExpression') return lowering.fail(target, 'syntax', 'only variables, fields and elements can be assigned to');
-  const object = expression(program, objectOf(program, target.object));
-  if (object.kind === 'aggregate' && !target.computed) {
-    const name = propertyName(program, target);
-    const field =
-      object.fields.get(name) ??
-      lowering.fail(target.property, 'name', `the object has no field '${name}'`, nearest(name, [...object.fields.keys()]));
-    return (value) => {
-      lowering.write(field, value);
-      return value;
-    };
-  }
-  const ref = memoryPlace(program, target, object);
-  return (value) => {
-    // the value may have moved the packet
-    writePlace(lowering, target, present(lowering, target.object, ref), value);
-    return value;
-  };
-}
-
-/** The place in memory that a member expression names. */
-function memoryPlace(program: Program, target: MemberExpression, object: Operand): RefOperand {
-  const { lowering } = program;
-  if (object.kind === 'meta') {
-    const name = propertyName(program, target);
-    const ref = metadata(program, target.property, name);
-    if (!Object.hasOwn(program.stage.writes, name))
-      lowering.fail(target.property, 'memory', `metadata '${name}' is only read by this stage`, `declare it: writes: { ${name}: … }`);
-    return ref;
-  }
-  if (object.kind === 'conflict') lowering.fail(target.object, 'type', object.message, object.hint);
-  if (object.kind !== 'ref') return lowering.fail(target, 'memory', `${describe(object)} cannot be assigned to`);
-  const ref = present(lowering, target.object, object);
-  if (target.computed) return element(lowering, target.property, ref, expression(program, target.property as Expression));
-  return namedPlace(program, target.property, ref, propertyName(program, target));
-}
-
-/** `x op= y`: read, compute, write; atomically where other CPUs add to the same memory. */
-function compound(
-  program: Program,
-  node: AssignmentExpression | UpdateExpression,
-  target: Pattern | Expression,
-  operator: ArithmeticOperator,
-  right: (current: Operand | undefined) => Operand,
-): Operand {
-  const { lowering } = program;
-  if (target.type === 'Identifier') {
-    const current = expression(program, target);
-    const value = arithmetic(lowering, node, operator, current, right(current));
-    return assignVariable(program, target, target.name, value);
-  }
-  if (target.type !== 'MemberExpression') return lowering.fail(target, 'syntax', 'only variables, fields and elements can be assigned to');
-  const object = expression(program, objectOf(program, target.object));
-  if (object.kind === 'aggregate' && !target.computed) {
-    const current = namedMember(program, target, object, propertyName(program, target));
-    const value = arithmetic(lowering, node, operator, current, right(current));
-    lowering.write(object.fields.get(propertyName(program, target)) as Variable, value);
-    return value;
-  }
-  const ref = memoryPlace(program, target, object);
-  const { layout } = ref;
-  if (layout.kind !== 'int') return lowering.fail(target, 'type', `${describe(ref)} is no number`);
-  if (ref.shared && ref.space === 'map')
-    return atomic(
-      program,
-      node,
-      target,
-      ref,
-      operator,
-      right(layout.bigint ? { kind: 'bigint', range: R.UINT64, value: lowering.graph.context } : undefined),
-    );
-  const current = readPlace(lowering, ref);
-  const value = arithmetic(lowering, node, operator, current, right(current));
-  lowering.at(node);
-  writePlace(lowering, node, present(lowering, target.object, ref), value);
-  return value;
-}
-
-function atomic(
-  program: Program,
-  node: Expression,
-  target: Expression,
-  ref: RefOperand,
-  operator: ArithmeticOperator,
-  right: Operand,
-): Operand {
-  const { lowering } = program;
-  const { layout } = ref;
-  if (layout.kind !== 'int') return lowering.fail(target, 'type', 'only numbers are added to');
-  const why =
-    operator !== '+' && operator !== '-'
-      ? `${operator}= is not atomic`
-      : layout.size < 4 || layout.size === 6
-        ? `${layout.size * 8} bits cannot be added to atomically`
-        : layout.bigEndian
-          ? 'big-endian fields cannot be added to atomically'
-          : undefined;
-  if (why)
-    return lowering.fail(
-      node,
-      'memory',
-      `other CPUs write this map too, and ${why}`,
-      'use += or -= on a u32 or u64, a per-CPU map, or read, compute and assign',
-    );
-  const scalar = scalarFor(lowering, node, layout, right);
-  const by = scalar.kind === 'bigint' ? scalar.value : exact(lowering, scalar);
-  const added = operator === '-' ? lowering.unary('neg', by) : by;
-  lowering.atomicAdd(layout.size as 4 | 8, ref.space, ref.base, ref.offset, added);
-  return {
-    kind: 'conflict',
-    message: 'the result of an atomic addition is not known',
-    hint: 'write the addition as a statement of its own',
-  };
 }

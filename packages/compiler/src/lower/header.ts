@@ -8,7 +8,7 @@
 import { Ethernet, Icmp, Icmpv6, Ipv4, Ipv6, type Layout, Ports, Tcp, Udp } from '@tailrace/stage';
 import type { Node as SyntaxNode } from 'acorn';
 import type { CompareOp, Value } from '../ir.ts';
-import { isConstant, range } from '../range.ts';
+import { isConstant, mayBe, range } from '../range.ts';
 import { remembered, rememberedValue } from './fact.ts';
 import type { Lowering } from './lowering.ts';
 import { describe, type NumberOperand, type Operand, type RefOperand, UNDEFINED } from './operand.ts';
@@ -65,7 +65,7 @@ export function at(lowering: Lowering, node: SyntaxNode, layout: Layout, offset:
   if (offset.kind !== 'number') return lowering.fail(node, 'type', `${describe(offset)} as an offset, expected a number`);
   const { lo, hi } = offset.range;
   if (lo < 0n || hi > BigInt(MAX_PACKET_OFFSET))
-    lowering.fail(node, 'range', `the offset may be ${lo}..${hi}, expected 0..${MAX_PACKET_OFFSET}`, 'mask it: & 0x7fff');
+    lowering.fail(node, 'range', `the offset ${mayBe(offset.range)}, expected 0..${MAX_PACKET_OFFSET}`, 'mask it: & 0x7fff');
   const data = packetStart(lowering);
   if (isConstant(offset.range)) return guardedRef(lowering, layout, data, Number(lo), offset);
   return guardedRef(lowering, layout, lowering.advance(data, exact(lowering, offset), 'packet'), 0, offset);

@@ -4,6 +4,7 @@ import type { Node as SyntaxNode } from 'acorn';
 import type { Value } from '../ir.ts';
 import { UINT32 } from '../range.ts';
 import { loadBytes } from './access.ts';
+import { argumentNode } from './argument.ts';
 import type { Lowering } from './lowering.ts';
 import { member, onStack, present, readPlace, sameLayout, stackRef } from './memory.ts';
 import type { IntrinsicOperand, NumberOperand, Operand, RefOperand } from './operand.ts';
@@ -12,7 +13,7 @@ import { known } from './scalar.ts';
 
 export function intrinsicCall(lowering: Lowering, node: SyntaxNode, { intrinsic }: IntrinsicOperand, args: readonly Operand[]): Operand {
   const { layout } = intrinsic.schema;
-  const places = args.map((arg) => place(lowering, node, layout, arg));
+  const places = args.map((arg, i) => place(lowering, argumentNode(node, i), layout, arg));
   const [left, right] = places;
   if (intrinsic.name === 'hashOf') return left ? hash(lowering, left) : lowering.fail(node, 'type', 'the hash needs a key');
   if (!left || !right) return lowering.fail(node, 'type', 'two values are compared');

@@ -5,7 +5,7 @@ import type { Graph } from '../ir.ts';
 import type { Placement } from '../placement.ts';
 import { readSource } from '../source.ts';
 import { condition } from './condition.ts';
-import { booleanView, expression, memberOf } from './expression.ts';
+import { expression } from './expression.ts';
 import { Lowering } from './lowering.ts';
 import { bigintOf } from './memory.ts';
 import { type NamesOperand, type Operand, UNDEFINED, type Variable } from './operand.ts';
@@ -63,14 +63,6 @@ class StageProgram implements Program {
 
   expression(node: Expression): Operand {
     return expression(this, node);
-  }
-
-  booleanView(node: Expression): ReturnType<Program['booleanView']> {
-    return booleanView(this, node);
-  }
-
-  memberOf(node: SyntaxNode, object: Operand, name: string): Operand {
-    return memberOf(this, node, object, name);
   }
 
   statements(body: readonly SyntaxNode[]): void {
@@ -191,7 +183,7 @@ class StageProgram implements Program {
 
   #bindParameters(node: ParsedFunction, values: readonly Operand[]): void {
     node.params.forEach((parameter, i) => {
-      bind(this, parameter, values[i] ?? UNDEFINED, 'let');
+      bind(this, parameter, values[i] ?? UNDEFINED, 'let', parameter);
     });
   }
 

@@ -3,7 +3,7 @@ import { Helper, isPerCpu, UpdateFlag } from '@tailrace/bpf';
 import type { Node as SyntaxNode } from 'acorn';
 import type { Value } from '../ir.ts';
 import { isConstant, UINT32 } from '../range.ts';
-import { numberArgument } from './argument.ts';
+import { argumentNode, numberArgument } from './argument.ts';
 import type { Lowering } from './lowering.ts';
 import { onStack } from './memory.ts';
 import type { MapOperand, Operand, RefOperand } from './operand.ts';
@@ -34,12 +34,12 @@ export function mapCall(lowering: Lowering, node: SyntaxNode, target: MapOperand
     nullable,
   });
   if (isArray) {
-    const index = numberArgument(lowering, node, key, UINT32);
+    const index = numberArgument(lowering, argumentNode(node, 0), key, UINT32);
     // the one entry of an array has an address that is known when the program is loaded
     if (map.type === 'array' && map.maxEntries === 1 && isConstant(index.range) && index.range.lo === 0n)
       return ref(lowering.mapValueAddress(reference), false);
   }
-  const keyBytes = onStack(lowering, node, (map.key ?? map.value).layout, key);
+  const keyBytes = onStack(lowering, argumentNode(node, 0), (map.key ?? map.value).layout, key);
   const handle = lowering.mapHandle(reference);
   switch (name) {
     case 'lookup':
@@ -47,8 +47,9 @@ export function mapCall(lowering: Lowering, node: SyntaxNode, target: MapOperand
     case 'update': {
       if (!value) return lowering.fail(node, 'type', 'update() needs a value');
       const flagName = flag === undefined ? 'any' : flag.kind === 'string' ? flag.value : '';
-      if (!(flagName in UpdateFlag)) return lowering.fail(node, 'type', "the flag must be 'any', 'noexist' or 'exist'");
-      const bytes = onStack(lowering, node, layout, value);
+      if (!Object.hasOwn(UpdateFlag, flagName))
+        return lowering.fail(argumentNode(node, 2), 'type', "the flag must be 'any', 'noexist' or 'exist'");
+      const bytes = onStack(lowering, argumentNode(node, 1), layout, value);
       const flags = lowering.constant(UpdateFlag[flagName as keyof typeof UpdateFlag]);
       return succeeded(
         lowering,

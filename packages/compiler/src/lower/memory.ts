@@ -2,7 +2,7 @@
 import type { IntLayout, Layout, StructLayout } from '@tailrace/stage';
 import type { Node as SyntaxNode } from 'acorn';
 import type { MemorySize, StackSlot, UnaryOp, Value } from '../ir.ts';
-import { exactly, isConstant, ofInteger, range } from '../range.ts';
+import { exactly, isConstant, mayBe, ofInteger, range } from '../range.ts';
 import { alignment, chunk, loadBytes, mayOverlap, storeBytes } from './access.ts';
 import { packetEnd } from './header.ts';
 import type { Lowering } from './lowering.ts';
@@ -380,7 +380,7 @@ export function element(lowering: Lowering, node: SyntaxNode, ref: RefOperand, i
     lowering.fail(
       node,
       'range',
-      `the index may be ${index.range.lo}..${index.range.hi}; the array has ${layout.length} elements`,
+      `the index ${mayBe(index.range)}; the array has ${layout.length} elements`,
       node.type === 'MemberExpression' && ref.space !== 'packet'
         ? `keep it in a const and compare that with ${layout.length}, or mask it`
         : `compare it with ${layout.length} first, or mask it`,

@@ -48,12 +48,15 @@ export function mergeOperands(emitter: Emitter, join: Join, operands: readonly O
     kinds.length > 1
       ? `it is ${kinds.join(' on one path and ')} on another`
       : `it is a different ${describe(first).replace(/^an? /, '')} on each path`,
-    first.kind === 'aggregate'
-      ? 'choose the fields, not the object'
-      : first.kind === 'verdict'
-        ? 'return each verdict where it is decided'
-        : undefined,
+    hintFor(operands),
   );
+}
+
+function hintFor(operands: readonly Operand[]): string | undefined {
+  const [first] = operands;
+  if (first?.kind === 'aggregate') return 'choose the fields, not the object';
+  if (first?.kind === 'verdict') return 'return each verdict where it is decided';
+  return operands.some((o) => o.kind === 'undefined') ? 'give it a value on every path' : undefined;
 }
 
 const conflict = (message: string, hint?: string): ConflictOperand => ({ kind: 'conflict', message, ...(hint ? { hint } : {}) });

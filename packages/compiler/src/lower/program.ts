@@ -1,9 +1,9 @@
 /** What the parts of the lowering know of each other: the entry points of the recursion, and the program's own data. */
-import type { AnyStage, FnDecl, StructLayout } from '@tailrace/stage';
+import type { AnyStage, FnDecl } from '@tailrace/stage';
 import type { Expression, Function as ParsedFunction, Node as SyntaxNode, VariableDeclaration } from 'acorn';
 import type { Placement } from '../placement.ts';
 import type { Lowering } from './lowering.ts';
-import type { NamesOperand, Operand, RefOperand, Variable, View } from './operand.ts';
+import type { NamesOperand, Operand, Variable } from './operand.ts';
 import type { Join } from './path.ts';
 
 /** Where `return` leads: out of the program, or to the call of a fn. */
@@ -38,10 +38,6 @@ export interface Program {
   /** An expression whose value is not used, in any of the ways minifiers write statements. */
   effect(node: Expression): void;
   statements(body: readonly SyntaxNode[]): void;
-  /** `tcp.syn` and its like, where the node is one. */
-  booleanView(node: Expression): { layout: StructLayout; ref: RefOperand; view: View } | undefined;
-  /** `object.name`. */
-  memberOf(node: SyntaxNode, object: Operand, name: string): Operand;
   /** Runs a body with its parameters bound, in a scope of its own; the value is what it returns. */
   inline(body: ParsedFunction, args: readonly Operand[], at: SyntaxNode): Operand;
   /** What a bag's members are. */

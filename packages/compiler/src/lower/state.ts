@@ -37,7 +37,8 @@ export function stateAddress(lowering: Lowering, map: string): Value {
 /** A metadata field, in place. */
 export function metadata(program: Program, node: SyntaxNode, name: string): RefOperand {
   const { lowering, stage, placement } = program;
-  const field = placement?.state?.fields[name];
+  const fields = placement?.state?.fields ?? {};
+  const field = Object.hasOwn(fields, name) ? fields[name] : undefined;
   if (!field || !placement?.state) {
     const declared = [...new Set([...Object.keys(stage.reads), ...Object.keys(stage.writes)])];
     return lowering.fail(

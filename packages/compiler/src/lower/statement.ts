@@ -11,6 +11,7 @@ import type {
   VariableDeclaration,
 } from 'acorn';
 import { condition } from './condition.ts';
+import { readMember } from './member.ts';
 import { member, present, readPlace } from './memory.ts';
 import { describe, type Operand, UNDEFINED } from './operand.ts';
 import type { Join } from './path.ts';
@@ -127,14 +128,14 @@ function declaration(program: Program, node: VariableDeclaration): void {
     const value = init ? program.expression(init) : UNDEFINED;
     if (value.kind === 'verdict')
       lowering.fail(init ?? node, 'verdict', 'a verdict is kept in a variable', 'return each verdict where it is decided');
-    if (init || node.kind !== 'var') bind(program, id, value, node.kind);
+    if (init || node.kind !== 'var') bind(program, id, value, node.kind, init ?? id);
     // `var x;` leaves what x has
-    else if (id.type !== 'Identifier' || !functionScope(program.scope).names.has(id.name)) bind(program, id, value, node.kind);
+    else if (id.type !== 'Identifier' || !functionScope(program.scope).names.has(id.name)) bind(program, id, value, node.kind, id);
   }
 }
 
-/** Binds a name or an object pattern. */
-export function bind(program: Program, pattern: Pattern, value: Operand, kind: VariableDeclaration['kind']): void {
+/** Binds a name or an object pattern; messages say that the value is `of`. */
+export function bind(program: Program, pattern: Pattern, value: Operand, kind: VariableDeclaration['kind'], of: SyntaxNode): void {
   const { lowering } = program;
   if (pattern.type === 'Identifier') {
     program.declare(pattern.name, value, kind);
@@ -144,7 +145,7 @@ export function bind(program: Program, pattern: Pattern, value: Operand, kind: V
   for (const property of pattern.properties) {
     if (property.type !== 'Property' || property.computed || property.key.type !== 'Identifier')
       return lowering.fail(property, 'syntax', 'object patterns take plain names');
-    bind(program, property.value, program.memberOf(property, value, property.key.name), kind);
+    bind(program, property.value, readMember(program, property.key, of, value, property.key.name), kind, property);
   }
 }
 
@@ -190,7 +191,7 @@ function forOf(program: Program, node: ForOfStatement, label: string | undefined
   for (const item of items) {
     if (!lowering.block) break;
     iterate(program, done, label, () => {
-      bind(program, left.declarations[0]?.id as Pattern, item(), left.kind);
+      bind(program, left.declarations[0]?.id as Pattern, item(), left.kind, node.right);
       statement(program, node.body, leave);
     });
   }

@@ -4,7 +4,7 @@ import type { Node as SyntaxNode } from 'acorn';
 import type { Value } from '../ir.ts';
 import { counterNames, type Edge, XdpVerdict } from '../placement.ts';
 import { UINT32 } from '../range.ts';
-import { numberArgument } from './argument.ts';
+import { argumentNode, numberArgument } from './argument.ts';
 import { fact } from './fact.ts';
 import type { Lowering } from './lowering.ts';
 import { describe, type Operand, type VerdictOperand } from './operand.ts';
@@ -32,10 +32,13 @@ function redirect(lowering: Lowering, node: SyntaxNode, args: readonly Operand[]
   const [target, key] = args;
   if (target?.kind === 'map') {
     if (target.map.type !== 'devmap') lowering.fail(node, 'type', `map '${target.map.name}' is a ${target.map.type}, expected a devmap`);
-    const index = numberArgument(lowering, node, key, UINT32);
+    const index = numberArgument(lowering, argumentNode(node, 1), key, UINT32);
     return lowering.call(Helper.redirect_map, [lowering.mapHandle(target.reference), exact(lowering, index), lowering.constant(0)]);
   }
-  return lowering.call(Helper.redirect, [exact(lowering, numberArgument(lowering, node, target, UINT32)), lowering.constant(0)]);
+  return lowering.call(Helper.redirect, [
+    exact(lowering, numberArgument(lowering, argumentNode(node, 0), target, UINT32)),
+    lowering.constant(0),
+  ]);
 }
 
 /** All paths that leave in one way meet before they are counted: the code of a way out stands once. */
