@@ -27,15 +27,15 @@ test('numbers and bigints do not mix', () => {
        = hint: write 1n for 1, or BigInt(x), or Number(x)"
   `);
   expect(refused('f.q = 1;')).toMatchInlineSnapshot(`
-    "stage.ts:4:1: stage 'sample': a number where a bigint is stored
+    "stage.ts:4:7: stage 'sample': a number where a bigint is stored
      4 | f.q = 1;
-       | ^^^
+       |       ^
        = hint: write 1n, or BigInt(x)"
   `);
   expect(refused('f.d = f.q;')).toMatchInlineSnapshot(`
-    "stage.ts:4:1: stage 'sample': a bigint where a number is stored
+    "stage.ts:4:7: stage 'sample': a bigint where a number is stored
      4 | f.d = f.q;
-       | ^^^
+       |       ^^^
        = hint: use Number(x)"
   `);
   expect(refused('if (f.q === 1) return ctx.pass();')).toMatchInlineSnapshot(`

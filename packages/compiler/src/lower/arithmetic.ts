@@ -6,7 +6,7 @@ import type { Node as SyntaxNode } from 'acorn';
 import type { BinaryOp } from '../ir.ts';
 import * as R from '../range.ts';
 import type { Lowering } from './lowering.ts';
-import { type BigintOperand, describe, type NumberOperand, type Operand } from './operand.ts';
+import { type BigintOperand, contentHint, describe, type NumberOperand, type Operand } from './operand.ts';
 import { bigint, exact, exactness, known, low32, signed32, unsigned32 } from './scalar.ts';
 
 /** Operators with two operands that give a value, as JavaScript spells them. */
@@ -21,7 +21,7 @@ export function arithmetic(lowering: Lowering, node: SyntaxNode, operator: Arith
     lowering.fail(node, 'type', 'a number and a bigint are mixed', 'write 1n for 1, or BigInt(x), or Number(x)');
   }
   const odd = left.kind === 'number' || left.kind === 'bigint' ? right : left;
-  return lowering.fail(node, 'type', `${describe(odd)} as an operand of ${operator}`);
+  return lowering.fail(node, 'type', `${describe(odd)} as an operand of ${operator}`, contentHint(odd));
 }
 
 // --- numbers -------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 /** Assignments: to variables, to fields of object literals, and to memory, atomically where other CPUs add to it too. */
 import type { AssignmentExpression, Expression, MemberExpression, Pattern, UpdateExpression } from 'acorn';
 import * as R from '../range.ts';
+import { noVerdict } from './argument.ts';
 import { type ArithmeticOperator, arithmetic } from './arithmetic.ts';
 import { nearest } from './context.ts';
 import { namedMember, namedPlace, objectOf, propertyName } from './member.ts';
@@ -15,13 +16,13 @@ export function assignment(program: Program, node: AssignmentExpression): Operan
   const { lowering } = program;
   if (node.operator === '=') {
     if (node.left.type === 'Identifier') {
-      const value = program.expression(node.right);
+      const value = noVerdict(lowering, node.right, program.expression(node.right));
       return assignVariable(program, node.left, node.left.name, value);
     }
     const target = place(program, node.left);
-    const value = program.expression(node.right);
+    const value = noVerdict(lowering, node.right, program.expression(node.right));
     lowering.at(node);
-    return target(value);
+    return target(value, node.right);
   }
   if (['&&=', '||=', '??='].includes(node.operator))
     return lowering.fail(node, 'syntax', `${node.operator} is not part of the language`, 'write an if');
@@ -44,14 +45,12 @@ function assignVariable(program: Program, node: Expression | Pattern, name: stri
   const variable = find(program.scope, name);
   if (!variable) return lowering.fail(node, 'name', `'${name}' comes from outside the program`, 'declare it with let');
   if (variable.constant) return lowering.fail(node, 'name', `'${name}' is a constant`, 'declare it with let');
-  if (value.kind === 'verdict')
-    return lowering.fail(node, 'verdict', 'a verdict is kept in a variable', 'return each verdict where it is decided');
   lowering.write(variable, value);
   return value;
 }
 
 /** What assigning to a member does. */
-function place(program: Program, target: Pattern | Expression): (value: Operand) => Operand {
+function place(program: Program, target: Pattern | Expression): (value: Operand, from: Expression) => Operand {
   const { lowering } = program;
   if (target.type !== 'MemberExpression') return lowering.fail(target, 'syntax', 'only variables, fields and elements can be assigned to');
   const object = program.expression(objectOf(program, target.object));
@@ -66,9 +65,9 @@ function place(program: Program, target: Pattern | Expression): (value: Operand)
     };
   }
   const ref = memoryPlace(program, target, object);
-  return (value) => {
+  return (value, from) => {
     // the value may have moved the packet
-    writePlace(lowering, target, present(lowering, target.object, ref), value);
+    writePlace(lowering, from, present(lowering, target.object, ref), value);
     return value;
   };
 }
@@ -116,7 +115,7 @@ function compound(
   }
   const ref = memoryPlace(program, target, object);
   const { layout } = ref;
-  if (layout.kind !== 'int') return lowering.fail(target, 'type', `${describe(ref)} is no number`);
+  if (layout.kind !== 'int') return lowering.fail(target, 'type', `${layout.kind === 'bool' ? 'a boolean' : describe(ref)} is no number`);
   if (ref.shared && ref.space === 'map')
     return atomic(
       program,

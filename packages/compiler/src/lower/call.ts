@@ -2,7 +2,7 @@
 import type { CallExpression, Expression, Node as SyntaxNode } from 'acorn';
 import * as R from '../range.ts';
 import { readSource } from '../source.ts';
-import { argumentNode, numberArgument } from './argument.ts';
+import { argumentNode, noVerdict, numberArgument } from './argument.ts';
 import { exactOrFail, imul, truncatedQuotient, WRAPPED_HINT } from './arithmetic.ts';
 import { contextCall, nearest } from './context.ts';
 import { intrinsicCall } from './intrinsic.ts';
@@ -25,7 +25,7 @@ export function call(program: Program, node: CallExpression): Operand {
   if (global) return globalCall(program, node, global, syntax);
   if (callee.type === 'Super') return lowering.fail(callee, 'syntax', 'there is no class around a program');
   const target = program.expression(callee);
-  const args = syntax.map((argument) => program.expression(argument));
+  const args = syntax.map((argument) => noVerdict(lowering, argument, program.expression(argument)));
   lowering.at(node);
   switch (target.kind) {
     case 'fn':

@@ -6,7 +6,7 @@ import { exactOrFail } from './arithmetic.ts';
 import type { Lowering } from './lowering.ts';
 import { booleanView } from './member.ts';
 import { viewCondition } from './memory.ts';
-import { type BigintOperand, describe, type NumberOperand, type Operand, type RefOperand } from './operand.ts';
+import { type BigintOperand, contentHint, describe, type NumberOperand, type Operand, type RefOperand } from './operand.ts';
 import type { Join } from './path.ts';
 import type { Program } from './program.ts';
 import { exact } from './scalar.ts';
@@ -161,7 +161,9 @@ function comparison(program: Program, node: BinaryExpression, yes: Join, no: Joi
     node,
     'type',
     `${describe(left)} and ${describe(right)} are compared`,
-    left.kind === 'ref' || right.kind === 'ref' ? 'compare their fields, or use equal(schema)' : undefined,
+    contentHint(left) ??
+      contentHint(right) ??
+      (left.kind === 'ref' || right.kind === 'ref' ? 'compare their fields, or use equal(schema)' : undefined),
   );
 }
 

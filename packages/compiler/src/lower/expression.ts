@@ -1,5 +1,6 @@
 /** Expressions: what each stands for, with the code that makes it. */
 import type { BinaryExpression, Expression, ObjectExpression } from 'acorn';
+import { noVerdict } from './argument.ts';
 import { ARITHMETIC, type ArithmeticOperator, arithmetic, bigintNot, bitwiseNot } from './arithmetic.ts';
 import { assignment, update } from './assignment.ts';
 import { ALLOWED_GLOBALS, call, isDivision, quotient } from './call.ts';
@@ -35,7 +36,7 @@ export function expression(program: Program, node: Expression): Operand {
         kind: 'list',
         items: node.elements.map((e) =>
           e && e.type !== 'SpreadElement'
-            ? expression(program, e)
+            ? noVerdict(lowering, e, expression(program, e))
             : lowering.fail(e ?? node, 'syntax', 'array literals hold plain elements'),
         ),
       };
@@ -159,7 +160,7 @@ function objectLiteral(program: Program, node: ObjectExpression): Operand {
           : lowering.fail(key, 'syntax', 'field names must be known');
     const variable: Variable = { name, constant: false };
     fields.set(name, variable);
-    lowering.write(variable, expression(program, property.value));
+    lowering.write(variable, noVerdict(lowering, property.value, expression(program, property.value)));
   }
   return { kind: 'aggregate', fields, storage: { name: '(storage)', constant: false } };
 }

@@ -65,7 +65,12 @@ export function at(lowering: Lowering, node: SyntaxNode, layout: Layout, offset:
   if (offset.kind !== 'number') return lowering.fail(node, 'type', `${describe(offset)} as an offset, expected a number`);
   const { lo, hi } = offset.range;
   if (lo < 0n || hi > BigInt(MAX_PACKET_OFFSET))
-    lowering.fail(node, 'range', `the offset ${mayBe(offset.range)}, expected 0..${MAX_PACKET_OFFSET}`, 'mask it: & 0x7fff');
+    lowering.fail(
+      node,
+      'range',
+      `the offset ${mayBe(offset.range)}, expected 0..${MAX_PACKET_OFFSET}`,
+      isConstant(offset.range) ? undefined : 'mask it: & 0x7fff',
+    );
   const data = packetStart(lowering);
   if (isConstant(offset.range)) return guardedRef(lowering, layout, data, Number(lo), offset);
   return guardedRef(lowering, layout, lowering.advance(data, exact(lowering, offset), 'packet'), 0, offset);

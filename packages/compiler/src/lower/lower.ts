@@ -57,7 +57,8 @@ class StageProgram implements Program {
     const { lowering } = this;
     this.#bindParameters(node, [{ kind: 'context' }, this.bag(this.stage.uses, 'uses')]);
     this.#body(node);
-    if (lowering.block) lowering.fail(node, 'verdict', 'a path ends without a verdict', 'return ctx.next(), ctx.drop(), …');
+    const last = node.body.type === 'BlockStatement' ? node.body.body.at(-1) : undefined;
+    if (lowering.block) lowering.fail(last ?? node, 'verdict', 'a path ends without a verdict', 'return ctx.next(), ctx.drop(), …');
     this.#exits.finish();
   }
 

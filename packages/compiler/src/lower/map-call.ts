@@ -17,7 +17,7 @@ export function mapCall(lowering: Lowering, node: SyntaxNode, target: MapOperand
     return lowering.fail(
       node,
       'name',
-      `a ${map.type} has no ${name}()`,
+      `${map.type} '${map.name}' has no ${name}()`,
       map.type === 'devmap' ? 'pass it to ctx.redirect(devmap, key)' : isArray ? 'assign to the reference that lookup() gives' : undefined,
     );
   }

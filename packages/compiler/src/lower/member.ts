@@ -5,7 +5,7 @@ import * as R from '../range.ts';
 import { contextMember, nearest } from './context.ts';
 import { MAP_METHODS } from './map-call.ts';
 import { element, member, present, readPlace, readView } from './memory.ts';
-import { describe, type Operand, type RefOperand, type View } from './operand.ts';
+import { contentHint, describe, type Operand, type RefOperand, type View } from './operand.ts';
 import { find, type Program } from './program.ts';
 import { metadata } from './state.ts';
 
@@ -123,12 +123,7 @@ export function namedPlace(program: Program, property: SyntaxNode, ref: RefOpera
     );
   }
   if ((layout.kind === 'int' || layout.kind === 'bool') && name === 'value') return ref;
-  return lowering.fail(
-    property,
-    'name',
-    `${describe(ref)} has no '${name}'`,
-    layout.kind === 'int' || layout.kind === 'bool' ? "its content is '.value'" : undefined,
-  );
+  return lowering.fail(property, 'name', `${describe(ref)} has no '${name}'`, contentHint(ref));
 }
 
 /** `tcp.syn` and its like: a condition is made of the field's bits. */

@@ -124,8 +124,8 @@ export function viewCondition(lowering: Lowering, layout: StructLayout, ref: Ref
 }
 
 /** The machine value that goes to memory for a scalar, and in parts for 6 bytes. */
-function toMemory(lowering: Lowering, node: SyntaxNode, layout: IntLayout, operand: Operand): readonly Value[] {
-  const scalar = scalarFor(lowering, node, layout, operand);
+function toMemory(lowering: Lowering, node: SyntaxNode, layout: IntLayout, operand: Operand, name: string | undefined): readonly Value[] {
+  const scalar = scalarFor(lowering, node, layout, operand, name);
   const { size, bigEndian } = layout;
   if (scalar.raw?.size === size && bigEndian) return scalar.raw.parts;
   if (isConstant(scalar.range)) {
@@ -149,32 +149,47 @@ function reverse(value: bigint, size: number): bigint {
 }
 
 /** The number or bigint that a field of this layout takes. */
-export function scalarFor(lowering: Lowering, node: SyntaxNode, layout: IntLayout, operand: Operand): NumberOperand | BigintOperand {
+export function scalarFor(
+  lowering: Lowering,
+  node: SyntaxNode,
+  layout: IntLayout,
+  operand: Operand,
+  name?: string,
+): NumberOperand | BigintOperand {
   const wanted = layout.bigint ? 'bigint' : 'number';
   if (operand.kind === wanted) return operand as NumberOperand | BigintOperand;
   if (operand.kind === 'conflict') lowering.fail(node, 'type', operand.message, operand.hint);
   return lowering.fail(
     node,
     'type',
-    `${describe(operand)} where a ${wanted} is stored`,
+    `${describe(operand)} where a ${wanted} is stored${inField(name)}`,
     layout.bigint ? 'write 1n, or BigInt(x)' : operand.kind === 'bigint' ? 'use Number(x)' : undefined,
   );
 }
 
 /**
  * Writes an operand to a place: a scalar, a struct copy, or an object literal field by field. `room` is how many bytes may
- * be written from its start. Forgets what the path knew of the packet there.
+ * be written from its start, `name` the field that messages name. Forgets what the path knew of the packet there.
  */
-export function writePlace(lowering: Lowering, node: SyntaxNode, ref: RefOperand, operand: Operand, room = ref.layout.size): void {
-  writeBytes(lowering, node, ref, detached(lowering, node, ref, operand), room);
+export function writePlace(
+  lowering: Lowering,
+  node: SyntaxNode,
+  ref: RefOperand,
+  operand: Operand,
+  room = ref.layout.size,
+  name?: string,
+): void {
+  writeBytes(lowering, node, ref, detached(lowering, node, ref, operand), room, name);
   if (ref.space === 'packet') packetWritten(lowering, ref.base, ref.offset, ref.layout.size);
 }
 
-function writeBytes(lowering: Lowering, node: SyntaxNode, ref: RefOperand, operand: Operand, room: number): void {
+const inField = (name: string | undefined): string => (name === undefined ? '' : ` in '${name}'`);
+
+function writeBytes(lowering: Lowering, node: SyntaxNode, ref: RefOperand, operand: Operand, room: number, name: string | undefined): void {
   const { layout } = ref;
   switch (layout.kind) {
     case 'int': {
-      const parts = toMemory(lowering, node, layout, operand);
+      const parts = toMemory(lowering, node, layout, operand, name);
       if (layout.size === 6) {
         storeBytes(lowering, 4, ref, parts[0] as Value);
         storeBytes(lowering, 2, ref, parts[1] as Value, 4);
@@ -186,7 +201,7 @@ function writeBytes(lowering: Lowering, node: SyntaxNode, ref: RefOperand, opera
       return;
     }
     case 'bool':
-      if (operand.kind !== 'boolean') lowering.fail(node, 'type', `${describe(operand)} where a boolean is stored`);
+      if (operand.kind !== 'boolean') lowering.fail(node, 'type', `${describe(operand)} where a boolean is stored${inField(name)}`);
       lowering.store(1, ref.space, ref.base, ref.offset, operand.value);
       return;
     case 'struct':
@@ -198,7 +213,11 @@ function writeBytes(lowering: Lowering, node: SyntaxNode, ref: RefOperand, opera
     default:
   }
   if (operand.kind !== 'ref')
-    lowering.fail(node, 'type', `${describe(operand)} where ${layout.kind === 'array' ? 'an array' : 'a struct'} is stored`);
+    lowering.fail(
+      node,
+      'type',
+      `${describe(operand)} where ${layout.kind === 'array' ? 'an array' : 'a struct'} is stored${inField(name)}`,
+    );
   const from = present(lowering, node, operand);
   if (!sameLayout(from.layout, layout)) lowering.fail(node, 'type', 'a struct of another layout', 'copy the fields one by one');
   copy(lowering, from, ref);

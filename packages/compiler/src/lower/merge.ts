@@ -55,7 +55,7 @@ export function mergeOperands(emitter: Emitter, join: Join, operands: readonly O
 function hintFor(operands: readonly Operand[]): string | undefined {
   const [first] = operands;
   if (first?.kind === 'aggregate') return 'choose the fields, not the object';
-  if (first?.kind === 'verdict') return 'return each verdict where it is decided';
+  if (operands.some((o) => o.kind === 'verdict')) return 'return each verdict where it is decided';
   return operands.some((o) => o.kind === 'undefined') ? 'give it a value on every path' : undefined;
 }
 

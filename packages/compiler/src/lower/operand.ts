@@ -203,5 +203,11 @@ export function describe(operand: Operand): string {
   }
 }
 
+/** What to write instead of a reference to a scalar. */
+export function contentHint(operand: Operand): string | undefined {
+  const scalar = operand.kind === 'ref' && (operand.layout.kind === 'int' || operand.layout.kind === 'bool');
+  return scalar ? "its content is '.value'" : undefined;
+}
+
 export type View = BitsView;
 export type { Place };

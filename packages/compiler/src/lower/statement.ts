@@ -10,6 +10,7 @@ import type {
   Node as SyntaxNode,
   VariableDeclaration,
 } from 'acorn';
+import { noVerdict } from './argument.ts';
 import { condition } from './condition.ts';
 import { readMember } from './member.ts';
 import { member, present, readPlace } from './memory.ts';
@@ -126,8 +127,7 @@ function declaration(program: Program, node: VariableDeclaration): void {
     lowering.fail(node, 'syntax', `${node.kind} is not part of the language`, 'write const');
   for (const { id, init } of node.declarations) {
     const value = init ? program.expression(init) : UNDEFINED;
-    if (value.kind === 'verdict')
-      lowering.fail(init ?? node, 'verdict', 'a verdict is kept in a variable', 'return each verdict where it is decided');
+    noVerdict(lowering, init ?? node, value);
     if (init || node.kind !== 'var') bind(program, id, value, node.kind, init ?? id);
     // `var x;` leaves what x has
     else if (id.type !== 'Identifier' || !functionScope(program.scope).names.has(id.name)) bind(program, id, value, node.kind, id);

@@ -31,7 +31,8 @@ export function verdictOf(program: Program, node: SyntaxNode, name: string, args
 function redirect(lowering: Lowering, node: SyntaxNode, args: readonly Operand[]) {
   const [target, key] = args;
   if (target?.kind === 'map') {
-    if (target.map.type !== 'devmap') lowering.fail(node, 'type', `map '${target.map.name}' is a ${target.map.type}, expected a devmap`);
+    if (target.map.type !== 'devmap')
+      lowering.fail(node, 'type', `map '${target.map.name}' is of type ${target.map.type}, expected devmap`);
     const index = numberArgument(lowering, argumentNode(node, 1), key, UINT32);
     return lowering.call(Helper.redirect_map, [lowering.mapHandle(target.reference), exact(lowering, index), lowering.constant(0)]);
   }
