@@ -26,7 +26,8 @@ interface Script {
 export function locate(fn: (...args: never[]) => unknown, text: string): Located {
   const found = inspect(fn);
   const own = (offset: number): Place => placeIn(text, offset, `<${fn.name || 'program'}>`);
-  if (!found) return { place: own };
+  // functions made of strings have no file
+  if (!found?.script.url) return { place: own };
   const { source, script, line, column } = found;
   const starts = lineStarts(source);
   const near = (starts[line] ?? 0) + column;
@@ -92,6 +93,8 @@ function connected(): Inspector {
   setImmediate(() => {
     inspector = undefined;
     session.disconnect();
+    // files may change until the next function is compiled
+    files.clear();
   }).unref();
   inspector = { scripts, call };
   return inspector;

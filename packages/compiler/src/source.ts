@@ -31,8 +31,6 @@ export function readSource(fn: (...args: never[]) => unknown, stage: string): So
   const parsed = parse(text);
   if (!parsed) return refuse('the source of the program cannot be parsed', 'write it as a function, an arrow or a method');
   const { node, shift } = parsed;
-  if (node.async || node.generator)
-    refuse(`the program is ${node.async ? 'async' : 'a generator'}`, 'a program runs to its verdict in one go');
   let located: Located | undefined;
   const source: Source = {
     stage,
@@ -44,6 +42,18 @@ export function readSource(fn: (...args: never[]) => unknown, stage: string): So
       return located.place(n.start - shift);
     },
   };
+  if (node.async || node.generator) {
+    const message = `the program is ${node.async ? 'async' : 'a generator'}`;
+    const length = text.split('\n')[0]?.length ?? 1;
+    throw new CompileError({
+      id: 'source',
+      stage,
+      message,
+      hint: 'a program runs to its verdict in one go',
+      place: locate(fn, text).place(0),
+      length,
+    });
+  }
   cache.set(fn, source);
   return source;
 }
