@@ -160,6 +160,7 @@ function atomic(
       `other CPUs write this map too, and ${why}`,
       'use += or -= on a u32 or u64, a per-CPU map, or read, compute and assign',
     );
+  lowering.at(node);
   const scalar = scalarFor(lowering, node, layout, right);
   const by = scalar.kind === 'bigint' ? scalar.value : exact(lowering, scalar);
   const added = operator === '-' ? lowering.unary('neg', by) : by;
