@@ -17,8 +17,8 @@ import type { Variant } from './row.ts';
 export const VIP = '198.51.100.1';
 /** Reals behind the VIP. */
 const REALS = 16;
-/** Flows that the LRU twin remembers: as many as the flow cache does by default. */
-const FLOWS = 524_288;
+/** Flows that the LRU twin remembers: as many as one CPU does in the flow cache by default; a larger table is slower. */
+const FLOWS = 131_072;
 const VIPS = 2;
 /** As many as a balancer takes by default. */
 const MAX_VIPS = 64;

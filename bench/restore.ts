@@ -35,6 +35,11 @@ const CHANGED = 0;
 const FLOW = 8;
 /** Multiplies a counter into an order that no cache foresees; odd, so that no flow is left out. */
 const SCATTER = 0x61c8_8647;
+/**
+ * Added for every pass over the flows, even, so that each pass takes them in another order: in the same one a table whose
+ * entries were laid down in that order is read straight through.
+ */
+const RESCATTER = 0x3779_b9b8;
 const XDP_TX = 3;
 
 /** Puts the program in front of a loaded one. */
@@ -100,7 +105,11 @@ function restoringProgram({ packet, moved, rewritten, flows }: Restoration): Pro
     insn.load(8, 3, 1, FLOW),
     insn.alu64('add', 3, 1),
     insn.store(8, 1, FLOW, 3),
-    insn.alu32('mul', 3, SCATTER),
+    insn.mov(5, reg(3)),
+    insn.alu64('rsh', 5, Math.log2(flows)),
+    insn.alu32('mul', 5, RESCATTER),
+    insn.alu32('add', 5, SCATTER),
+    insn.alu32('mul', 3, reg(5)),
     ...(mask < 0xffff_ffff ? [insn.alu32('and', 3, mask)] : []),
     // Both addresses in one store: programs that load them as one word would wait for a narrower one to reach the cache.
     insn.wide(4, BigInt(daddr) << 32n),
