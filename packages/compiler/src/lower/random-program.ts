@@ -2,11 +2,27 @@
  * Random pieces of programs for differential tests: expressions over the fields of `f`, and statements over variables,
  * made from a list of choices, so that fast-check can shrink them. Not all of them are accepted by the compiler.
  */
-import { be16, be32, be64, bits, bool, flag, i32, i64, mac, packed, u8, u16, u32, u64 } from '@tailrace/stage';
+import { array, be16, be32, be64, bits, bool, flag, i32, i64, mac, packed, u8, u16, u32, u64 } from '@tailrace/stage';
 
-/** What expressions read, as `f`: 53 bytes at the start of a packet. */
+/** What expressions read, as `f`: 61 bytes at the start of a packet. */
 export const Fields = packed(
-  { b: u8, w: u16, d: u32, s: i32, q: u64, l: i64, nw: be16, nd: be32, nq: be64, hw: mac, c: u8, yes: bool, e: u8, dd: u32 },
+  {
+    b: u8,
+    w: u16,
+    d: u32,
+    s: i32,
+    q: u64,
+    l: i64,
+    nw: be16,
+    nd: be32,
+    nq: be64,
+    hw: mac,
+    c: u8,
+    yes: bool,
+    e: u8,
+    dd: u32,
+    list: array(u8, 8),
+  },
   { low: bits('d', 0, 5), mid: bits('d', 9, 12), times: bits('b', 4, 4, { scale: 4 }), odd: flag('w', 0), top: flag('d', 31) },
 );
 
@@ -95,7 +111,7 @@ export class RandomProgram {
   number(depth: number): string {
     if (depth === 0 || this.ended) return this.#leaf();
     const part = (): string => this.number(depth - 1);
-    switch (this.#draw(24)) {
+    switch (this.#draw(26)) {
       case 0:
         return `(${part()} + ${part()})`;
       case 1:
@@ -141,6 +157,12 @@ export class RandomProgram {
         return `Number(BigInt.as${this.#pick(['Uint', 'Int'])}N(${this.#pick([8, 16, 32])}, ${this.bigint(depth - 1)}))`;
       case 22:
         return `(${part()} & ${this.#pick([1, 7, 0xff, 0xffff, 0x7fff_ffff])})`;
+      case 23:
+        return `f.list[${part()} & 7]`;
+      case 24: {
+        const index = this.#pick([...this.#variables, 'f.b', 'f.e', 'f.d']);
+        return `(${index} ${this.#pick(['>= 0 && ', '> 0 && ', '!== 9 && '])}${index} < ${this.#pick([8, 5])} && ${index} >= 0 ? f.list[${index}] : ${part()})`;
+      }
       default:
         return `(${part()}, ${part()})`;
     }
@@ -166,7 +188,7 @@ export class RandomProgram {
     const part = (): string => this.bigint(depth - 1);
     const exact = (): string => `BigInt.as${this.#pick(['Uint', 'Uint', 'Int'])}N(64, ${part()})`;
     const unsigned = (): string => `BigInt.asUintN(64, ${part()})`;
-    switch (this.#draw(18)) {
+    switch (this.#draw(20)) {
       case 0:
       case 1:
         return `(${part()} + ${part()})`;
@@ -198,6 +220,12 @@ export class RandomProgram {
         return `BigInt(${this.number(depth - 1)})`;
       case 16:
         return `${this.#pick(['-', '~'])}(${part()})`;
+      case 17: {
+        const by = this.#pick(['f.q', 'f.nq']);
+        return `(${by} ${this.#pick(['> 0n', '!== 0n', '>= 1n'])} ? ${unsigned()} ${this.#pick(['/', '%'])} ${by} : ${part()})`;
+      }
+      case 18:
+        return `(f.l >= 0n && f.l < ${this.#pick(['64n', '9n'])} ? ${exact()} >> f.l : ${part()})`;
       default:
         return `(${this.condition(depth - 1)} ? ${part()} : ${part()})`;
     }
@@ -264,7 +292,7 @@ export class RandomProgram {
     };
     const cases = (): string =>
       [0, 1, 2].map((i) => `case ${i}: ${this.#statement(0)} ${this.#pick(['break;', '', '', 'break;'])}`).join(' ');
-    switch (this.#draw(14)) {
+    switch (this.#draw(17)) {
       case 0:
       case 1:
         return `if (${this.condition(1)}) ${inner()}`;
@@ -294,6 +322,12 @@ export class RandomProgram {
         return `${this.condition(1)} ? ${name} = ${this.#wrapped(1)} : ${name}--;`;
       case 12:
         return `${name} &= 0xfff; ${name} = ${name}++ + ++${name};`;
+      case 13:
+        return `f.${this.#pick(['b', 'w', 'd', 's', 'nw', 'nd', 'hw', 'c'])} = ${this.number(1)};`;
+      case 14:
+        return `f.list[${this.number(1)} & 7] ${this.#pick(['=', '+=', '^='])} ${this.number(1)};`;
+      case 15:
+        return `f.${this.#pick(['q', 'l', 'nq'])} ${this.#pick(['=', '+=', '*='])} ${this.bigint(1)};`;
       default:
         return `${name} = ${this.#wrapped(2)};`;
     }
