@@ -3,6 +3,7 @@ import type { ProgramSpec } from '@tailrace/bpf';
 import { type AnyMap, type AnyStage, type Layout, perCpuArray, type Schema, struct, u64 } from '@tailrace/stage';
 import { CompileError } from './diagnostic.ts';
 import { emit } from './emit/emit.ts';
+import { STACK_LIMIT, StackError } from './emit/stack.ts';
 import type { Graph } from './ir.ts';
 import { exitLabels } from './lower/label.ts';
 import { lowerStage } from './lower/lower.ts';
@@ -77,7 +78,7 @@ export function compileRoot(options: RootOptions): ProgramSpec {
 
 function finish(graph: Graph, name: string, stage: string): Omit<CompiledStage, 'maps'> {
   optimise(graph);
-  const { instructions, mapReferences, lines, stackSize, spills } = emit(graph);
+  const { instructions, mapReferences, lines, stackSize, spills } = emitted(graph, stage);
   if (instructions.length > MAX_INSTRUCTIONS) {
     throw new CompileError({
       id: 'limit',
@@ -98,6 +99,21 @@ function finish(graph: Graph, name: string, stage: string): Omit<CompiledStage, 
     lines,
   };
   return { program, stackSize, spills };
+}
+
+/** Emits; a stack that is too small is the source's fault, where it fills the largest struct. */
+function emitted(graph: Graph, stage: string): ReturnType<typeof emit> {
+  try {
+    return emit(graph);
+  } catch (error) {
+    if (!(error instanceof StackError)) throw error;
+    const { total, sizes, hint } = error;
+    const place = graph.blocks
+      .flatMap(({ nodes }) => nodes)
+      .find((n) => n.kind === 'store' && n.base.kind === 'stackAddress' && n.base.slot.size === sizes[0])?.place;
+    const message = `the program needs ${total} bytes of stack at once (${sizes.join(', ')}), expected at most ${STACK_LIMIT}`;
+    throw new CompileError({ id: 'limit', stage, message, hint, place, length: 1 }, error);
+  }
 }
 
 /** A map of the stage's own cannot have this name. */
