@@ -93,7 +93,9 @@ describe('fns', () => {
     s.a = 5;
     s.b += 1;
   });
-  const uses = { add, twice, clamp, find, counts, entry, mark, mixBig, deep, change };
+  const Pair = struct({ a: u8, b: u32 });
+  const both = fn([Pair], u32, ({ a, b: other }) => (a + other) >>> 0);
+  const uses = { both, Pair, one: { a: 1, b: 2 }, add, twice, clamp, find, counts, entry, mark, mixBig, deep, change };
   const bodies: Readonly<Record<string, string>> = {
     'of numbers, inside each other': 'r = add(f.d, twice(f.b)) & 0xffff; r += twice(twice(f.c));',
     'that return early': 'r = clamp(f.b, f.c) + clamp(3, 100) * 1000 + (clamp(f.d, 5) === 5 ? 100000 : 0);',
@@ -102,6 +104,8 @@ describe('fns', () => {
     'for their effect': 'mark(f.b & 7, f.c); mark(f.c & 7, f.b); const e = counts.lookup(f.b & 7); if (e) r = e.n + e.last;',
     'of bigints': 'r = Number(mixBig(f.q) & 0xffffn) + Number(mixBig(5n) & 0xffn);',
     'of literals': 'r = deep({ a: f.b, inner: { b: f.w } }); const s = { a: f.b, b: 2 }; change(s); r += s.a * 10 + s.b;',
+    'that take objects apart':
+      'r = both({ a: f.b, b: 7 }) + both(one) * 3; const p = ctx.at(Pair, 3); if (p) r += both(p) & 0xffff; const { a: x, b: y } = one; r += x * y;',
     'in conditions': 'if (find(f.list, 255) === 99 && clamp(f.b, 9) < 9 || !add(f.c, 0)) r = 1; r += add(f.b, 1) ? 2 : 4;',
   };
   test.each(Object.entries(bodies))('%s', async (_name, body) => {

@@ -101,6 +101,8 @@ describe('moves', () => {
       'const ip = ctx.ipv4(); if (ip && ip.ttl > 60) { if (!ctx.adjustHead(-4)) return ctx.drop(); } else if (ctx.length > 60) { if (!ctx.adjustHead(-8)) return ctx.drop(); const eth = ctx.ethernet(); if (eth) eth.src = 1; } const eth = ctx.ethernet(); if (!eth) return ctx.drop(); eth.dst = 2; ctx.meta.length = ctx.length; return ctx.tx();',
     'headers found on both paths':
       'if (ctx.length > 60) { ctx.adjustHead(-4); const e = ctx.ethernet(); if (!e) return ctx.drop(); e.etherType = 0x800; } else { ctx.adjustHead(-6); const e = ctx.ethernet(); if (!e) return ctx.drop(); e.etherType = 5; ctx.ipv4(); } const e = ctx.ethernet(); if (!e) return ctx.abort(); ctx.meta.length = e.etherType; const ip = ctx.ipv4(); if (ip) ip.ttl = 3; return ctx.tx();',
+    'again and again':
+      'for (let i = 0; i < 3; i++) { if (!ctx.adjustHead(i === 1 ? -8 : 4)) return ctx.drop(); const e = ctx.ethernet(); if (!e) return ctx.abort(); if (e.src === 7) break; e.src = i; ctx.meta.length = ctx.meta.length * 100 + ctx.length; } return ctx.tx();',
     'what was read before':
       'const eth = ctx.ethernet(); if (!eth) return ctx.drop(); const { dst, src } = eth; const type = eth.etherType; if (!ctx.adjustHead(-14)) return ctx.drop(); const now = ctx.at(Eth, 0); const old = ctx.at(Eth, 14); if (!now || !old) return ctx.drop(); now.dst = src; now.src = dst; now.etherType = type; old.src = now.src; ctx.meta.length = ctx.offsetOf(old); return ctx.tx();',
   };

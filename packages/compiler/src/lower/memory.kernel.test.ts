@@ -58,7 +58,13 @@ const own = perCpuArray({ name: 'own', value: Value, maxEntries: 2 });
 const ownCounts = perCpuHash({ name: 'ownCounts', key: be32, value: struct({ packets: u64, last: u8 }), maxEntries: 1000 });
 const recent = lruHash({ name: 'recent', key: Pair, value: u32, maxEntries: 1000 });
 const ownRecent = lruPerCpuHash({ name: 'ownRecent', key: u16, value: u16, maxEntries: 1000 });
-const all = { Fields, table, counts, only, slots, own, ownCounts, recent, ownRecent };
+const Grid = packed({ rows: array(array(u16, 3), 4), odd: array(packed({ x: u8, y: u16 }), 8) });
+const grid = perCpuArray({
+  name: 'grid',
+  value: struct({ pad: u8, rows: array(array(u16, 3), 4), odd: array(packed({ x: u8, y: u16 }), 8) }),
+  maxEntries: 1,
+});
+const all = { Grid, grid, Fields, table, counts, only, slots, own, ownCounts, recent, ownRecent };
 
 const byte = fc.oneof(fc.constantFrom(0, 1, 2, 3, 255), fc.nat(255));
 const frames = fc.sample(fc.array(byte, { minLength: 60, maxLength: 60 }), { numRuns: 25, seed: 5 }).map((b) => Uint8Array.from(b));
@@ -121,6 +127,10 @@ describe('structs and arrays in place', () => {
     'elements at computed places': `
       const o = slots.lookup(f.b & 3); if (!o) return ctx.drop();
       const i = f.b % 3; o.pairs[i].b = f.d; o.pairs[i] = { a: 9, b: o.pairs[f.c % 3].b + 1 }; const j = f.c; if (j < 5) { o.words[j] = j; r = o.words[j] + o.words[(j * 2) % 5]; } f.list[f.d & 3] = 0xee; r += f.list[f.nd % 4]; r += f.pairs[f.b >> 7].b & 0xff;`,
+    'arrays of arrays, and of odd items': `
+      const m = grid.lookup(0); const g = ctx.at(Grid, 20); if (!m || !g) return ctx.drop(); const i = f.b & 3; const j = f.c % 3;
+      m.rows[i][j] = f.w; m.rows[j][i & 1] += 1; g.rows[i][j] = m.rows[3 - i][2] + g.rows[j][0]; m.odd[f.d & 7].x = f.b; m.odd[f.nd % 8].y = f.w; g.odd[i] = m.odd[j]; const row = m.rows[i]; row[2] = row[j] ^ row[0]; m.rows[0] = m.rows[i]; r = g.odd[f.b >>> 5].y + row.length + m.rows.length;
+      for (let k = 0; k < m.rows.length; k++) r += m.rows[k][j];`,
     'an index that is tested in place':
       'if (f.b < 4) r = f.list[f.b]; if (f.c > 3) return ctx.drop(); r += f.list[f.c]; if (f.w !== 0) r += Math.trunc(100 / f.w);',
     'fields read again after they were written': `
