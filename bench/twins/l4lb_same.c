@@ -163,6 +163,8 @@ static always_inline u32 recall(struct bucket *bucket, u64 rest)
 		if (value >= LIMIT)
 			continue;
 		if (way >= WAYS / 2) {
+			if (!value)
+				return 0;
 			bucket->word[way] = bucket->word[way - WAYS / 2];
 			bucket->word[way - WAYS / 2] = value ^ rest;
 		}

@@ -166,7 +166,8 @@ const scan = fn([bucket, u64, u64], u32, (bucket, rest, limit) => {
 
 /**
  * As `scan`, and an entry of the older half changes places with one of the younger: flows that are in use stay, for one
- * write now and then, where the order of insertion alone would let them go.
+ * write now and then, where the order of insertion alone would let them go. An empty word looks like value 0 to a key
+ * whose rest is 0, and has to stay where it is.
  */
 const recall = fn([bucket, u64, u64], u32, (bucket, rest, limit) => {
   const v0 = bucket.w0 ^ rest;
@@ -179,24 +180,28 @@ const recall = fn([bucket, u64, u64], u32, (bucket, rest, limit) => {
   if (v3 < limit) return Number(v3 & 0xffff_ffffn);
   const v4 = bucket.w4 ^ rest;
   if (v4 < limit) {
+    if (v4 === 0n) return 0;
     bucket.w4 = bucket.w0;
     bucket.w0 = v4 ^ rest;
     return Number(v4 & 0xffff_ffffn);
   }
   const v5 = bucket.w5 ^ rest;
   if (v5 < limit) {
+    if (v5 === 0n) return 0;
     bucket.w5 = bucket.w1;
     bucket.w1 = v5 ^ rest;
     return Number(v5 & 0xffff_ffffn);
   }
   const v6 = bucket.w6 ^ rest;
   if (v6 < limit) {
+    if (v6 === 0n) return 0;
     bucket.w6 = bucket.w2;
     bucket.w2 = v6 ^ rest;
     return Number(v6 & 0xffff_ffffn);
   }
   const v7 = bucket.w7 ^ rest;
   if (v7 < limit) {
+    if (v7 === 0n) return 0;
     bucket.w7 = bucket.w3;
     bucket.w3 = v7 ^ rest;
     return Number(v7 & 0xffff_ffffn);
