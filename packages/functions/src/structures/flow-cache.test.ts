@@ -180,19 +180,18 @@ describe('flowCache', () => {
   });
 
   it('leaves a bucket as it is that it searches for a key without rest', () => {
-    const cache = small();
     expect(mixed(0n)).toBe(0n);
-    const others = Array.from({ length: 400 }, (_, i) => BigInt(i + 1)).filter((key) => mixed(key) >> 60n === 0n);
-    const [other = 0n] = others;
-    cache.insert(other, 1, 0);
-    expect(cache.find(0n, 0)).toBe(0);
-    cache.insert(other, 2, 0);
-    for (const rival of others.slice(1, 4)) cache.insert(rival, 1, 0);
-    expect(cache.find(0n, 0)).toBe(0);
-    cache.insert(other, 3, 0);
-    expect(cache.find(0n, 0)).toBe(0);
-    expect(cache.find(other, 0)).toBe(3);
-    expect([...cache.handle.flows()].filter(({ key }) => key === other)).toEqual([{ key: other, value: 3 }]);
+    const others = Array.from({ length: 4000 }, (_, i) => BigInt(i + 1)).filter((key) => mixed(key) >> 60n === 0n);
+    const own = others.slice(0, WAYS + 1);
+    const cache = small();
+    for (const [i, key] of own.entries()) {
+      cache.insert(key, 1, 0);
+      if (i === WAYS / 2 - 1) expect(cache.find(0n, 0)).toBe(0);
+    }
+    // another CPU stores other values: what CPU 0 still has of its own are the old ones, and only the oldest is gone
+    for (const key of own) cache.insert(key, 2, 1);
+    expect(own.slice(1).map((key) => cache.find(key, 0))).toEqual(own.slice(1).map(() => 1));
+    expect(cache.find(own[0] ?? 0n, 0)).toBe(2);
   });
 
   it('keeps a flow that is in use while others come and go', () => {
