@@ -4,7 +4,7 @@
  * compiler refuses by type throws SimulationError here.
  */
 import { type ErrorOptions, TailraceError } from '@tailrace/bpf';
-import { type BitsView, describeLayout, type IntLayout, type Layout, type StructLayout, sameLayout } from '@tailrace/stage';
+import { type BitsView, describeLayout, type IntLayout, type Layout, type StructLayout } from '@tailrace/stage';
 
 /** A program did what the compiler refuses, or what has no meaning in a simulation. */
 export class SimulationError extends TailraceError {
@@ -53,17 +53,13 @@ export function readPlace(layout: Layout, place: Place): unknown {
 }
 
 /**
- * Writes a value: scalars wrap to their size; a live object of the same layout is copied byte for byte, any other
- * object field by field with zeros as padding.
+ * Writes a value: scalars wrap to their size; objects are copied field by field with zeros as padding, also live ones:
+ * what a packet has between two fields is no part of the value.
  */
 export function writePlace(layout: Layout, place: Place, value: unknown): void {
   place.check?.();
-  const source = placeOf(value);
-  const copies = (layout.kind === 'struct' || layout.kind === 'array') && source !== undefined && sameLayout(source.layout, layout);
-  if (copies) {
-    source.place.check?.();
-    bytesAt(place, layout.size).set(bytesAt(source.place, layout.size).slice());
-  } else if (layout.kind === 'int') writeInteger(layout, place, value);
+  placeOf(value)?.place.check?.();
+  if (layout.kind === 'int') writeInteger(layout, place, value);
   else if (layout.kind === 'struct') writeStruct(layout, place, value);
   else if (layout.kind === 'array') writeArray(layout.item, layout.length, place, value);
   else if (layout.kind === 'bool' && typeof value === 'boolean') place.memory.setUint8(place.offset, value ? 1 : 0);

@@ -2,7 +2,8 @@
  * Loads and stores of integers at any offset, and whether two places may share bytes. The verifier takes accesses of the
  * stack only where they are aligned (check_ptr_alignment, kernel/bpf/verifier.c): others are put together of pieces.
  */
-import type { MemorySize, Value } from '../ir.ts';
+import type { Layout } from '@tailrace/stage';
+import type { MemorySize, UnaryOp, Value } from '../ir.ts';
 import type { Emitter } from './emitter.ts';
 import type { RefOperand } from './operand.ts';
 
@@ -12,6 +13,9 @@ type Place = Pick<RefOperand, 'space' | 'base' | 'offset'>;
 interface Bytes extends Place {
   readonly size: number;
 }
+
+/** Byte swaps by size. */
+export const SWAP: Readonly<Record<number, UnaryOp>> = { 2: 'swap16', 4: 'swap32', 8: 'swap64' };
 
 /** The largest access that a number of bytes fills. */
 export const chunk = (size: number): MemorySize => (size >= 8 ? 8 : size >= 4 ? 4 : size >= 2 ? 2 : 1);
@@ -47,4 +51,20 @@ export function mayOverlap(a: Bytes, b: Bytes): boolean {
   if (a.space !== b.space || a.space === 'stack') return false;
   if (a.base !== b.base) return true;
   return a.offset < b.offset + b.size && b.offset < a.offset + a.size;
+}
+
+/** Is every byte a part of the value, whatever it holds? Not where there is padding, nor for booleans. */
+export function isDense(layout: Layout): boolean {
+  switch (layout.kind) {
+    case 'int':
+      return true;
+    case 'struct': {
+      const fields = Object.values(layout.fields);
+      return fields.reduce((sum, field) => sum + field.layout.size, 0) === layout.size && fields.every((field) => isDense(field.layout));
+    }
+    case 'array':
+      return isDense(layout.item);
+    default:
+      return false;
+  }
 }

@@ -5,11 +5,12 @@ import { noVerdict } from './argument.ts';
 import { type ArithmeticOperator, arithmetic } from './arithmetic.ts';
 import { nearest } from './context.ts';
 import { namedMember, namedPlace, objectOf, propertyName } from './member.ts';
-import { bigintOf, element, present, readPlace, scalarFor, writePlace } from './memory.ts';
+import { bigintOf, element, present, readPlace } from './memory.ts';
 import { describe, type Operand, type RefOperand, type Variable } from './operand.ts';
 import { find, type Program } from './program.ts';
 import { exact } from './scalar.ts';
 import { metadata } from './state.ts';
+import { scalarFor, writePlace } from './store.ts';
 
 /** `x = y` and `x op= y`; the value is that of the right side. */
 export function assignment(program: Program, node: AssignmentExpression): Operand {

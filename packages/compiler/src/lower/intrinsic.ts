@@ -3,26 +3,29 @@ import type { Layout } from '@tailrace/stage';
 import type { Node as SyntaxNode } from 'acorn';
 import type { Value } from '../ir.ts';
 import { UINT32 } from '../range.ts';
-import { loadBytes } from './access.ts';
+import { isDense, loadBytes } from './access.ts';
 import { argumentNode } from './argument.ts';
 import type { Lowering } from './lowering.ts';
-import { member, onStack, present, readPlace, sameLayout, stackRef } from './memory.ts';
+import { member, present, readPlace, sameLayout } from './memory.ts';
 import type { IntrinsicOperand, NumberOperand, Operand, RefOperand } from './operand.ts';
 import type { Join } from './path.ts';
 import { known } from './scalar.ts';
+import { onStack, stackRef } from './store.ts';
 
 export function intrinsicCall(lowering: Lowering, node: SyntaxNode, { intrinsic }: IntrinsicOperand, args: readonly Operand[]): Operand {
   const { layout } = intrinsic.schema;
-  const places = args.map((arg, i) => place(lowering, argumentNode(node, i), layout, arg));
+  const isHash = intrinsic.name === 'hashOf';
+  const places = args.map((arg, i) => place(lowering, argumentNode(node, i), layout, arg, isHash));
   const [left, right] = places;
-  if (intrinsic.name === 'hashOf') return left ? hash(lowering, left) : lowering.fail(node, 'type', 'the hash needs a key');
+  if (isHash) return left ? hash(lowering, left) : lowering.fail(node, 'type', 'the hash needs a key');
   if (!left || !right) return lowering.fail(node, 'type', 'two values are compared');
   return equal(lowering, left, right);
 }
 
-/** The operand's bytes in memory: a reference as it is, anything else on the stack. */
-function place(lowering: Lowering, node: SyntaxNode, layout: Layout, operand: Operand): RefOperand {
-  if (operand.kind === 'ref' && sameLayout(operand.layout, layout)) return present(lowering, node, operand);
+/** The operand in memory: a reference as it is, unless its bytes count and are not all its value's; anything else on the stack. */
+function place(lowering: Lowering, node: SyntaxNode, layout: Layout, operand: Operand, bytesCount: boolean): RefOperand {
+  const isOther = operand.kind === 'ref' && bytesCount && operand.space === 'packet' && !isDense(layout);
+  if (operand.kind === 'ref' && sameLayout(operand.layout, layout) && !isOther) return present(lowering, node, operand);
   const { address } = onStack(lowering, node, layout, operand);
   return stackRef(layout, address);
 }

@@ -5,8 +5,8 @@ import type { Value } from '../ir.ts';
 import { isConstant, UINT32 } from '../range.ts';
 import { argumentNode, numberArgument } from './argument.ts';
 import type { Lowering } from './lowering.ts';
-import { onStack } from './memory.ts';
 import type { MapOperand, Operand, RefOperand } from './operand.ts';
+import { onStack } from './store.ts';
 
 export const MAP_METHODS: ReadonlySet<string> = new Set(['lookup', 'update', 'delete']);
 

@@ -127,3 +127,27 @@ test('not past a store that may overlap what was loaded', () => {
       return 0"
   `);
 });
+
+test('a byte that is stored as a word brings zeros with it, and not what lies behind it', () => {
+  const text = `
+    slots s1:8
+    b0:
+      %2 = load32 context ctx+0 : packet
+      %3 = load8 packet %2+0
+      %4 = load32 packet %2+4
+      store32 stack &s1+0, %3
+      store32 stack &s1+4, %4
+      %5 = call 1(@flows, &s1+0) reads s1 : map
+      return 0`;
+  expect(runPasses(text, coalesceStores, eliminateDeadCode)).toMatchInlineSnapshot(`
+    "slots s1:8
+    b0:
+      %2 = load32 context ctx+0 : packet
+      %3 = load8 packet %2+0
+      %4 = load32 packet %2+4
+      store32 stack &s1+0, %3
+      store32 stack &s1+4, %4
+      %5 = call 1(@flows, &s1+0) reads s1 : map
+      return 0"
+  `);
+});

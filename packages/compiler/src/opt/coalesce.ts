@@ -93,19 +93,20 @@ function areApart(a: { readonly base: Node }, b: { readonly base: Node }): boole
   return a.base.kind === 'stackAddress' && b.base.kind === 'stackAddress';
 }
 
+/** What a store writes to one of its bytes. */
+function byteOf({ value }: Store, index: number): ByteSource {
+  const known = constantOf(value);
+  if (known !== undefined) return { constant: Number((known >> BigInt(8 * index)) & 0xffn) };
+  // above what a load reads are zeros, and not what memory has there
+  return value.kind === 'load' && index >= value.size ? { constant: 0 } : { value, index };
+}
+
 function rewrite(graph: Graph, group: StoreGroup, versions: MemoryVersions, readByCalls: ReadonlySet<StackSlot>): boolean {
   const first = group[0];
   const last = group.at(-1);
   if (!first || !last) return false;
   const bytes = new Map<number, ByteSource>();
-  for (const store of group)
-    for (let i = 0; i < store.size; i++) {
-      const constant = constantOf(store.value);
-      bytes.set(
-        offsetOf(store) + i,
-        constant === undefined ? { value: store.value, index: i } : { constant: Number((constant >> BigInt(8 * i)) & 0xffn) },
-      );
-    }
+  for (const store of group) for (let i = 0; i < store.size; i++) bytes.set(offsetOf(store) + i, byteOf(store, i));
   const isStack = first.base.kind === 'stackAddress';
   const planner = new StorePlanner({
     graph,
