@@ -11,6 +11,7 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
+          setupFiles: ['test/property-seed.ts'],
           // the kernel's tests come after: they watch real time and want the machine for themselves
           sequence: { groupOrder: 0 },
           include: ['{packages,examples,bench}/**/*.test.ts', 'test/**/*.test.ts'],
@@ -20,6 +21,7 @@ export default defineConfig({
       {
         test: {
           name: 'kernel',
+          setupFiles: ['test/property-seed.ts'],
           sequence: { groupOrder: 1 },
           include: ['{packages,examples,bench}/**/*.kernel.test.ts', 'test/**/*.kernel.test.ts'],
           exclude: ['**/node_modules/**'],
