@@ -1,6 +1,6 @@
 /** Headers are found in the kernel where plain JavaScript finds them: over good, cut, fragmented and broken packets. */
 import { createNamespace, type KernelInstance, kernel, Rtnetlink } from '@tailrace/kernel';
-import { be16, struct, u8, u32 } from '@tailrace/stage';
+import { be16, packed, struct, u8, u32 } from '@tailrace/stage';
 import * as testing from '@tailrace/testing';
 import { fragments, packet, truncations } from '@tailrace/testing';
 import fc from 'fast-check';
@@ -148,3 +148,62 @@ test('a header found on one path is looked for again where paths meet', async ()
   const frames = Object.values(good).flatMap((p) => [p.bytes(), ...truncations(p, 30)]);
   await agree(testing, engine, stageOf(body, { writes: { found: u32 } }), frames);
 });
+
+/** Statements that look for headers, write what decides about them, and move the packet's ends. */
+function walk(choices: readonly number[]): string {
+  let at = 0;
+  const draw = (below: number): number => (choices[at++] ?? 0) % below;
+  const pick = <T>(list: readonly T[]): T => list[draw(list.length)] as T;
+  const fields = {
+    ethernet: ['etherType', 'src'],
+    ipv4: ['ttl', 'protocol', 'totalLength', 'versionIhl', 'flagsFragment', 'saddr'],
+    ipv6: ['nextHeader', 'payloadLength', 'hopLimit', 'versionClassFlow'],
+    tcp: ['sport', 'flags'],
+    udp: ['dport', 'length'],
+    icmp: ['type'],
+    icmpv6: ['code'],
+    ports: ['sport', 'dport'],
+  } as const;
+  const values = {
+    etherType: ['0x800', '0x86dd', '5'],
+    protocol: ['6', '17', '1'],
+    nextHeader: ['6', '17', '58'],
+    totalLength: ['0', '20', '27', '40', '500'],
+    payloadLength: ['0', '8', '20', '500'],
+    versionIhl: ['0x45', '0x46', '0x44', '0x65', '0x4f'],
+    flagsFragment: ['0', '0x2000', '0x2001', '0x4000'],
+  } as Readonly<Record<string, readonly string[]>>;
+  const found = (depth: number): string => {
+    const name = pick(names);
+    const field = pick(fields[name] as readonly string[]);
+    const value = pick(values[field] ?? ['r & 255', '7']);
+    const inside = [`r = (r * 31 + h.${field} + ctx.offsetOf(h)) >>> 0;`, `h.${field} = ${value};`, depth > 0 ? statement(depth - 1) : ''];
+    return `{ const h = ctx.${name}(); if (h) { ${pick([inside[0], inside[1], `${inside[0]} ${inside[1]}`, `${inside[1]} ${inside[2]}`])} } else { r += ${draw(9)}; ${draw(3) === 0 && depth > 0 ? statement(depth - 1) : ''} } }`;
+  };
+  const statement = (depth: number): string => {
+    switch (draw(7)) {
+      case 0:
+        return `if (ctx.adjustHead(${pick([-14, -8, -4, 2, 4, 14, 20])})) { r += 1; ${depth > 0 ? statement(depth - 1) : ''} } else r += 2;`;
+      case 1:
+        return `if (ctx.adjustTail(${pick([-10, -1, 4, 30])})) r += 3; r += ctx.length;`;
+      case 2:
+        return `{ const h = ctx.at(Word, ${pick(['12', '13', '20', '(r & 31)', '23'])}); if (h) { r = (r ^ h.w) >>> 0; ${pick(['', `h.w = ${pick(['0x800', '0x86dd', 'r & 0xffff'])};`])} } }`;
+      default:
+        return found(depth);
+    }
+  };
+  const lines: string[] = [];
+  while (at < choices.length) lines.push(statement(2));
+  return `let r = 1;\n${lines.join('\n')}\nctx.meta.r = r >>> 0; return ctx.tx();`;
+}
+
+test('random walks over headers', async () => {
+  const Word = packed({ w: be16 });
+  const frames = [...Object.values(good).map((p) => p.bytes()), good.tcp.bytes().slice(0, 50), good['udp over IPv6'].bytes().slice(0, 60)];
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.nat(1000), { minLength: 10, maxLength: 90, size: 'max' }), async (choices) => {
+      await agree(testing, engine, stageOf(walk(choices), { uses: { Word }, writes: { r: u32 } }), frames);
+    }),
+    { numRuns: Number(process.env.TAILRACE_RUNS ?? 20), interruptAfterTimeLimit: 20_000 },
+  );
+}, 60_000);

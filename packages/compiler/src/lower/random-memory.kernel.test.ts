@@ -17,7 +17,7 @@ afterAll(() => engine.close());
 
 const byte = fc.oneof(fc.constantFrom(0, 1, 2, 3, 255), fc.nat(255));
 const frame = fc.array(byte, { minLength: 50, maxLength: 50 }).map((bytes) => Uint8Array.from(bytes));
-const numRuns = Number(process.env.TAILRACE_RUNS ?? 40);
+const numRuns = Number(process.env.TAILRACE_RUNS ?? 20);
 
 test('maps, literals and copies', async () => {
   const choices = fc.array(fc.nat(1000), { minLength: 30, maxLength: 300, size: 'max' });
