@@ -15,6 +15,9 @@ export interface Engine {
   open(): Promise<EngineInstance>;
 }
 
+/** Where on an interface a program runs. */
+export type AttachHook = 'xdp' | 'tcIngress' | 'tcEgress';
+
 /** One opened engine: everything made through it is closed with it. */
 export interface EngineInstance extends AsyncDisposable {
   readonly kind: Engine['kind'];
@@ -23,8 +26,11 @@ export interface EngineInstance extends AsyncDisposable {
   createMap(spec: MapSpec): LoadedMap;
   /** Loads off the main thread. `maps` resolves the names in `spec.mapReferences`. Throws VerifierError. */
   loadProgram(spec: ProgramSpec, maps: ReadonlyMap<string, LoadedMap>): Promise<LoadedProgram>;
-  /** Attaches to every interface of this engine, or to none. Foreign programs are never displaced. */
-  attach(program: LoadedProgram, hook: 'xdp'): Promise<Attachment>;
+  /**
+   * Attaches to every interface of this engine, or to none. Foreign programs are never displaced. XDP takes programs of
+   * type `xdp`, TC those of type `schedCls`; one program may be attached to both TC hooks.
+   */
+  attach(program: LoadedProgram, hook: AttachHook): Promise<Attachment>;
   /** Returns once no CPU runs a program that was reachable before the call. */
   gracePeriod(): Promise<void>;
   /** Detaches and closes everything, links first. Idempotent. */
@@ -46,21 +52,68 @@ export interface LoadedProgram {
   close(): void;
 }
 
+/** What a test run starts from. */
 export interface TestRunOptions {
   /** The packet, from its first byte (at least 14 bytes for the kernel). */
   readonly packet: Uint8Array;
   /** Runs in a row over the same packet memory; default 1. */
   readonly repeat?: number;
+  /** Programs of TC: what is known of the packet besides its bytes. Throws ArgumentError naming a field that is refused. */
+  readonly skb?: SkbContext;
+  /**
+   * Programs of TC: the packet arrives with its sum taken by the card (CHECKSUM_COMPLETE), and the run fails with EBADMSG
+   * where the program leaves that sum wrong. Throws UnsupportedError where the kernel cannot do it (before 6.17).
+   */
+  readonly checksumComplete?: boolean;
+  /** Programs of XDP: where the packet came in, and what lies in front of it. */
+  readonly xdp?: XdpContext;
 }
 
+/** What a TC program sees of a packet besides its bytes (struct __sk_buff). All but `cb` are u32. */
+export interface SkbContext {
+  readonly mark?: number;
+  readonly priority?: number;
+  /** `queue_mapping`; the kernel's test runs refuse all but 0. */
+  readonly queue?: number;
+  /** The device; 1 (loopback) unless given, and 0 is 1. */
+  readonly ifindex?: number;
+  readonly ingressIfindex?: number;
+  /** `gso_segs`, at most 65,535. */
+  readonly gsoSegments?: number;
+  /** `gso_size`: bytes of payload in each segment, u16. */
+  readonly gsoSize?: number;
+  /** The 20 bytes of control block that TC programs share. */
+  readonly cb?: Uint8Array;
+}
+
+/** Where a test run's XDP packet came in, and what lies in front of it (struct xdp_md). */
+export interface XdpContext {
+  /** An interface of the engine's namespace. */
+  readonly ingressIfindex?: number;
+  /** A receive queue of that interface; needs `ingressIfindex`. */
+  readonly rxQueue?: number;
+  /** Bytes between `data_meta` and `data`: a multiple of 4, at most 32 on older kernels. */
+  readonly metadata?: Uint8Array;
+}
+
+/** What a test run left. */
 export interface TestRunResult {
-  /** The program's return value, e.g. 2 for XDP_PASS. */
+  /**
+   * The program's return value as an unsigned 32-bit number: 2 for XDP_PASS, 0xffffffff for TC_ACT_UNSPEC and TCX_NEXT.
+   */
   readonly returnValue: number;
   /** The packet as the program left it. */
   readonly packet: Uint8Array;
   /** Mean duration of a run in ns, as the engine reports it. */
   readonly durationNs: number;
+  /** Programs of TC: the packet's fields as the program left them. */
+  readonly skb?: SkbResult;
+  /** Programs of XDP: set where metadata lies in front of the packet after the run. */
+  readonly xdp?: { readonly metadata: Uint8Array };
 }
+
+/** A packet's fields after a run. Writes to other fields of struct __sk_buff are not told by the kernel. */
+export type SkbResult = Required<Omit<SkbContext, 'queue' | 'gsoSize'>>;
 
 /** Keys and values of a batch, concatenated: `count` keys of keySize, `count` values of `valueStride`. */
 export interface Batch {

@@ -5,6 +5,7 @@
  */
 import {
   ArgumentError,
+  type AttachHook,
   type Attachment,
   type Batch,
   type Engine,
@@ -76,7 +77,7 @@ export class FakeEngine implements Engine, EngineInstance {
     return this.#keep(new FakeProgram(this, spec, maps as ReadonlyMap<string, FakeMap>, ++this.#ids));
   }
 
-  async attach(program: LoadedProgram, hook: 'xdp'): Promise<Attachment> {
+  async attach(program: LoadedProgram, hook: AttachHook): Promise<Attachment> {
     this.step(`attach ${program.spec.name} ${hook}`);
     const attachment: Attachment = {
       interfaces: ['fake0'],
