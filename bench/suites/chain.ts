@@ -15,7 +15,7 @@ import { slope } from '../statistics.ts';
 export const LENGTHS = [1, 2, 4, 8, 16, 32] as const;
 
 const MAX_STAGES = 32;
-const COUNTERS = counterNames([]);
+const COUNTERS = counterNames('xdp', []);
 const LENGTH_OFFSET = 0;
 const MISSES_OFFSET = 8;
 const STAGES_OFFSET = 16;
@@ -64,7 +64,7 @@ interface Chain {
 /** The chain in TypeScript. */
 export function compiledChain(length: number): Chain {
   const stages = Array.from({ length }, (_, index) => {
-    const state = { map: 'state', length: LENGTH_OFFSET, counters: STAGES_OFFSET + index * COUNTERS.length * 8, fields: {} };
+    const state = { map: 'state', length: LENGTH_OFFSET, counters: STAGES_OFFSET + index * COUNTERS.length * 8 };
     const next = index + 1 < length ? ({ slot: index + 1 } as const) : ({ verdict: 'pass' } as const);
     return compileStage(light.as(`light${index}`), { placement: { array: 'chain', next, exits: {}, state } }).program;
   });

@@ -128,7 +128,7 @@ function standalone(stage: AnyStage, labels = exitsOf(stage)): { placement: Plac
   const places = Object.fromEntries(Object.keys(fields).map((name) => [name, layout.fields[name] as { layout: Layout; offset: number }]));
   const exits = Object.fromEntries(labels.map((label) => [label, { verdict: 'pass' as const }]));
   return {
-    placement: { array: '', next: { verdict: 'pass' }, exits, state: { map: STATE, fields: places } },
+    placement: { array: '', next: { verdict: 'pass' }, exits, state: { map: STATE }, metadata: places },
     state: perCpuArray({ name: 'state', value, maxEntries: 1 }),
   };
 }

@@ -1,30 +1,63 @@
 /**
- * How a stage sits in a chain: where each of its edges leads, and where in the chain's state its counters and
- * metadata lie. The pipeline plans it; the compiler turns it into constants.
+ * How a stage sits in a chain: where each of its edges leads, and where its counters and metadata lie. The pipeline plans
+ * it; the compiler turns it into constants.
  *
  * Chain state is one per-CPU array entry for each chain. The kernel runs a packet's whole way through a chain on one
- * CPU without preemption, so the entry serves as scratch memory for the packet (its length, its metadata) and holds
- * every stage's counters: one lookup a stage, all offsets constant.
+ * CPU without preemption, so the entry serves as scratch memory for the packet (its length at XDP, its metadata there) and
+ * holds every stage's counters: one lookup a stage, all offsets constant. At TC a program may send a copy of its packet
+ * through the same chain (`ctx.clone`), so metadata lie with the packet, in `__sk_buff.cb`.
  */
 import type { Layout } from '@tailrace/stage';
+
+/** The kinds of program that chains are made of so far. */
+export type ProgramHook = 'xdp' | 'tc';
 
 /** Verdicts of XDP by name; the order is the kernel's (enum xdp_action). */
 export const XdpVerdict = { abort: 0, drop: 1, pass: 2, tx: 3, redirect: 4 } as const;
 export type XdpVerdict = keyof typeof XdpVerdict;
 
+/**
+ * Verdicts of TC by name: TCX_NEXT, TCX_DROP and TCX_REDIRECT, which clsact knows by the same numbers (TC_ACT_UNSPEC,
+ * TC_ACT_SHOT, TC_ACT_REDIRECT). `pass` lets programs of others on the interface run.
+ */
+export const TcVerdict = { pass: -1, drop: 2, redirect: 7 } as const;
+export type TcVerdict = keyof typeof TcVerdict;
+
+/** The verdicts of each hook. */
+export const hookVerdicts = { xdp: XdpVerdict, tc: TcVerdict } as const;
+
 /** Where `next()` or an exit leads: to a slot of the chain's program array, or out of the chain with a verdict. */
 export type Edge = { readonly slot: number } | { readonly verdict: 'abort' | 'drop' | 'pass' | 'tx' };
+
+/** A metadata field: bytes from the start of the state's entry (XDP), or of `__sk_buff.cb` (TC). */
+export interface MetadataPlace {
+  readonly layout: Layout;
+  readonly offset: number;
+}
 
 /** Where a chain keeps what: byte offsets into the one value of its state map. */
 export interface StatePlacement {
   /** Name by which programs refer to the state map (a per-CPU array with one entry). */
   readonly map: string;
-  /** The packet's length, u64: the root writes it, stages that move the packet's ends keep it true. Absent: stages ask the kernel. */
+  /** XDP: the packet's length, u64: the root writes it, stages that move the packet's ends keep it true. Absent: stages ask the kernel. */
   readonly length?: number;
   /** This stage's counters: see `counterNames`. Absent: counters are off. */
   readonly counters?: number;
-  /** The metadata fields that this stage reads or writes. */
-  readonly fields: Readonly<Record<string, { readonly layout: Layout; readonly offset: number }>>;
+}
+
+/** Bytes of `__sk_buff.cb`. */
+export const CB_BYTES = 20;
+
+/**
+ * Metadata that go from XDP to TC ingress in `data_meta`: a tag, u32, that tells them from those of others, and `words` more
+ * u32, laid out as in `__sk_buff.cb`.
+ */
+export interface Crossing {
+  readonly tag: number;
+  /** 1..5. */
+  readonly words: number;
+  /** XDP: what goes where. `from` is the field's offset in the state, `to` that in `cb`. */
+  readonly fields: readonly { readonly name: string; readonly from: number; readonly to: number; readonly size: number }[];
 }
 
 export interface Placement {
@@ -34,9 +67,16 @@ export interface Placement {
   /** One edge for each label that the body leaves through. */
   readonly exits: Readonly<Record<string, Edge>>;
   readonly state?: StatePlacement;
+  /** The metadata fields that this stage reads or writes: in the state at XDP, in `cb` at TC. */
+  readonly metadata?: Readonly<Record<string, MetadataPlace>>;
+  /** XDP: what is put in front of packets that this stage lets out of the chain by `pass`, itself or along an edge. */
+  readonly crossing?: Crossing;
 }
 
-/** The counters of an XDP stage in memory order, each a u64: `bytes` and `misses`, then one for each outcome. */
-export function counterNames(exits: readonly string[]): readonly string[] {
-  return ['bytes', 'misses', ...Object.keys(XdpVerdict), 'next', ...exits.map((label) => `exit:${label}`)];
+/**
+ * The counters of a stage in memory order, each a u64: `bytes` and `misses`, then one for each outcome. At TC outcomes count
+ * segments.
+ */
+export function counterNames(hook: ProgramHook, exits: readonly string[]): readonly string[] {
+  return ['bytes', 'misses', ...Object.keys(hookVerdicts[hook]), 'next', ...exits.map((label) => `exit:${label}`)];
 }

@@ -40,9 +40,9 @@ const offsets = State.layout.kind === 'struct' ? State.layout.fields : {};
 const offsetOf = (name: string): number => offsets[name]?.offset ?? 0;
 
 function placed(subject: AnyStage, next: Edge, exits: Readonly<Record<string, Edge>>) {
-  const fields = { mark: { layout: u32.layout, offset: offsetOf('mark') } };
-  const state = { map: 'state', length: offsetOf('length'), counters: offsetOf(subject.name), fields };
-  return compileStage(subject, { placement: { array: 'chain', next, exits, state } }).program;
+  const metadata = { mark: { layout: u32.layout, offset: offsetOf('mark') } };
+  const state = { map: 'state', length: offsetOf('length'), counters: offsetOf(subject.name) };
+  return compileStage(subject, { placement: { array: 'chain', next, exits, state, metadata } }).program;
 }
 
 test('a packet travels a chain', async () => {
@@ -89,7 +89,7 @@ test('a packet travels a chain', async () => {
   expect(await run(packet().ipv4({ ttl: 3 }).udp())).toBe(1);
 
   const counted = (name: 'first' | 'second' | 'last', labels: readonly string[]): Record<string, bigint> => {
-    const names = counterNames(labels);
+    const names = counterNames('xdp', labels);
     const values = words(name, names.length);
     return Object.fromEntries(names.map((counter, i) => [counter, values[i] ?? 0n]).filter(([, value]) => value !== 0n));
   };

@@ -287,7 +287,7 @@ class FakeProgram implements LoadedProgram {
 
   #countStep({ state, exits }: Placement, label: string, bytes: number, missed: boolean): void {
     if (state?.counters === undefined) return;
-    const names = counterNames(Object.keys(exits));
+    const names = counterNames('xdp', Object.keys(exits));
     this.#count(state.map, state.counters + names.indexOf('bytes') * 8, BigInt(bytes));
     this.#count(state.map, state.counters + names.indexOf(label) * 8);
     if (missed) this.#count(state.map, state.counters + names.indexOf('misses') * 8);

@@ -117,7 +117,7 @@ function placementOf(plan: ChainPlan, state: StateLayout, place: Place): Placeme
     array: reference.array,
     next: edgeOf(plan, place, 'next', place.next),
     exits: Object.fromEntries(Object.entries(place.exits).map(([label, to]) => [label, edgeOf(plan, place, `exit:${label}`, to)])),
-    state: statePlacement(state, place, reference.state),
+    ...statePlacement(state, place, reference.state),
   };
 }
 

@@ -21,9 +21,9 @@ test('length and misses, metadata by alignment, then a block of counters for eac
   ]);
   expect([...counters].map(([name, { offset, names }]) => [name, offset, names])).toEqual([
     ['writer', 32, ['bytes', 'misses', 'abort', 'drop', 'pass', 'tx', 'redirect', 'next']],
-    ['acl', 96, counterNames(['odd'])],
+    ['acl', 96, counterNames('xdp', ['odd'])],
   ]);
-  expect(size).toBe(96 + counterNames(['odd']).length * 8 + 1024);
+  expect(size).toBe(96 + counterNames('xdp', ['odd']).length * 8 + 1024);
 });
 
 test('more than a per-CPU value holds is refused', () => {

@@ -3,7 +3,7 @@
  * misses come first, then metadata by falling alignment, then the counters of each stage. The entry's size is fixed for the
  * life of a chain, since the root names its map: some room is kept for stages that come later.
  */
-import { counterNames, type StatePlacement } from '@tailrace/compiler';
+import { counterNames, type Placement } from '@tailrace/compiler';
 import type { Layout } from '@tailrace/stage';
 import { ChainError } from './chain-error.ts';
 import type { Place } from './graph.ts';
@@ -59,7 +59,7 @@ export function layoutState(plan: ChainPlan, previous?: StateLayout): StateLayou
   }
   const counters = new Map<string, CounterBlock>();
   for (const place of plan.places.values()) {
-    const names = counterNames(Object.keys(place.exits));
+    const names = counterNames('xdp', Object.keys(place.exits));
     const kept = previous?.counters.get(place.name);
     const keeps = kept !== undefined && kept.names.join() === names.join();
     counters.set(place.name, keeps ? kept : { names, offset: allocate(`the counters of '${place.name}'`, names.length * 8, 8) });
@@ -69,14 +69,12 @@ export function layoutState(plan: ChainPlan, previous?: StateLayout): StateLayou
 }
 
 /** The part of the state that one stage's program names. */
-export function statePlacement(state: StateLayout, place: Place, map: string): StatePlacement {
+export function statePlacement(state: StateLayout, place: Place, map: string): Pick<Placement, 'state' | 'metadata'> {
   const names = new Set([...Object.keys(place.stage.reads), ...Object.keys(place.stage.writes)]);
   const counters = state.counters.get(place.name)?.offset;
   return {
-    map,
-    length: LENGTH_OFFSET,
-    ...(counters === undefined ? {} : { counters }),
-    fields: Object.fromEntries([...state.fields].filter(([name]) => names.has(name))),
+    state: { map, length: LENGTH_OFFSET, ...(counters === undefined ? {} : { counters }) },
+    metadata: Object.fromEntries([...state.fields].filter(([name]) => names.has(name))),
   };
 }
 

@@ -1,8 +1,8 @@
 /**
- * What `ctx` is in a program, by hook. XDP has its whole context; of the other hooks' only what chains need is there
- * as long as no engine attaches them. The compiler gives every member its meaning.
+ * What `ctx` is in a program, by hook. XDP and TC have their whole context; of the sockets' hooks only what chains need is
+ * there as long as no engine attaches them. The compiler gives every member its meaning.
  */
-import type { Ethernet, Icmp, Icmpv6, Ipv4, Ipv6, Ports, Tcp, Udp } from './headers.ts';
+import type { Arp, Ethernet, Gre, Gue, Icmp, Icmpv6, Ipv4, Ipv6, Ipv6Fragment, Ports, Tcp, TunnelKey, Udp, Vxlan } from './headers.ts';
 import type { Hook, Verdict } from './hook.ts';
 import type { Devices } from './map.ts';
 import type { Literal } from './resource.ts';
@@ -30,13 +30,20 @@ export interface Droppable<H extends Hook> {
 /**
  * Hooks that see a frame from its first byte. A header is `undefined` where the packet does not have it; otherwise it
  * is read and written in place. Headers that were got before the packet is moved must not be used after.
+ *
+ * Network headers are found behind up to two VLAN tags (802.1Q, 802.1ad), whether a tag lies in the frame or the driver
+ * took it out; headers of layer 4 also behind up to 6 IPv6 extension headers (hop-by-hop, routing, destination, fragment).
  */
 export interface Frame {
+  /** The frame's first 14 bytes; `etherType` is what stands there, e.g. that of a VLAN tag. */
   ethernet(): Ethernet | undefined;
+  arp(): Arp | undefined;
   /** The IPv4 header, options within the packet. */
   ipv4(): Ipv4 | undefined;
   ipv6(): Ipv6 | undefined;
-  /** `undefined` on fragments but the first, behind IPv6 extension headers, and where the lengths cannot hold it. */
+  /** The fragment header behind an IPv6 header (RFC 8200, section 4.5). */
+  ipv6Fragment(): Ipv6Fragment | undefined;
+  /** `undefined` on fragments but the first, and where the lengths cannot hold it. */
   tcp(): Tcp | undefined;
   /** As `tcp()`. */
   udp(): Udp | undefined;
@@ -46,6 +53,26 @@ export interface Frame {
   icmpv6(): Icmpv6 | undefined;
   /** The ports of TCP or UDP, whichever it is; as `tcp()`. */
   ports(): Ports | undefined;
+  /** The first 4 bytes of a GRE header (RFC 2784); as `tcp()`. */
+  gre(): Gre | undefined;
+  /** The VXLAN header behind UDP to `port`, a constant, 4789 unless said otherwise (RFC 7348); as `tcp()`. */
+  vxlan(port?: number): Vxlan | undefined;
+  /** The GUE header behind UDP to `port`, a constant, 6080 unless said otherwise (draft-ietf-intarea-gue); as `tcp()`. */
+  gue(port?: number): Gue | undefined;
+  /** The IP protocol behind IPv6 extension headers; 255, which is reserved, without an IP header or behind too many of those. */
+  readonly protocol: number;
+  /** True for every piece of a fragmented IP packet, the first one too. */
+  readonly fragment: boolean;
+  /** VLAN tags of the frame, 0..2. */
+  readonly vlanTags: number;
+  /** The outer tag: 3 bits priority, 1 bit drop eligible, 12 bits id; 0 without one. */
+  readonly vlanTci: number;
+  /** The second tag; 0 without one. */
+  readonly innerVlanTci: number;
+  /** Puts an 802.1Q tag in front of those there are. The packet moves. False where it cannot. */
+  pushVlan(tci: number): boolean;
+  /** Takes the outer tag off. The packet moves. False where there is none. */
+  popVlan(): boolean;
   /** What `schema` describes, `offset` bytes behind the packet's first; `undefined` where it does not fit. The schema comes through `uses`. */
   at<T>(schema: Schema<T>, offset: number): T | undefined;
   /** Where a header starts, in bytes from the packet's first. */
@@ -57,6 +84,17 @@ export interface Frame {
   checksum(header: object, length?: number): number;
   /** `check`, after a 16-bit or 32-bit big-endian word under it changed from `from` to `to` (RFC 1624, equation 3). */
   checksumReplace(check: number, from: number, to: number): number;
+  /**
+   * Brings the checksum of a TCP, UDP, ICMP or ICMPv6 header in step after a word under it changed from `from` to `to`: of
+   * the segment itself (a port), or of its pseudo header (an address; ICMP has none). A UDP checksum of 0 stays 0. Right
+   * with checksum offload too, where the field holds only a part of the sum.
+   */
+  updateChecksum<T extends number | { readonly hi: bigint; readonly lo: bigint }>(
+    header: Tcp | Udp | Icmp | Icmpv6,
+    from: T,
+    to: T,
+    of?: 'segment' | 'pseudoHeader',
+  ): void;
 }
 
 /** What the machine knows. */
@@ -91,14 +129,49 @@ export interface XdpContext<M> extends Context<'xdp', M>, Droppable<'xdp'>, Fram
   adjustTail(delta: number): boolean;
 }
 
-/** `ctx` at TC. */
+/** Where bytes are put in or taken out at TC: behind the Ethernet header, or behind the IP header. */
+export type RoomAt = 'ethernet' | 'network';
+/** What the new room is for, so that offloads know the packet: an outer header of this kind, with the inner one behind it. */
+export type Encapsulation = 'ipv4' | 'ipv6' | 'gre' | 'udp';
+
+/** `ctx` at TC. A packet may be many segments that are cut later (TSO) or were put together before (GRO). */
 export interface TcContext<H extends 'tc' | 'tcIngress' | 'tcEgress', M> extends Context<H, M>, Droppable<H>, Frame, Machine {
+  /** Packets on the wire that this one stands for, at least 1; the chain's counters count these. */
+  readonly segments: number;
+  /** The firewall mark. */
   mark: number;
+  /** The queueing priority: a class id, or a socket's SO_PRIORITY. */
+  priority: number;
+  /** The transmit queue, from 0. */
+  queue: number;
+  /** The flow hash; computed where the driver gave none. */
+  readonly hash: number;
+  /** Index of the interface that the program runs at. */
+  readonly ifindex: number;
+  /** Index of the interface that the packet came in on; 0 where it was made here. */
+  readonly ingressIfindex: number;
+  /** The metadata of the tunnel that the packet came out of, copied; `undefined` where it came from none. */
+  tunnelKey(family?: 'ipv4' | 'ipv6'): TunnelKey | undefined;
+  /** Sends the packet through a collect_md tunnel interface with these metadata; addresses are IPv4 unless said otherwise. False where it cannot. */
+  setTunnelKey(key: TunnelKey, family?: 'ipv4' | 'ipv6'): boolean;
+  /** Out of another interface. */
   redirect(ifindex: number): Verdict<H>;
+  /** In at another interface, as if it had come in there. */
+  redirectIngress(ifindex: number): Verdict<H>;
+  /** Out of another interface, with the Ethernet addresses that the neighbour table has for its destination. */
   redirectNeigh(ifindex: number): Verdict<H>;
+  /** Sends a copy out of another interface. False where it cannot. */
+  clone(ifindex: number): boolean;
+  /** As at XDP; use `adjustRoom` to put an outer header in front, which offloads then know of. False where it cannot. */
+  adjustHead(delta: number): boolean;
+  /** Moves the packet's end by `delta` bytes. False where it cannot. */
+  adjustTail(delta: number): boolean;
+  /** Makes room for `delta` bytes, or takes them out (negative). The packet moves. False where it cannot. */
+  adjustRoom(delta: number, at: RoomAt, encapsulation?: Encapsulation): boolean;
 }
 /** `ctx` at TC ingress. */
 export interface TcIngressContext<M> extends TcContext<'tcIngress', M> {
+  /** In at the peer of an interface (veth), in the peer's namespace, without a queue between. */
   redirectPeer(ifindex: number): Verdict<'tcIngress'>;
 }
 

@@ -3,6 +3,7 @@
  * package can declare another header with `struct` or `packed` and read it with `ctx.at(schema, offset)`.
  */
 import {
+  array,
   be16,
   be32,
   bits,
@@ -15,6 +16,8 @@ import {
   type Schema,
   struct,
   u8,
+  u16,
+  u32,
   type ViewedSchema,
 } from './schema.ts';
 
@@ -125,6 +128,59 @@ const arp = packed({
 /** An ARP message for IPv4 over Ethernet: 28 bytes (RFC 826). */
 export interface Arp extends Infer<typeof arp> {}
 export const Arp: Schema<Arp> = arp;
+
+const vlan = struct(
+  { tci: be16, etherType: be16 },
+  { id: bits('tci', 0, 12), dropEligible: flag('tci', 12), priority: bits('tci', 13, 3) },
+);
+/** An 802.1Q tag as it lies in a frame, behind the EtherType that announces it: 4 bytes; `etherType` is what follows. */
+export interface Vlan extends Infer<typeof vlan> {}
+export const Vlan: ViewedSchema<Vlan, Encodable<typeof vlan>> = vlan;
+
+const ipv6Fragment = struct(
+  { nextHeader: u8, reserved: u8, offsetFlags: be16, id: be32 },
+  { fragmentOffset: bits('offsetFlags', 3, 13, { scale: 8 }), moreFragments: flag('offsetFlags', 0) },
+);
+/** An IPv6 fragment header: 8 bytes (RFC 8200, section 4.5). `fragmentOffset` is in bytes. */
+export interface Ipv6Fragment extends Infer<typeof ipv6Fragment> {}
+export const Ipv6Fragment: ViewedSchema<Ipv6Fragment, Encodable<typeof ipv6Fragment>> = ipv6Fragment;
+
+const gre = struct(
+  { flagsVersion: be16, protocol: be16 },
+  {
+    hasChecksum: flag('flagsVersion', 15),
+    hasKey: flag('flagsVersion', 13),
+    hasSequence: flag('flagsVersion', 12),
+    version: bits('flagsVersion', 0, 3),
+  },
+);
+/** The fixed 4 bytes of a GRE header (RFC 2784, RFC 2890); `protocol` is an EtherType. */
+export interface Gre extends Infer<typeof gre> {}
+export const Gre: ViewedSchema<Gre, Encodable<typeof gre>> = gre;
+
+const vxlan = struct({ flagsReserved: be32, vniReserved: be32 }, { hasVni: flag('flagsReserved', 27), vni: bits('vniReserved', 8, 24) });
+/** A VXLAN header: 8 bytes (RFC 7348). */
+export interface Vxlan extends Infer<typeof vxlan> {}
+export const Vxlan: ViewedSchema<Vxlan, Encodable<typeof vxlan>> = vxlan;
+
+const gue = struct(
+  { versionLength: u8, protocol: u8, flags: be16 },
+  { version: bits('versionLength', 6, 2), control: flag('versionLength', 5), optionsLength: bits('versionLength', 0, 5, { scale: 4 }) },
+);
+/**
+ * A GUE header, variant 0: 4 bytes and `optionsLength` more (draft-ietf-intarea-gue). Variant 1 has no header: an IP packet
+ * follows UDP directly, and these are its first 4 bytes (`version` is then 1).
+ */
+export interface Gue extends Infer<typeof gue> {}
+export const Gue: ViewedSchema<Gue, Encodable<typeof gue>> = gue;
+
+const tunnelKey = struct({ id: u32, remote: array(u32, 4), tos: u8, ttl: u8, extra: u16, label: u32, local: array(u32, 4) });
+/**
+ * The metadata of a tunnel (struct bpf_tunnel_key, include/uapi/linux/bpf.h): 44 bytes. IPv4 addresses are host numbers in
+ * item 0, IPv6 ones four words in network order.
+ */
+export interface TunnelKey extends Infer<typeof tunnelKey> {}
+export const TunnelKey: Schema<TunnelKey> = tunnelKey;
 
 /** Values of `Ethernet.etherType` (IEEE 802 numbers). */
 export const EtherType = { ipv4: 0x0800, arp: 0x0806, vlan: 0x8100, ipv6: 0x86dd, qinq: 0x88a8 } as const;

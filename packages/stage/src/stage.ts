@@ -25,6 +25,11 @@ export interface Stage<N extends string, H extends Hook, X extends string, M ext
   ): Stage<N, HookWired<H, W>, Exclude<X, keyof W>, Wired<M, W>, U>;
   /** The same stage under another name, so that it can stand in a chain twice. */
   as<const As extends string>(name: As): Stage<As, H, X, M, U>;
+  /**
+   * The same program at another hook, e.g. `acl.at('tcIngress')`. What its body asks of `ctx` must be there too: the
+   * compiler tells. Throws ArgumentError for a hook that there is none of.
+   */
+  at<const At extends Hook>(hook: At): Stage<N, At, X, M, U>;
   /** The same stage with other constants, or bound to other maps of the same schema. Throws ConflictError where a schema differs. */
   with(uses: { readonly [K in keyof U]?: U[K] }): Stage<N, H, X, M, U>;
 }
@@ -57,8 +62,7 @@ export function stage<
   const { name, hook, uses = {}, reads = {}, writes = {}, onMiss = 'pass', program } = definition;
   checkStageName(name);
   const owner = `stage '${name}'`;
-  if (!Object.hasOwn(verdictNames, hook))
-    throw new ArgumentError(`${owner}: hook is '${String(hook)}', expected ${Object.keys(verdictNames).join(', ')}`);
+  checkHook(owner, hook);
   if (typeof program !== 'function') throw new ArgumentError(`${owner}: program is ${typeof program}, expected a function`);
   if (onMiss !== 'pass' && onMiss !== 'drop') throw new ArgumentError(`${owner}: onMiss is '${String(onMiss)}', expected 'pass' or 'drop'`);
   return stageOf({
@@ -79,12 +83,18 @@ export function checkStageName(name: string): void {
     throw new ArgumentError(`stage: name '${name}', expected a letter, then letters, digits and '_'`);
 }
 
+function checkHook(owner: string, hook: unknown): void {
+  if (!Object.hasOwn(verdictNames, String(hook)))
+    throw new ArgumentError(`${owner}: hook is '${String(hook)}', expected ${Object.keys(verdictNames).join(', ')}`);
+}
+
 type StageData = Pick<AnyStage, 'name' | 'hook' | 'uses' | 'reads' | 'writes' | 'program' | 'onMiss' | 'wiring'>;
 /** A stage at run time, before the types are put on. */
 interface PlainStage extends StageData {
   readonly kind: 'stage';
   on(wiring: Readonly<Record<string, AnyTarget>>): PlainStage;
   as(name: string): PlainStage;
+  at(hook: Hook): PlainStage;
   with(uses: Uses): PlainStage;
 }
 
@@ -99,6 +109,12 @@ function stageOf(data: StageData): PlainStage {
     as(name) {
       checkStageName(name);
       return stageOf({ ...data, name });
+    },
+    at(hook) {
+      checkHook(`stage '${data.name}'`, hook);
+      if (Object.keys(data.wiring).length > 0)
+        throw new ArgumentError(`stage '${data.name}': its exits are wired for ${data.hook}, expected .at() before .on()`);
+      return stageOf({ ...data, hook });
     },
     with(uses) {
       const owner = `stage '${data.name}'`;

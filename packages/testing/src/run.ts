@@ -172,7 +172,7 @@ class StageState {
   constructor(stage: AnyStage) {
     const labels = exitsOf(stage);
     const fields: Readonly<Record<string, Schema<unknown>>> = { ...stage.reads, ...stage.writes };
-    this.#names = counterNames(labels);
+    this.#names = counterNames('xdp', labels);
     const counters = array(u64, this.#names.length);
     this.#schema = Object.keys(fields).length === 0 ? struct({ counters }) : struct({ counters, meta: struct(fields) });
     this.#stride = Math.ceil(this.#schema.layout.size / 8) * 8;
@@ -181,7 +181,8 @@ class StageState {
       array: '(none)',
       next: { verdict: 'pass' },
       exits: Object.fromEntries(labels.map((label) => [label, { verdict: 'pass' as const }])),
-      state: { map: STATE, counters: 0, fields: this.#fields() },
+      state: { map: STATE, counters: 0 },
+      metadata: this.#fields(),
     } as const;
   }
 

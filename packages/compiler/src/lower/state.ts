@@ -37,7 +37,7 @@ export function stateAddress(lowering: Lowering, map: string): Value {
 /** A metadata field, in place. */
 export function metadata(program: Program, node: SyntaxNode, name: string): RefOperand {
   const { lowering, stage, placement } = program;
-  const fields = placement?.state?.fields ?? {};
+  const fields = placement?.metadata ?? {};
   const field = Object.hasOwn(fields, name) ? fields[name] : undefined;
   if (!field || !placement?.state) {
     const declared = [...new Set([...Object.keys(stage.reads), ...Object.keys(stage.writes)])];

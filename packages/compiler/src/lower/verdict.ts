@@ -50,7 +50,7 @@ export class Exits {
 
   constructor(program: Program) {
     this.#program = program;
-    this.#names = counterNames(Object.keys(program.placement?.exits ?? {}));
+    this.#names = counterNames('xdp', Object.keys(program.placement?.exits ?? {}));
   }
 
   /** Labels that some path left through. */
