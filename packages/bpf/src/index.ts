@@ -12,4 +12,5 @@ export * from './instruction.ts';
 export * from './map.ts';
 export * from './opcode.ts';
 export * from './program.ts';
+export * from './ring.ts';
 export { AssemblyError } from './scanner.ts';

@@ -1,0 +1,26 @@
+/** Reading a ring buffer: what programs put into it, in the order in which they took their places there. */
+
+/** A record of a ring: `length` bytes from `offset` on. The bytes are good during the call only. */
+export type RecordListener = (view: DataView, offset: number, length: number) => void;
+
+/** The one reader of a ring buffer. What it has not read when it is closed is there for the next one. */
+export interface RingReader extends Disposable {
+  /**
+   * Hands over at most `limit` records and frees their places; records that programs threw away are passed over. Returns
+   * how many it handed over: fewer than `limit` where the next one is not written yet, or where the listener closed the
+   * reader. An error of the listener goes on to the caller, and its record is read. Throws ArgumentError once closed, and
+   * where a listener reads.
+   */
+  read(limit: number, onRecord: RecordListener): number;
+  /** Bytes between what was read and what programs took, with headers and what they are still writing. */
+  readonly pending: number;
+  /**
+   * Asks for one call of `onReadable`, once there are bytes to be read; never from within this call. The process stays
+   * alive for it.
+   */
+  arm(): void;
+  /** Takes that back: `onReadable` is not called until it is asked for again. */
+  disarm(): void;
+  /** Frees what the reader holds, also from within a listener. Idempotent. */
+  close(): void;
+}
