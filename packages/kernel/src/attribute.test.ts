@@ -7,11 +7,12 @@ const sizes: readonly (readonly [keyof typeof commands, number])[] = [
   ['BPF_MAP_LOOKUP_ELEM', 32],
   ['BPF_MAP_GET_NEXT_KEY', 24],
   ['BPF_PROG_LOAD', 112],
-  ['BPF_PROG_TEST_RUN', 40],
+  ['BPF_PROG_TEST_RUN', 72],
   ['BPF_OBJ_GET_INFO_BY_FD', 16],
   ['BPF_BTF_LOAD', 32],
   ['BPF_MAP_LOOKUP_BATCH', 48],
-  ['BPF_LINK_CREATE', 16],
+  ['BPF_PROG_QUERY', 64],
+  ['BPF_LINK_CREATE', 24],
 ];
 
 test.each(sizes)('%s takes %i bytes', (command, size) => {

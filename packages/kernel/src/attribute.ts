@@ -72,11 +72,21 @@ export const commands = {
       data_out: [24, 8],
       repeat: [32, 4],
       duration: [36, 4],
+      ctx_size_in: [40, 4],
+      ctx_size_out: [44, 4],
+      ctx_in: [48, 8],
+      ctx_out: [56, 8],
+      flags: [64, 4],
     },
   },
   BPF_PROG_GET_NEXT_ID: { number: 11, fields: { start_id: [0, 4], next_id: [4, 4] } },
   BPF_PROG_GET_FD_BY_ID: { number: 13, fields: { prog_id: [0, 4] } },
   BPF_OBJ_GET_INFO_BY_FD: { number: 15, fields: { bpf_fd: [0, 4], info_len: [4, 4], info: [8, 8] } },
+  BPF_PROG_QUERY: {
+    number: 16,
+    // The kernel writes count and revision whatever the size of the block is, so the last field has to be here.
+    fields: { target_ifindex: [0, 4], attach_type: [4, 4], prog_ids: [16, 8], count: [24, 4], revision: [56, 8] },
+  },
   BPF_BTF_LOAD: {
     number: 18,
     fields: { btf: [0, 8], btf_log_buf: [8, 8], btf_size: [16, 4], btf_log_size: [20, 4], btf_log_level: [24, 4] },
@@ -86,7 +96,7 @@ export const commands = {
   BPF_MAP_DELETE_BATCH: { number: 27, fields: batch },
   BPF_LINK_CREATE: {
     number: 28,
-    fields: { prog_fd: [0, 4], target_ifindex: [4, 4], attach_type: [8, 4], flags: [12, 4] },
+    fields: { prog_fd: [0, 4], target_ifindex: [4, 4], attach_type: [8, 4], flags: [12, 4], relative_id: [16, 4] },
   },
 } as const satisfies Readonly<Record<string, { readonly number: number; readonly fields: Readonly<Record<string, Field>> }>>;
 

@@ -1,6 +1,7 @@
 /** The kernel engine: everything that one pipeline has in the kernel, made through one object and gone with it. */
 import {
   ArgumentError,
+  type AttachHook,
   type Engine,
   type EngineInstance,
   type LoadedMap,
@@ -17,6 +18,8 @@ import { currentNamespace, NetworkNamespace, openNamespace, poolIsIn } from './n
 import { possibleCpus, requireBpf, requireCapabilities, requireKernel } from './privilege.ts';
 import { KernelProgram, loadProgram } from './program.ts';
 import { trySyscallAsync } from './syscall.ts';
+import { TcAttacher, type TcOptions } from './tc-link.ts';
+import { checkOrder } from './tc-order.ts';
 
 /** MEMBARRIER_CMD_GLOBAL (include/uapi/linux/membarrier.h). */
 const MEMBARRIER_CMD_GLOBAL = 1;
@@ -29,6 +32,8 @@ export interface KernelOptions {
   readonly netns?: string | number | NetworkNamespace;
   /** Default `auto`: native, and generic where a driver has no XDP of its own. */
   readonly mode?: AttachMode;
+  /** How programs are attached to TC, and where among the programs that are there; default TCX links, last. */
+  readonly tc?: TcOptions;
 }
 
 /** The kernel engine's blueprint. */
@@ -38,18 +43,24 @@ export interface KernelEngine extends Engine {
 }
 
 /**
- * Describes a kernel engine; `open` checks the machine and makes it. Throws ArgumentError for interfaces listed twice.
- * Opening throws UnsupportedError (no Linux 6.1, no bpf), PrivilegeError (naming the missing capabilities), ArgumentError
- * (no such namespace or interface, or one without Ethernet headers).
+ * Describes a kernel engine; `open` checks the machine and makes it. Throws ArgumentError for interfaces listed twice
+ * and for a TC order that names no program id. Opening throws UnsupportedError (no Linux 6.1, no bpf), PrivilegeError
+ * (naming the missing capabilities), ArgumentError (no such namespace or interface, or one without Ethernet headers).
  */
 export function kernel(options: KernelOptions): KernelEngine {
-  const { interfaces, netns, mode = 'auto' } = options;
+  const { interfaces, netns, mode = 'auto', tc = {} } = options;
+  if (tc.order !== undefined) checkOrder(tc.order);
   const twice = interfaces.find((name, index) => interfaces.indexOf(name) !== index);
   if (twice !== undefined) throw new ArgumentError(`interface ${twice} is listed twice`);
-  return { kind: 'kernel', open: () => openInstance([...interfaces], netns, mode) };
+  return { kind: 'kernel', open: () => openInstance([...interfaces], netns, mode, tc) };
 }
 
-async function openInstance(names: readonly string[], netns: KernelOptions['netns'], mode: AttachMode): Promise<KernelInstance> {
+async function openInstance(
+  names: readonly string[],
+  netns: KernelOptions['netns'],
+  mode: AttachMode,
+  tc: TcOptions,
+): Promise<KernelInstance> {
   requireKernel();
   requireCapabilities(netns !== undefined);
   requireBpf();
@@ -61,7 +72,7 @@ async function openInstance(names: readonly string[], netns: KernelOptions['netn
     socket = new RouteSocket(threadInside ? undefined : namespace);
     const route = socket;
     const interfaces = names.map((name) => requireEthernet(route, name));
-    return new KernelInstance({ interfaces, mode, namespace, poolInside, threadInside, socket, cpus: possibleCpus() });
+    return new KernelInstance({ interfaces, mode, tc, namespace, poolInside, threadInside, socket, cpus: possibleCpus() });
   } catch (error) {
     socket?.close();
     namespace.close();
@@ -72,6 +83,7 @@ async function openInstance(names: readonly string[], netns: KernelOptions['netn
 interface Parts {
   readonly interfaces: readonly InterfaceInfo[];
   readonly mode: AttachMode;
+  readonly tc: TcOptions;
   readonly namespace: NetworkNamespace;
   readonly poolInside: boolean;
   readonly threadInside: boolean;
@@ -87,6 +99,7 @@ export class KernelInstance implements EngineInstance {
   readonly interfaces: readonly InterfaceInfo[];
   readonly #parts: Parts;
   readonly #mapContext: MapContext;
+  readonly #tc: TcAttacher;
   readonly #maps = new Set<KernelMap>();
   readonly #programs = new Set<KernelProgram>();
   readonly #attachments = new Set<KernelAttachment>();
@@ -98,6 +111,7 @@ export class KernelInstance implements EngineInstance {
     this.cpus = parts.cpus;
     this.interfaces = parts.interfaces;
     this.#mapContext = { cpus: parts.cpus, namespace: parts.threadInside ? undefined : parts.namespace };
+    this.#tc = new TcAttacher({ socket: parts.socket, namespace: this.#asyncNamespace() }, parts.tc);
   }
 
   createMap(spec: MapSpec): KernelMap {
@@ -117,22 +131,25 @@ export class KernelInstance implements EngineInstance {
     });
   }
 
-  attach(program: LoadedProgram, hook: 'xdp'): Promise<KernelAttachment> {
+  attach(program: LoadedProgram, hook: AttachHook): Promise<KernelAttachment> {
     return this.#track(async () => {
       if (!(program instanceof KernelProgram)) {
         throw new ArgumentError(`program ${program.spec.name} was not loaded by the kernel engine`);
       }
-      if (program.spec.type !== hook) {
+      if (program.spec.type !== (hook === 'xdp' ? 'xdp' : 'schedCls')) {
         throw new ArgumentError(`program ${program.spec.name} is of type ${program.spec.type}, the hook is ${hook}`);
       }
       const names = this.interfaces.map(({ name }) => name);
       const { mode, socket } = this.#parts;
-      const made = await attachXdp(program, names, mode, { socket, namespace: this.#asyncNamespace() });
+      const made =
+        hook === 'xdp'
+          ? await attachXdp(program, names, mode, { socket, namespace: this.#asyncNamespace() })
+          : await this.#tc.attach(program, hook, names);
       const attachment: KernelAttachment = {
         ...made,
         detach: async () => {
-          this.#attachments.delete(attachment);
           await made.detach();
+          this.#attachments.delete(attachment);
         },
       };
       this.#attachments.add(attachment);

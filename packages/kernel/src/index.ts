@@ -1,8 +1,9 @@
+export { QdiscConflictError } from './clsact.ts';
 export { type KernelEngine, KernelInstance, type KernelOptions, kernel } from './engine.ts';
 export { errnoName, SyscallError } from './errno.ts';
 export type { Offload } from './ethtool.ts';
 export type { AttachedXdp, InterfaceChange, InterfaceInfo, VethEnd, XdpMode } from './interface.ts';
-export { type AttachMode, InterfaceConflictError, type KernelAttachment } from './link.ts';
+export { type AttachedMode, type AttachMode, InterfaceConflictError, type KernelAttachment } from './link.ts';
 export { KernelMap } from './map.ts';
 export { type Neighbour, type NeighbourEvent, type NeighbourState, watchNeighbours } from './neighbour.ts';
 export { NetlinkError } from './netlink.ts';
@@ -24,4 +25,6 @@ export type { InterfaceAddress, Route } from './routing.ts';
 export { Rtnetlink } from './rtnetlink.ts';
 export { bindUdp, type ConnectOptions, connectTcp, listenTcp } from './socket.ts';
 export { enableForwarding, getSysctl, setSysctl } from './sysctl.ts';
+export type { TcLinkKind, TcOptions } from './tc-link.ts';
+export { AlreadyAttachedError, type AttachedTc, type TcHook, type TcOrder, TcOrderError } from './tc-order.ts';
 export { formatVerifierError, type RegisterState, type Rejection, type SourceLine, VerifierError } from './verifier.ts';

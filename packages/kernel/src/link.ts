@@ -1,16 +1,16 @@
 /**
- * XDP links: attaching a program to interfaces, all or none. A program of somebody else is never displaced: the kernel
+ * Attaching a program to interfaces, all or none, and XDP links, which are one way to (tc-link.ts has the others). A program of somebody else is never displaced: the kernel
  * refuses a second link by itself, and the interface is looked at first so that the error can name what is there.
  */
 import { ArgumentError, type Attachment, TailraceError, UnsupportedError } from '@tailrace/bpf';
 import type { Attributes } from './attribute.ts';
 import { bpfError, tryBpf, tryBpfAsync } from './bpf.ts';
-import { Errno, SyscallError } from './errno.ts';
+import { Errno } from './errno.ts';
 import { type AttachedXdp, type InterfaceInfo, requireInterface } from './interface.ts';
 import type { RouteSocket } from './netlink.ts';
 import { inNamespace, type NetworkNamespace } from './netns.ts';
-import { type KernelProgram, programInfo } from './program.ts';
-import { closeFd, closeFdAsync } from './syscall.ts';
+import { type KernelProgram, programName } from './program.ts';
+import { closeFdAsync } from './syscall.ts';
 
 /** BPF_XDP (enum bpf_attach_type). */
 const BPF_XDP = 37;
@@ -42,6 +42,8 @@ export class InterfaceConflictError extends TailraceError {
   }
 }
 
+type XdpLinkMode = keyof typeof modeFlags;
+
 /** Where attaching happens. */
 export interface AttachPlace {
   /** Looks interfaces up. */
@@ -50,10 +52,13 @@ export interface AttachPlace {
   readonly namespace?: NetworkNamespace | undefined;
 }
 
+/** How a program is attached: XDP in the driver or behind it; TC by a link or by a filter of clsact. */
+export type AttachedMode = 'native' | 'generic' | 'tcx' | 'clsact';
+
 /** A live attachment in the kernel. */
 export interface KernelAttachment extends Attachment {
   /** How the program is attached, by interface. */
-  readonly modes: ReadonlyMap<string, 'native' | 'generic'>;
+  readonly modes: ReadonlyMap<string, AttachedMode>;
 }
 
 /** The interface of that name, if it can carry XDP stages. Throws ArgumentError. */
@@ -75,41 +80,83 @@ export async function attachXdp(
   mode: AttachMode,
   place: AttachPlace,
 ): Promise<KernelAttachment> {
+  return attachEverywhere(interfaces, (name) => program.hold((fd) => createLink(fd, program.spec.name, name, mode, place)));
+}
+
+/** A program at one interface. */
+export interface Link {
+  readonly interface: string;
+  readonly mode: AttachedMode;
+  /** Takes the program off. Where it throws it may be called again; where it succeeded once it does nothing. */
+  release(): Promise<void>;
+}
+
+/** Makes a link at each interface, in order, or at none, and an attachment of them all. */
+export async function attachEverywhere(interfaces: readonly string[], create: (name: string) => Promise<Link>): Promise<KernelAttachment> {
   const links: Link[] = [];
   try {
-    for (const name of interfaces) links.push(await program.hold((fd) => createLink(fd, program.spec.name, name, mode, place)));
+    for (const name of interfaces) links.push(await create(name));
   } catch (error) {
-    await closeLinks(links);
+    await releaseLinks(links);
     throw error;
   }
-  let detached: Promise<void> | undefined;
+  const modes = new Map(links.map((link) => [link.interface, link.mode]));
+  let detaching: Promise<void> | undefined;
   return {
     interfaces: [...interfaces],
-    modes: new Map(links.map((link) => [link.interface, link.mode])),
+    modes,
     detach: () => {
-      detached ??= closeLinks(links);
-      return detached;
+      detaching ??= releaseLinks(links).catch((error: unknown) => {
+        detaching = undefined;
+        throw error;
+      });
+      return detaching;
     },
   };
 }
 
-interface Link {
-  readonly interface: string;
-  readonly mode: 'native' | 'generic';
-  readonly fd: number;
+/** A link that closing an fd ends. Closing happens on a pool thread: it blocks for milliseconds. */
+export function linkOfFd(name: string, mode: AttachedMode, fd: number): Link {
+  let open = true;
+  return {
+    interface: name,
+    mode,
+    async release() {
+      // The number is free after close even where that reports an error.
+      if (!open) return;
+      open = false;
+      await closeFdAsync(fd);
+    },
+  };
+}
+
+/** Releases all links, the last one first; a failure is thrown after the rest are released, and its link stays in the list. */
+async function releaseLinks(links: Link[]): Promise<void> {
+  const left: Link[] = [];
+  let failure: unknown;
+  for (let link = links.pop(); link; link = links.pop()) {
+    try {
+      await link.release();
+    } catch (error) {
+      failure ??= error;
+      left.unshift(link);
+    }
+  }
+  links.push(...left);
+  if (failure !== undefined) throw failure;
 }
 
 async function createLink(prog_fd: number, program: string, name: string, wanted: AttachMode, place: AttachPlace): Promise<Link> {
   const info = requireEthernet(place.socket, name);
   refuseOccupied(info);
-  let mode: Link['mode'] = wanted === 'generic' ? 'generic' : 'native';
+  let mode: XdpLinkMode = wanted === 'generic' ? 'generic' : 'native';
   let result = await tryLink(prog_fd, info.index, mode, place);
   // EOPNOTSUPP: the driver has no XDP (net/core/dev.c, dev_xdp_attach).
   if (result === -Errno.EOPNOTSUPP && wanted === 'auto') {
     mode = 'generic';
     result = await tryLink(prog_fd, info.index, mode, place);
   }
-  if (result >= 0) return { interface: name, mode, fd: result };
+  if (result >= 0) return linkOfFd(name, mode, result);
   if (result === -Errno.EOPNOTSUPP && wanted === 'native') {
     throw new UnsupportedError(`the driver of interface ${name} has no native XDP`, {
       hint: "use mode 'auto' or 'generic'",
@@ -120,7 +167,7 @@ async function createLink(prog_fd: number, program: string, name: string, wanted
   throw bpfError('BPF_LINK_CREATE', result, `program ${program} on interface ${name}`, linkHint(-result, info));
 }
 
-async function tryLink(prog_fd: number, index: number, mode: Link['mode'], place: AttachPlace): Promise<number> {
+async function tryLink(prog_fd: number, index: number, mode: XdpLinkMode, place: AttachPlace): Promise<number> {
   const attributes: Attributes<'BPF_LINK_CREATE'> = {
     prog_fd,
     target_ifindex: index,
@@ -136,33 +183,6 @@ async function tryLink(prog_fd: number, index: number, mode: Link['mode'], place
 function refuseOccupied({ name, xdp }: InterfaceInfo): void {
   const [occupant] = xdp;
   if (occupant) throw new InterfaceConflictError(name, programName(occupant.programId), occupant);
-}
-
-/** The name of a program by its id; empty where it is gone, or another capability (CAP_SYS_ADMIN) is wanted to ask. */
-function programName(id: number): string {
-  const { result: fd } = tryBpf('BPF_PROG_GET_FD_BY_ID', { prog_id: id });
-  if (fd < 0) return '';
-  try {
-    return programInfo(fd, `program ${id}`).name;
-  } catch (error) {
-    if (error instanceof SyscallError) return '';
-    throw error;
-  } finally {
-    closeFd(fd);
-  }
-}
-
-/** Closes all links, the last one first; a failure is thrown after the rest are closed. */
-async function closeLinks(links: Link[]): Promise<void> {
-  let failure: unknown;
-  for (let link = links.pop(); link; link = links.pop()) {
-    try {
-      await closeFdAsync(link.fd);
-    } catch (error) {
-      failure ??= error;
-    }
-  }
-  if (failure !== undefined) throw failure;
 }
 
 function linkHint(errno: number, { mtu, kind }: InterfaceInfo): string | undefined {

@@ -20,7 +20,7 @@ import {
 import { type Attributes, readAttribute } from './attribute.ts';
 import { type BpfResult, bpfError, closeOnError, cString, loadBtf, objectId, objectInfo, objectName, tryBpf, tryBpfAsync } from './bpf.ts';
 import { Descriptor } from './descriptor.ts';
-import { Errno } from './errno.ts';
+import { Errno, SyscallError } from './errno.ts';
 import { allocate, allocateCopy, type Memory } from './memory.ts';
 import { inNamespace, type NetworkNamespace } from './netns.ts';
 import { closeFd } from './syscall.ts';
@@ -198,6 +198,20 @@ export function programInfo(fd: number, about: string): ProgramInfo {
     jitedBytes: info.getUint32(16, true),
     verifiedInstructions: info.getUint32(216, true),
   };
+}
+
+/** The name of a program by its id; empty where it is gone, or another capability (CAP_SYS_ADMIN) is wanted to ask. */
+export function programName(id: number): string {
+  const { result: fd } = tryBpf('BPF_PROG_GET_FD_BY_ID', { prog_id: id });
+  if (fd < 0) return '';
+  try {
+    return programInfo(fd, `program ${id}`).name;
+  } catch (error) {
+    if (error instanceof SyscallError) return '';
+    throw error;
+  } finally {
+    closeFd(fd);
+  }
 }
 
 /** The encoded program with the fds of its maps filled in. */
