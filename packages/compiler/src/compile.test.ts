@@ -82,8 +82,8 @@ test('labels', () => {
 });
 
 test('hooks that cannot be compiled', () => {
-  expect(refusal(stage({ name: 'shaper', hook: 'tc', program: (ctx) => ctx.pass() }))).toMatchInlineSnapshot(
-    `"stage 'shaper': hook 'tc' cannot be compiled, expected 'xdp'"`,
+  expect(refusal(stage({ name: 'shaper', hook: 'skMsg', program: (ctx) => ctx.pass() }))).toMatchInlineSnapshot(
+    `"stage 'shaper': hook 'skMsg' cannot be compiled, expected xdp, tc, tcIngress or tcEgress"`,
   );
 });
 

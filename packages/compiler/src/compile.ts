@@ -4,6 +4,7 @@ import { type AnyMap, type AnyStage, type Layout, perCpuArray, type Schema, stru
 import { CompileError } from './diagnostic.ts';
 import { emit } from './emit/emit.ts';
 import { STACK_LIMIT, StackError } from './emit/stack.ts';
+import { type HookModel, hookModel, hookModels } from './hook-model.ts';
 import type { Graph } from './ir.ts';
 import { exitLabels } from './lower/label.ts';
 import { lowerStage } from './lower/lower.ts';
@@ -35,29 +36,23 @@ const LICENSE = 'Dual MIT/GPL';
 
 /** Compiles one stage. Throws CompileError with a place and a hint. */
 export function compileStage(stage: AnyStage, options: CompileOptions = {}): CompiledStage {
-  if (stage.hook !== 'xdp')
-    throw new CompileError({
-      id: 'limit',
-      stage: stage.name,
-      message: `hook '${stage.hook}' cannot be compiled, expected 'xdp'`,
-      length: 1,
-    });
+  const hook = modelOf(stage);
   const alone = options.placement ? undefined : standalone(stage);
-  const { graph, maps } = lowerStage(stage, options.placement ?? alone?.placement);
-  const compiled = finish(graph, options.name ?? stage.name, stage.name);
+  const { graph, maps } = lowerStage(stage, hook, options.placement ?? alone?.placement);
+  const compiled = finish(graph, hook, options.name ?? stage.name, stage.name);
   return { ...compiled, maps: alone?.state ? new Map([...maps, [STATE, alone.state]]) : maps };
 }
 
 /** Labels that a stage's body leaves through, sorted. Throws CompileError where the source cannot be read, or is refused. */
 export function exitsOf(stage: AnyStage): readonly string[] {
   const { labels, complete } = exitLabels(readSource(stage.program, stage.name));
-  const all = complete ? labels : labels.union(new Set(lowerStage(stage, standalone(stage, [])?.placement).exits));
+  const all = complete ? labels : labels.union(new Set(lowerStage(stage, modelOf(stage), standalone(stage, [])?.placement).exits));
   return [...all].sort();
 }
 
 /** A stage's IR before and after optimisation, for tests and for looking at. */
 export function lowered(stage: AnyStage, options: CompileOptions = {}): Graph {
-  return lowerStage(stage, options.placement ?? standalone(stage)?.placement).graph;
+  return lowerStage(stage, modelOf(stage), options.placement ?? standalone(stage)?.placement).graph;
 }
 
 export interface RootOptions {
@@ -73,10 +68,18 @@ export interface RootOptions {
 
 /** The small stable program that is attached: notes the packet's length and jumps to slot 0; passes where that is empty. */
 export function compileRoot(options: RootOptions): ProgramSpec {
-  return finish(lowerRoot(options), options.name, options.name).program;
+  return finish(lowerRoot(options), hookModels.xdp, options.name, options.name).program;
 }
 
-function finish(graph: Graph, name: string, stage: string): Omit<CompiledStage, 'maps'> {
+/** Throws CompileError for a stage of a hook that cannot be compiled. */
+function modelOf(stage: AnyStage): HookModel {
+  const model = hookModel(stage.hook);
+  if (model) return model;
+  const message = `hook '${stage.hook}' cannot be compiled, expected xdp, tc, tcIngress or tcEgress`;
+  throw new CompileError({ id: 'limit', stage: stage.name, message, length: 1 });
+}
+
+function finish(graph: Graph, hook: HookModel, name: string, stage: string): Omit<CompiledStage, 'maps'> {
   optimise(graph);
   const { instructions, mapReferences, lines, stackSize, spills } = emitted(graph, stage);
   if (instructions.length > MAX_INSTRUCTIONS) {
@@ -90,8 +93,8 @@ function finish(graph: Graph, name: string, stage: string): Omit<CompiledStage, 
   }
   const program: ProgramSpec = {
     name,
-    type: 'xdp',
-    frags: true,
+    type: hook.programType,
+    frags: hook.frags,
     license: LICENSE,
     instructions,
     mapReferences,

@@ -15,8 +15,6 @@ import { describe, type NumberOperand, type Operand, type RefOperand, UNDEFINED 
 import type { Join } from './path.ts';
 import { exact, known } from './scalar.ts';
 
-/** Offsets into struct xdp_md (include/uapi/linux/bpf.h). */
-const XDP_MD = { data: 0, dataEnd: 4 } as const;
 const ETHERNET_SIZE = 14;
 /** The verifier takes packet offsets of 15 bits, not of 16. */
 const MAX_PACKET_OFFSET = 0x7fff;
@@ -77,11 +75,15 @@ export function at(lowering: Lowering, node: SyntaxNode, layout: Layout, offset:
 }
 
 export function packetStart(lowering: Lowering): Value {
-  return rememberedValue(lowering, 'packet:data', () => lowering.load(4, 'context', lowering.graph.context, XDP_MD.data, 'packet'));
+  return rememberedValue(lowering, 'packet:data', () =>
+    lowering.load(4, 'context', lowering.graph.context, lowering.hook.context.data, 'packet'),
+  );
 }
 
 export function packetEnd(lowering: Lowering): Value {
-  return rememberedValue(lowering, 'packet:end', () => lowering.load(4, 'context', lowering.graph.context, XDP_MD.dataEnd, 'packet'));
+  return rememberedValue(lowering, 'packet:end', () =>
+    lowering.load(4, 'context', lowering.graph.context, lowering.hook.context.dataEnd, 'packet'),
+  );
 }
 
 /** A chain of tests that all have to hold; the first that does not leads to undefined. */

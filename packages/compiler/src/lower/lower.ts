@@ -1,6 +1,7 @@
 /** Lowers a stage's program to IR: binds its parameters, runs its body, closes its ways out. */
 import type { AnyMap, AnyStage, FnDecl, Intrinsic, Layout } from '@tailrace/stage';
 import type { Expression, Function as ParsedFunction, Node as SyntaxNode, VariableDeclaration } from 'acorn';
+import type { HookModel } from '../hook-model.ts';
 import type { Graph } from '../ir.ts';
 import type { Placement } from '../placement.ts';
 import { readSource } from '../source.ts';
@@ -22,9 +23,9 @@ export interface Lowered {
 }
 
 /** Lowers one stage. Throws CompileError. */
-export function lowerStage(stage: AnyStage, placement: Placement | undefined): Lowered {
+export function lowerStage(stage: AnyStage, hook: HookModel, placement: Placement | undefined): Lowered {
   const source = readSource(stage.program, stage.name);
-  const lowering = new Lowering(stage.name, source);
+  const lowering = new Lowering(stage.name, source, hook);
   const program = new StageProgram(lowering, stage, placement);
   lowering.at(source.node);
   program.run(source.node);

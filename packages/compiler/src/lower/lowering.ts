@@ -4,6 +4,7 @@
  */
 import type { Node as SyntaxNode } from 'acorn';
 import { CompileError, type DiagnosticId } from '../diagnostic.ts';
+import type { HookModel } from '../hook-model.ts';
 import { type Block, type CompareOp, createBlock, type MemorySize, type Space, setTerminator, type Value } from '../ir.ts';
 import { INT64, intersect, type Range, UINT64, within } from '../range.ts';
 import type { Source } from '../source.ts';
@@ -19,11 +20,13 @@ const NODE_LIMIT = 60_000;
 export class Lowering extends Emitter {
   environment: Environment = { values: new Map(), epoch: { call: undefined } };
   source: Source;
+  readonly hook: HookModel;
   readonly fields = new Fields();
 
-  constructor(name: string, source: Source) {
+  constructor(name: string, source: Source, hook: HookModel) {
     super(name);
     this.source = source;
+    this.hook = hook;
   }
 
   // --- memory: what a path knows of the packet is forgotten where it may change

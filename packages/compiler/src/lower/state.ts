@@ -2,7 +2,6 @@
 import { Helper } from '@tailrace/bpf';
 import type { Node as SyntaxNode } from 'acorn';
 import type { Value } from '../ir.ts';
-import { XdpVerdict } from '../placement.ts';
 import { range } from '../range.ts';
 import { forget, rememberedValue } from './fact.ts';
 import type { Lowering } from './lowering.ts';
@@ -26,7 +25,7 @@ export function stateAddress(lowering: Lowering, map: string): Value {
       entry,
       lowering.constant(0),
       () => lowering.jump(there),
-      () => lowering.return(lowering.constant(XdpVerdict.abort)),
+      () => lowering.return(lowering.constant(lowering.hook.lost)),
       'then',
     );
     lowering.enter(there);

@@ -1,8 +1,8 @@
 /** Ways out of a program: the hook's verdicts, `next()` and exits, each counted, each edge a tail call or a constant. */
-import { Helper } from '@tailrace/bpf';
+import { ArgumentError, Helper } from '@tailrace/bpf';
 import type { Node as SyntaxNode } from 'acorn';
 import type { Value } from '../ir.ts';
-import { counterNames, type Edge, XdpVerdict } from '../placement.ts';
+import { counterNames, type Edge } from '../placement.ts';
 import { UINT32 } from '../range.ts';
 import { argumentNode, numberArgument } from './argument.ts';
 import { fact } from './fact.ts';
@@ -42,6 +42,13 @@ function redirect(lowering: Lowering, node: SyntaxNode, args: readonly Operand[]
   ]);
 }
 
+/** A verdict as the kernel knows it. */
+function verdictNumber(lowering: Lowering, verdict: string): Value {
+  const number = lowering.hook.verdicts[verdict];
+  if (number === undefined) throw new ArgumentError(`an edge leads to '${verdict}', which is no verdict of ${lowering.hook.kind}`);
+  return lowering.constant(number);
+}
+
 /** All paths that leave in one way meet before they are counted: the code of a way out stands once. */
 export class Exits {
   readonly #program: Program;
@@ -50,7 +57,7 @@ export class Exits {
 
   constructor(program: Program) {
     this.#program = program;
-    this.#names = counterNames('xdp', Object.keys(program.placement?.exits ?? {}));
+    this.#names = counterNames(program.lowering.hook.kind, Object.keys(program.placement?.exits ?? {}));
   }
 
   /** Labels that some path left through. */
@@ -88,7 +95,7 @@ export class Exits {
       lowering.place = join.incoming[0]?.from.nodes.at(-1)?.place ?? lowering.place;
       lowering.enter(join);
       this.#count(name);
-      if ('verdict' in outcome) lowering.return(lowering.constant(XdpVerdict[outcome.verdict as XdpVerdict]));
+      if ('verdict' in outcome) lowering.return(verdictNumber(lowering, outcome.verdict));
       else if ('next' in outcome) this.#follow(this.#program.placement?.next ?? { verdict: 'pass' });
       else if ('exit' in outcome) this.#follow(this.#program.placement?.exits[outcome.exit] ?? { verdict: 'pass' });
     }
@@ -107,13 +114,13 @@ export class Exits {
     lowering.branch(
       'eq',
       value,
-      lowering.constant(XdpVerdict.redirect),
+      verdictNumber(lowering, 'redirect'),
       () => {
         this.#count('redirect');
         lowering.return(value);
       },
       () => {
-        this.#count('abort');
+        this.#count(lowering.hook.refusedRedirect);
         lowering.return(value);
       },
       'then',
@@ -123,13 +130,13 @@ export class Exits {
   /** Along an edge: a verdict is a constant, a slot a tail call that comes back only where the slot is empty. */
   #follow(edge: Edge): void {
     const { lowering, placement, stage } = this.#program;
-    if ('verdict' in edge) return lowering.return(lowering.constant(XdpVerdict[edge.verdict]));
+    if ('verdict' in edge) return lowering.return(verdictNumber(lowering, edge.verdict));
     if (placement) {
       lowering.call(Helper.tail_call, [lowering.graph.context, lowering.mapHandle(placement.array), lowering.constant(edge.slot)]);
       // look the state up again: keeping its address across the jump would cost every packet
       lowering.environment.values.delete(fact('state'));
       if (placement.state?.counters !== undefined) count(this.#program, this.#names, 'misses', lowering.constant(1));
     }
-    lowering.return(lowering.constant(XdpVerdict[stage.onMiss]));
+    lowering.return(verdictNumber(lowering, stage.onMiss));
   }
 }
