@@ -17,13 +17,14 @@ import {
   WIDE_OPCODE,
   WidePseudo,
 } from '@tailrace/bpf';
-import { type Attributes, readAttribute } from './attribute.ts';
+import type { Attributes } from './attribute.ts';
 import { type BpfResult, bpfError, closeOnError, cString, loadBtf, objectId, objectInfo, objectName, tryBpf, tryBpfAsync } from './bpf.ts';
 import { Descriptor } from './descriptor.ts';
 import { Errno, SyscallError } from './errno.ts';
 import { allocate, allocateCopy, type Memory } from './memory.ts';
 import { inNamespace, type NetworkNamespace } from './netns.ts';
 import { closeFd } from './syscall.ts';
+import { testRun } from './test-run.ts';
 import { logIsWhole, verifierError } from './verifier.ts';
 
 /** BPF_F_XDP_HAS_FRAGS (include/uapi/linux/bpf.h). */
@@ -37,11 +38,6 @@ const failedPath = 1;
 const firstLogBytes = 1 << 24;
 /** The kernel's own limit is UINT_MAX >> 2. */
 const lastLogBytes = 1 << 27;
-/** Room for what a program adds: headroom of XDP_PACKET_HEADROOM (256) in front, a page behind. */
-const growthBytes = 256 + 4096;
-/** ETH_HLEN: the kernel runs no packet without a whole Ethernet header. */
-const shortestPacket = 14;
-
 /** What a program's map references resolve to: a map of this package, with its fd. */
 export interface ReferencedMap extends LoadedMap {
   /** The map's fd. */
@@ -134,41 +130,20 @@ export class KernelProgram implements LoadedProgram {
 
   /**
    * Runs the program over a packet (BPF_PROG_TEST_RUN), on a pool thread unless the engine has a namespace of its own.
-   * The context's interface is the loopback of that namespace. Throws ArgumentError for packets under 14 bytes,
-   * SyscallError (EINVAL) for packets that the kernel cannot hold: over about 3,500 bytes without frags.
+   * The context's interface is the loopback of that namespace unless given. Throws ArgumentError (packets under 14 bytes,
+   * fields that are refused), UnsupportedError, SyscallError (EINVAL for packets that the kernel cannot hold: over about
+   * 3,500 bytes without frags).
    */
   async testRun(options: TestRunOptions): Promise<TestRunResult> {
-    const { packet, repeat = 1 } = options;
-    if (packet.length < shortestPacket) {
-      throw new ArgumentError(`a test run takes a packet of at least ${shortestPacket} bytes, got ${packet.length}`);
-    }
-    if (!Number.isInteger(repeat) || repeat < 1 || repeat > 0xffff_ffff) {
-      throw new ArgumentError(`repeat must be 1 to 4294967295, got ${repeat}`);
-    }
-    const input = allocateCopy(packet);
-    const output = allocate(packet.length + growthBytes);
-    return this.hold(async (fd) => {
-      const attributes = {
-        prog_fd: fd,
-        data_in: input.address,
-        data_size_in: packet.length,
-        data_out: output.address,
-        data_size_out: output.bytes.length,
-        repeat,
-      };
-      const run = async (): Promise<BpfResult> =>
-        this.#namespace
-          ? inNamespace(this.#namespace, () => tryBpf('BPF_PROG_TEST_RUN', attributes, [input, output]))
-          : await tryBpfAsync('BPF_PROG_TEST_RUN', attributes, [input, output]);
-      const { result, attributes: out } = await again(Errno.EINTR, run);
-      if (result < 0) throw bpfError('BPF_PROG_TEST_RUN', result, `program ${this.spec.name}`);
-      const length = readAttribute('BPF_PROG_TEST_RUN', out, 'data_size_out');
-      return {
-        returnValue: readAttribute('BPF_PROG_TEST_RUN', out, 'retval'),
-        packet: output.bytes.slice(0, length),
-        durationNs: readAttribute('BPF_PROG_TEST_RUN', out, 'duration'),
-      };
-    });
+    return this.hold((fd) =>
+      testRun(fd, this.spec, options, (attributes, memory) =>
+        again(Errno.EINTR, async () =>
+          this.#namespace
+            ? inNamespace(this.#namespace, () => tryBpf('BPF_PROG_TEST_RUN', attributes, memory))
+            : await tryBpfAsync('BPF_PROG_TEST_RUN', attributes, memory),
+        ),
+      ),
+    );
   }
 
   /** What the kernel made of the program. Throws SyscallError. */
