@@ -62,7 +62,7 @@ export interface TestRunOptions {
   readonly skb?: SkbContext;
   /**
    * Programs of TC: the packet arrives with its sum taken by the card (CHECKSUM_COMPLETE), and the run fails with EBADMSG
-   * where the program leaves that sum wrong. Throws UnsupportedError where the kernel cannot do it (before 6.17).
+   * where the program leaves that sum wrong. Throws UnsupportedError where the kernel cannot do it (6.11 can).
    */
   readonly checksumComplete?: boolean;
   /** Programs of XDP: where the packet came in, and what lies in front of it. */

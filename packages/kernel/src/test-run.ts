@@ -177,5 +177,7 @@ function failure(spec: ProgramSpec, { packet, skb, xdp }: TestRunOptions, result
 async function requireChecksumComplete(fd: number, run: RunCommand): Promise<void> {
   const { result } = await run({ prog_fd: fd, data_size_in: 64, repeat: 1, flags: checksumCompleteFlag }, []);
   if (result === -EFAULT) return;
-  throw new UnsupportedError('this kernel cannot run tests with checksumComplete', { hint: 'it needs Linux 6.17' });
+  throw new UnsupportedError('this kernel cannot run tests with checksumComplete', {
+    hint: 'it came with Linux 6.11, and with updates of 6.1',
+  });
 }
