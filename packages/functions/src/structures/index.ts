@@ -4,3 +4,5 @@ export * from './flow-cache.ts';
 export * from './maglev.ts';
 export * from './maglev-ring.ts';
 export * from './mix.ts';
+export * from './wide-flow-cache.ts';
+export * from './wide-table.ts';
