@@ -124,7 +124,9 @@ export interface Batch {
 
 /**
  * A live map. Keys and values are raw bytes in the map's own layout. For per-CPU kinds a value is
- * `cpus` copies of `valueStride / cpus` bytes each (the value size rounded up to 8).
+ * `cpus` copies of `valueStride / cpus` bytes each (the value size rounded up to 8). Kinds without keys take an empty one:
+ * for queues and stacks `update` puts a value in (flag `exist`: in the place of the oldest where it is full) and `lookup`
+ * looks at the next one; for bloom filters `update` adds one.
  */
 export interface LoadedMap {
   readonly spec: MapSpec;
@@ -138,10 +140,23 @@ export interface LoadedMap {
   delete(key: Uint8Array): boolean;
   /** The key after `key`, or the first. */
   nextKey(key?: Uint8Array): Uint8Array | undefined;
-  /** All entries, by batches where the kernel has them for this kind. Entries that change meanwhile may be missed. */
+  /**
+   * All entries, by batches where the engine has them for this kind, each key once. Entries that stay are there; those that
+   * come, go or change meanwhile may be missed or seen in either state. Throws TailraceError (`conflict`) where a map
+   * without batches changes faster than it can be read, ArgumentError for kinds that cannot be read without taking out.
+   */
   readAll(): Batch;
   updateBatch(batch: Batch): void;
-  deleteBatch(keys: Uint8Array, count: number): void;
+  /** Returns how many of the keys were there. */
+  deleteBatch(keys: Uint8Array, count: number): number;
+  /** Queues and stacks: takes the next value out; undefined where there is none. */
+  pop(): Uint8Array | undefined;
+  /** Bloom filters: false where the value was surely never added. */
+  has(value: Uint8Array): boolean;
+  /** Maps of maps: puts a map under a key. Off the main thread: the kernel waits for its readers, about 10 ms. */
+  setMap(key: Uint8Array, map: LoadedMap): Promise<void>;
+  /** Maps of maps: takes the map away from a key, and waits as `setMap` does. False where there was none. */
+  clearMap(key: Uint8Array): Promise<boolean>;
   /** Program arrays: points a slot at a program. Off the main thread: patching jumps takes up to a millisecond. */
   setProgram(slot: number, program: LoadedProgram): Promise<void>;
   /** Program arrays: empties a slot (about 8 ms). */

@@ -11,7 +11,17 @@ export const MapType = {
   lruHash: 9,
   lruPerCpuHash: 10,
   lpmTrie: 11,
+  arrayOfMaps: 12,
+  hashOfMaps: 13,
   devmap: 14,
+  sockmap: 15,
+  cpumap: 16,
+  xskmap: 17,
+  sockhash: 18,
+  queue: 22,
+  stack: 23,
+  devmapHash: 25,
+  bloomFilter: 30,
 } as const;
 export type MapType = keyof typeof MapType;
 
@@ -34,13 +44,35 @@ export interface MapSpec {
   readonly maxEntries: number;
   /** BPF_MAP_CREATE flags. */
   readonly flags: number;
-  /** Encoded BTF blob that describes key and value, with their type ids; absent where the kind takes none. */
+  /** Maps of maps: the blueprint of every inner map. */
+  readonly inner?: MapSpec;
+  /** `map_extra`. Bloom filters: how many hashes a value is looked up by, 1 to 15; the kernel takes 5 unless said otherwise. */
+  readonly extra?: number;
+  /**
+   * Encoded BTF blob that describes key and value, with their type ids; absent where the kind takes none. Bloom filters
+   * have no key: its type id is 0 (void).
+   */
   readonly btf?: { readonly blob: Uint8Array; readonly keyTypeId: number; readonly valueTypeId: number };
 }
 
 /** True for kinds that hold one value for each possible CPU. */
 export function isPerCpu(type: MapType): boolean {
   return type === 'perCpuHash' || type === 'perCpuArray' || type === 'lruPerCpuHash';
+}
+
+/** True for kinds whose values are maps. */
+export function isMapOfMaps(type: MapType): boolean {
+  return type === 'arrayOfMaps' || type === 'hashOfMaps';
+}
+
+/** True for kinds without keys: values are put in and taken out, or added and asked for. */
+export function isKeyless(type: MapType): boolean {
+  return type === 'queue' || type === 'stack' || type === 'bloomFilter';
+}
+
+/** True for kinds that can be map values: what programs work on by key or by value. */
+export function canBeInner(type: MapType): boolean {
+  return RULES[type].inner;
 }
 
 /** What a kind demands of its spec. Sizes are bytes: the least and the most. */
@@ -51,24 +83,40 @@ interface MapRule {
   readonly noPrealloc: 'must' | 'may' | 'never';
   /** Whether BTF may describe key and value. */
   readonly btf: boolean;
+  /** Whether maps of maps may hold it. */
+  readonly inner: boolean;
 }
 
 const INDEX = [4, 4] as const;
 const ANY = [1, 0x7fff_ffff] as const;
 const PER_CPU = [1, 32_768] as const; // PCPU_MIN_UNIT_SIZE
 const LPM_KEY = [5, 260] as const; // u32 prefix length and 1 to 256 bytes: LPM_KEY_SIZE_MIN, LPM_KEY_SIZE_MAX
+const SOCKET_KEY = [1, 512] as const; // MAX_BPF_STACK
+const NONE = [0, 0] as const;
+/** 4 or 8: a descriptor, and behind it something more or a wider look at it. */
+const DESCRIPTOR = [4, 8] as const;
 
-/** From the `alloc_check` of each kind (kernel/bpf/{arraymap,hashtab,lpm_trie,devmap}.c at v6.18). */
+/** From the `alloc_check` of each kind (kernel/bpf/*.c, net/core/sock_map.c and net/xdp/xskmap.c at v6.18). */
 const RULES: Readonly<Record<MapType, MapRule>> = {
-  hash: { key: ANY, value: ANY, noPrealloc: 'may', btf: true },
-  array: { key: INDEX, value: ANY, noPrealloc: 'never', btf: true },
-  programArray: { key: INDEX, value: [4, 4], noPrealloc: 'never', btf: false },
-  perCpuHash: { key: ANY, value: PER_CPU, noPrealloc: 'may', btf: true },
-  perCpuArray: { key: INDEX, value: PER_CPU, noPrealloc: 'never', btf: true },
-  lruHash: { key: ANY, value: ANY, noPrealloc: 'never', btf: true },
-  lruPerCpuHash: { key: ANY, value: PER_CPU, noPrealloc: 'never', btf: true },
-  lpmTrie: { key: LPM_KEY, value: ANY, noPrealloc: 'must', btf: true },
-  devmap: { key: INDEX, value: [4, 8], noPrealloc: 'never', btf: false },
+  hash: { key: ANY, value: ANY, noPrealloc: 'may', btf: true, inner: true },
+  array: { key: INDEX, value: ANY, noPrealloc: 'never', btf: true, inner: true },
+  programArray: { key: INDEX, value: [4, 4], noPrealloc: 'never', btf: false, inner: false },
+  perCpuHash: { key: ANY, value: PER_CPU, noPrealloc: 'may', btf: true, inner: true },
+  perCpuArray: { key: INDEX, value: PER_CPU, noPrealloc: 'never', btf: true, inner: true },
+  lruHash: { key: ANY, value: ANY, noPrealloc: 'never', btf: true, inner: true },
+  lruPerCpuHash: { key: ANY, value: PER_CPU, noPrealloc: 'never', btf: true, inner: true },
+  lpmTrie: { key: LPM_KEY, value: ANY, noPrealloc: 'must', btf: true, inner: true },
+  arrayOfMaps: { key: INDEX, value: [4, 4], noPrealloc: 'never', btf: false, inner: false },
+  hashOfMaps: { key: ANY, value: [4, 4], noPrealloc: 'may', btf: false, inner: false },
+  devmap: { key: INDEX, value: DESCRIPTOR, noPrealloc: 'never', btf: false, inner: false },
+  sockmap: { key: INDEX, value: DESCRIPTOR, noPrealloc: 'never', btf: false, inner: false },
+  cpumap: { key: INDEX, value: DESCRIPTOR, noPrealloc: 'never', btf: false, inner: false },
+  xskmap: { key: INDEX, value: [4, 4], noPrealloc: 'never', btf: false, inner: false },
+  sockhash: { key: SOCKET_KEY, value: DESCRIPTOR, noPrealloc: 'never', btf: false, inner: false },
+  queue: { key: NONE, value: ANY, noPrealloc: 'never', btf: false, inner: true },
+  stack: { key: NONE, value: ANY, noPrealloc: 'never', btf: false, inner: true },
+  devmapHash: { key: INDEX, value: DESCRIPTOR, noPrealloc: 'never', btf: false, inner: false },
+  bloomFilter: { key: NONE, value: ANY, noPrealloc: 'never', btf: true, inner: true },
 };
 
 /**
@@ -80,7 +128,7 @@ export function checkMapSpec(spec: MapSpec): void {
   if (spec.name === '') throw new ArgumentError(`a ${spec.type} map without a name, expected one`);
   checkSize(spec, 'keySize', rule.key);
   checkSize(spec, 'valueSize', rule.value);
-  if (spec.type === 'devmap' && spec.valueSize !== 4 && spec.valueSize !== 8) refuse(spec, 'valueSize', spec.valueSize, '4 or 8');
+  if (rule.value === DESCRIPTOR && spec.valueSize !== 4 && spec.valueSize !== 8) refuse(spec, 'valueSize', spec.valueSize, '4 or 8');
   checkSize(spec, 'maxEntries', [1, 0xffff_ffff]);
   checkSize(spec, 'flags', [0, 0xffff_ffff]);
   const noPrealloc = (spec.flags & MapFlag.noPrealloc) !== 0;
@@ -88,6 +136,17 @@ export function checkMapSpec(spec: MapSpec): void {
   if (rule.noPrealloc === 'never' && noPrealloc) refuse(spec, 'flags', spec.flags, 'no BPF_F_NO_PREALLOC');
   if ((spec.flags & MapFlag.mmapable) !== 0 && spec.type !== 'array') refuse(spec, 'flags', spec.flags, 'no BPF_F_MMAPABLE');
   if (spec.btf && !rule.btf) refuse(spec, 'btf', 'present', 'none');
+  if (spec.extra !== undefined && (spec.type !== 'bloomFilter' || !Number.isInteger(spec.extra) || spec.extra < 1 || spec.extra > 15))
+    refuse(spec, 'extra', spec.extra, spec.type === 'bloomFilter' ? '1 to 15' : 'none');
+  checkInner(spec);
+}
+
+function checkInner(spec: MapSpec): void {
+  const { inner } = spec;
+  if ((inner !== undefined) !== isMapOfMaps(spec.type)) refuse(spec, 'inner', inner ? 'present' : 'missing', inner ? 'none' : 'a map spec');
+  if (inner === undefined) return;
+  if (!RULES[inner.type].inner) refuse(spec, 'inner', `of type ${inner.type}`, 'a kind that programs look things up in');
+  checkMapSpec(inner);
 }
 
 function checkSize(spec: MapSpec, field: 'keySize' | 'valueSize' | 'maxEntries' | 'flags', [least, most]: readonly [number, number]): void {

@@ -29,10 +29,12 @@ export const commands = {
       value_size: [8, 4],
       max_entries: [12, 4],
       map_flags: [16, 4],
+      inner_map_fd: [20, 4],
       map_name: [28, 16],
       btf_fd: [48, 4],
       btf_key_type_id: [52, 4],
       btf_value_type_id: [56, 4],
+      map_extra: [64, 8],
     },
   },
   BPF_MAP_LOOKUP_ELEM: { number: 1, fields: element },
@@ -87,6 +89,7 @@ export const commands = {
     // The kernel writes count and revision whatever the size of the block is, so the last field has to be here.
     fields: { target_ifindex: [0, 4], attach_type: [4, 4], prog_ids: [16, 8], count: [24, 4], revision: [56, 8] },
   },
+  BPF_MAP_LOOKUP_AND_DELETE_ELEM: { number: 21, fields: element },
   BPF_BTF_LOAD: {
     number: 18,
     fields: { btf: [0, 8], btf_log_buf: [8, 8], btf_size: [16, 4], btf_log_size: [20, 4], btf_log_level: [24, 4] },

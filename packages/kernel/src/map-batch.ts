@@ -7,6 +7,7 @@ import type { Batch, MapSpec } from '@tailrace/bpf';
 import { readAttribute } from './attribute.ts';
 import { bpfError, tryBpf } from './bpf.ts';
 import { Errno } from './errno.ts';
+import { nameOf, walk } from './map-walk.ts';
 import { allocate, allocateCopy } from './memory.ts';
 
 /** The part of a map that batches need. */
@@ -20,20 +21,43 @@ export interface BatchTarget {
   nextKey(key?: Uint8Array): Uint8Array | undefined;
 }
 
-/** Entries that one BPF_MAP_LOOKUP_BATCH asks for at first: a few hundred kB of kernel work between signals. */
-const chunkEntries = 8192;
+/** What one BPF_MAP_LOOKUP_BATCH asks for at first: a few hundred kB of kernel work between signals, and not all of memory. */
+const chunk = { entries: 8192, bytes: 4 << 20 } as const;
 
-/** All entries of a map. */
+/** All entries of a map, each key once. Throws as `walk` does for kinds that are read key by key. */
 export function readAll(map: BatchTarget): Batch {
+  switch (map.spec.type) {
+    case 'hash':
+    case 'lruHash':
+    case 'perCpuHash':
+    case 'lruPerCpuHash':
+    case 'array':
+    case 'perCpuArray':
+      // Hashes are read bucket by bucket, under its lock; arrays have all their keys all the time.
+      return readBatches(map, () => true);
+    case 'lpmTrie': {
+      const met = new Map<string, Uint8Array>();
+      return readBatches(map, (key) => !met.has(nameOf(key)) && met.set(nameOf(key), key), met);
+    }
+    default:
+      return readEach(map, growing(map), []);
+  }
+}
+
+/**
+ * Reads by batches, as long as keys are `fresh`. One that is not says that the kernel lost its place and started over: the
+ * rest is read key by key then, behind those of `met`.
+ */
+function readBatches(map: BatchTarget, fresh: (key: Uint8Array) => unknown, met: ReadonlyMap<string, Uint8Array> = new Map()): Batch {
   const { keySize, maxEntries, name } = map.spec;
-  const result = new GrowingBatch(keySize, map.valueStride, Math.min(maxEntries, chunkEntries));
+  const result = growing(map);
   // The place to go on from: 4 bytes for hashes, a key for other kinds.
   const position = allocate(Math.max(keySize, 8));
-  let chunk = Math.min(maxEntries, chunkEntries);
+  let room = result.capacity;
   let started = false;
   for (;;) {
-    const keys = allocate(chunk * keySize);
-    const values = allocate(chunk * map.valueStride);
+    const keys = allocate(room * keySize);
+    const values = allocate(room * map.valueStride);
     const { result: status, attributes } = tryBpf(
       'BPF_MAP_LOOKUP_BATCH',
       {
@@ -42,23 +66,32 @@ export function readAll(map: BatchTarget): Batch {
         out_batch: position.address,
         keys: keys.address,
         values: values.address,
-        count: chunk,
+        count: room,
       },
       [position, keys, values],
     );
-    if (status === -Errno.ENOTSUPP) return readEach(map, result);
+    if (status === -Errno.ENOTSUPP) return readEach(map, result, []);
     // A bucket of a hash holds more than the room that was offered: offer more and ask again from the same place.
-    if (status === -Errno.ENOSPC && chunk < 2 * maxEntries) {
-      chunk *= 2;
+    if (status === -Errno.ENOSPC && room < 2 * maxEntries) {
+      room *= 2;
       continue;
     }
-    if (status < 0 && status !== -Errno.ENOENT) throw bpfError('BPF_MAP_LOOKUP_BATCH', status, `map ${name}`);
+    // EINTR: Linux before 6.14 gives up where entries go while it reads.
+    if (status < 0 && status !== -Errno.ENOENT && status !== -Errno.EINTR) throw bpfError('BPF_MAP_LOOKUP_BATCH', status, `map ${name}`);
     const count = readAttribute('BPF_MAP_LOOKUP_BATCH', attributes, 'count');
-    result.append(keys.bytes, values.bytes, count);
+    let read = 0;
+    while (read < count && fresh(slice(keys.bytes, read, keySize))) read += 1;
+    result.append(keys.bytes, values.bytes, read);
+    if (read < count || status === -Errno.EINTR) return readEach(map, result, [...met.values()]);
     // ENOENT: these were the last.
     if (status === -Errno.ENOENT) return result.finish();
     started = true;
   }
+}
+
+function growing({ spec, valueStride }: BatchTarget): GrowingBatch {
+  const entries = Math.min(spec.maxEntries, chunk.entries, Math.max(1, Math.floor(chunk.bytes / (spec.keySize + valueStride))));
+  return new GrowingBatch(spec.keySize, valueStride, entries);
 }
 
 /** Inserts or overwrites entries. On failure throws SyscallError whose message says how many were written. */
@@ -82,35 +115,36 @@ export function updateAll(map: BatchTarget, batch: Batch): void {
   }
 }
 
-/** Deletes entries; keys that are not there are passed over. */
-export function deleteAll(map: BatchTarget, keys: Uint8Array, count: number): void {
+/** Deletes entries and returns how many were there; other keys are passed over. */
+export function deleteAll(map: BatchTarget, keys: Uint8Array, count: number): number {
   const { keySize, name } = map.spec;
   const memory = allocateCopy(keys);
   let done = 0;
+  let deleted = 0;
   while (done < count) {
     const { result, attributes } = tryBpf(
       'BPF_MAP_DELETE_BATCH',
       { map_fd: map.fd, keys: memory.address + done * keySize, count: count - done },
       [memory],
     );
-    if (result >= 0) return;
+    if (result >= 0) return deleted + count - done;
     if (result === -Errno.ENOTSUPP) {
-      for (let index = done; index < count; index += 1) map.delete(slice(keys, index, keySize));
-      return;
+      for (; done < count; done += 1) if (map.delete(slice(keys, done, keySize))) deleted += 1;
+      return deleted;
     }
     if (result !== -Errno.ENOENT) {
       throw bpfError('BPF_MAP_DELETE_BATCH', result, `map ${name} (${done} of ${count} keys passed)`);
     }
     // Stopped at a key that is not there: go on behind it.
-    done += readAttribute('BPF_MAP_DELETE_BATCH', attributes, 'count') + 1;
+    const passed = readAttribute('BPF_MAP_DELETE_BATCH', attributes, 'count');
+    deleted += passed;
+    done += passed + 1;
   }
+  return deleted;
 }
 
-function readEach(map: BatchTarget, result: GrowingBatch): Batch {
-  for (let key = map.nextKey(); key; key = map.nextKey(key)) {
-    const value = map.lookup(key);
-    if (value) result.append(key, value, 1);
-  }
+function readEach(map: BatchTarget, result: GrowingBatch, met: readonly Uint8Array[]): Batch {
+  for (const [key, value] of walk(map, met)) result.append(key, value, 1);
   return result.finish();
 }
 
@@ -132,6 +166,11 @@ class GrowingBatch {
     this.#capacity = capacity;
     this.#keys = new Uint8Array(capacity * keySize);
     this.#values = new Uint8Array(capacity * stride);
+  }
+
+  /** Entries that there is room for. */
+  get capacity(): number {
+    return this.#capacity;
   }
 
   append(keys: Uint8Array, values: Uint8Array, count: number): void {

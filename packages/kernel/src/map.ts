@@ -2,13 +2,24 @@
  * Kernel maps: making them, and single entries. Each map keeps one block of memory for its keys and values and writes
  * its address into the call's attributes once, so that a lookup is one copy in, one system call, one copy out.
  */
-import { ArgumentError, type Batch, isPerCpu, type LoadedMap, type LoadedProgram, type MapSpec, MapType, UpdateFlag } from '@tailrace/bpf';
+import {
+  ArgumentError,
+  type Batch,
+  checkMapSpec,
+  isMapOfMaps,
+  isPerCpu,
+  type LoadedMap,
+  type LoadedProgram,
+  type MapSpec,
+  MapType,
+  UpdateFlag,
+} from '@tailrace/bpf';
 import { attributeSize, type BpfCommand, commands, encodeAttributes } from './attribute.ts';
 import { bpf, bpfError, closeOnError, loadBtf, objectId, objectName, tryBpfAsync } from './bpf.ts';
 import { Descriptor } from './descriptor.ts';
 import { Errno } from './errno.ts';
 import { deleteAll, readAll, updateAll } from './map-batch.ts';
-import { alignTo8, allocate, type Memory } from './memory.ts';
+import { alignTo8, allocate, allocateCopy, type Memory } from './memory.ts';
 import { inNamespace, type NetworkNamespace } from './netns.ts';
 import { KernelProgram } from './program.ts';
 import { closeFd, trySyscall } from './syscall.ts';
@@ -21,12 +32,23 @@ export interface MapContext {
   readonly namespace?: NetworkNamespace | undefined;
 }
 
-/** Makes a map. Throws SyscallError (EPERM, E2BIG, EINVAL for limits the kernel refuses), leaving nothing open. */
+/**
+ * Makes a map. Throws ArgumentError for what the kind does not take, SyscallError (EPERM, E2BIG, EINVAL for limits the
+ * kernel refuses), leaving nothing open.
+ */
 export function createMap(spec: MapSpec, context: MapContext): KernelMap {
+  checkMapSpec(spec);
   const about = `map ${spec.name}`;
+  return closeOnError(openMap(spec, about), (fd) => new KernelMap(spec, fd, objectId(fd, about), context));
+}
+
+function openMap(spec: MapSpec, about: string): number {
   const btfFd = spec.btf ? loadBtf(spec.btf.blob, about) : undefined;
+  let innerFd: number | undefined;
   try {
-    const { result: fd } = bpf(
+    // A map of maps takes its rules from an inner map that exists while it is made.
+    innerFd = spec.inner && openMap(spec.inner, `map ${spec.inner.name}`);
+    return bpf(
       'BPF_MAP_CREATE',
       {
         map_type: MapType[spec.type],
@@ -35,16 +57,18 @@ export function createMap(spec: MapSpec, context: MapContext): KernelMap {
         max_entries: spec.maxEntries,
         map_flags: spec.flags,
         map_name: objectName(spec.name),
+        map_extra: spec.extra ?? 0,
+        ...(innerFd === undefined ? {} : { inner_map_fd: innerFd }),
         ...(spec.btf && btfFd !== undefined
           ? { btf_fd: btfFd, btf_key_type_id: spec.btf.keyTypeId, btf_value_type_id: spec.btf.valueTypeId }
           : {}),
       },
       about,
-    );
-    return closeOnError(fd, () => new KernelMap(spec, fd, objectId(fd, about), context));
+    ).result;
   } finally {
-    // The map holds the BTF object from here on.
+    // The map holds the BTF object from here on, and a copy of the inner map's rules.
     if (btfFd !== undefined) closeFd(btfFd);
+    if (innerFd !== undefined) closeFd(innerFd);
   }
 }
 
@@ -64,6 +88,7 @@ export class KernelMap implements LoadedMap {
   readonly #delete: Memory;
   readonly #next: Memory;
   readonly #first: Memory;
+  readonly #pop: Memory;
 
   /** Takes over `fd`. */
   constructor(spec: MapSpec, fd: number, id: number, context: MapContext) {
@@ -71,14 +96,15 @@ export class KernelMap implements LoadedMap {
     this.id = id;
     this.valueStride = isPerCpu(spec.type) ? alignTo8(spec.valueSize) * context.cpus : spec.valueSize;
     this.#about = `map ${spec.name}`;
-    this.#namespace = spec.type === 'devmap' ? context.namespace : undefined;
+    this.#namespace = spec.type === 'devmap' || spec.type === 'devmapHash' ? context.namespace : undefined;
     const keyRoom = alignTo8(spec.keySize);
     const memory = allocate(2 * keyRoom + this.valueStride);
     this.#key = memory.bytes.subarray(0, spec.keySize);
     this.#nextKey = memory.bytes.subarray(keyRoom, keyRoom + spec.keySize);
     this.#value = memory.bytes.subarray(2 * keyRoom);
-    const key = memory.address;
-    const next_key = key + keyRoom;
+    // Kinds without keys want no address of one.
+    const key = spec.keySize === 0 ? 0 : memory.address;
+    const next_key = memory.address + keyRoom;
     const value = next_key + keyRoom;
     this.#lookup = encodeAttributes('BPF_MAP_LOOKUP_ELEM', { map_fd: fd, key, value });
     this.#update = encodeAttributes('BPF_MAP_UPDATE_ELEM', { map_fd: fd, key, value });
@@ -86,6 +112,7 @@ export class KernelMap implements LoadedMap {
     this.#delete = encodeAttributes('BPF_MAP_DELETE_ELEM', { map_fd: fd, key });
     this.#next = encodeAttributes('BPF_MAP_GET_NEXT_KEY', { map_fd: fd, key, next_key });
     this.#first = encodeAttributes('BPF_MAP_GET_NEXT_KEY', { map_fd: fd, next_key });
+    this.#pop = encodeAttributes('BPF_MAP_LOOKUP_AND_DELETE_ELEM', { map_fd: fd, value });
     // Last: from here on the descriptor owns the fd, and nothing above can throw with it open twice.
     this.#descriptor = new Descriptor(fd, this.#about);
   }
@@ -107,14 +134,16 @@ export class KernelMap implements LoadedMap {
     if (this.spec.type === 'programArray') {
       throw new ArgumentError(`${this.#about} holds programs, not bytes`, { hint: 'use setProgram and clearProgram' });
     }
+    if (isMapOfMaps(this.spec.type)) {
+      throw new ArgumentError(`${this.#about} holds maps, not bytes`, { hint: 'use setMap and clearMap' });
+    }
     this.#setKey(key);
-    checkLength(`a value of ${this.#about}`, value, this.valueStride);
-    this.#value.set(value);
+    this.#setValue(value);
     this.#update.view.setBigUint64(commands.BPF_MAP_UPDATE_ELEM.fields.flags[0], BigInt(UpdateFlag[flag]), true);
     const result = this.#namespace
       ? inNamespace(this.#namespace, () => this.#call('BPF_MAP_UPDATE_ELEM', this.#update))
       : this.#call('BPF_MAP_UPDATE_ELEM', this.#update);
-    if (result < 0) throw bpfError('BPF_MAP_UPDATE_ELEM', result, this.#about);
+    if (result < 0) throw bpfError('BPF_MAP_UPDATE_ELEM', result, this.#about, updateHint(-result));
   }
 
   delete(key: Uint8Array): boolean {
@@ -134,19 +163,35 @@ export class KernelMap implements LoadedMap {
   }
 
   readAll(): Batch {
+    if (this.spec.keySize === 0) throw new ArgumentError(`${this.#about} is a ${this.spec.type} and has no keys to read by`);
     return readAll(this);
   }
 
   updateBatch(batch: Batch): void {
     checkLength(`keys of a batch for ${this.#about}`, batch.keys, batch.count * this.spec.keySize);
     checkLength(`values of a batch for ${this.#about}`, batch.values, batch.count * this.valueStride);
-    if (this.spec.type === 'devmap' && this.#namespace) inNamespace(this.#namespace, () => updateAll(this, batch));
+    if (this.#namespace) inNamespace(this.#namespace, () => updateAll(this, batch));
     else updateAll(this, batch);
   }
 
-  deleteBatch(keys: Uint8Array, count: number): void {
+  deleteBatch(keys: Uint8Array, count: number): number {
     checkLength(`keys of a batch for ${this.#about}`, keys, count * this.spec.keySize);
-    deleteAll(this, keys, count);
+    return deleteAll(this, keys, count);
+  }
+
+  pop(): Uint8Array | undefined {
+    const result = this.#call('BPF_MAP_LOOKUP_AND_DELETE_ELEM', this.#pop);
+    if (result === 0) return this.#value.slice();
+    if (result === -Errno.ENOENT) return undefined;
+    throw bpfError('BPF_MAP_LOOKUP_AND_DELETE_ELEM', result, this.#about);
+  }
+
+  has(value: Uint8Array): boolean {
+    this.#setValue(value);
+    const result = this.#call('BPF_MAP_LOOKUP_ELEM', this.#lookup);
+    if (result === 0) return true;
+    if (result === -Errno.ENOENT) return false;
+    throw bpfError('BPF_MAP_LOOKUP_ELEM', result, this.#about);
   }
 
   async setProgram(slot: number, program: LoadedProgram): Promise<void> {
@@ -154,28 +199,21 @@ export class KernelMap implements LoadedMap {
     if (!(program instanceof KernelProgram)) {
       throw new ArgumentError(`program ${program.spec.name} was not loaded by the kernel engine`);
     }
-    await this.#descriptor.hold((map_fd) =>
-      program.hold(async (programFd) => {
-        const value = allocate(4);
-        value.view.setUint32(0, programFd, true);
-        const attributes = { map_fd, key: key.address, value: value.address };
-        const { result } = await tryBpfAsync('BPF_MAP_UPDATE_ELEM', attributes, [key, value]);
-        if (result < 0) {
-          const about = `slot ${slot} of ${this.#about}, program ${program.spec.name}`;
-          throw bpfError('BPF_MAP_UPDATE_ELEM', result, about, slotHint(-result));
-        }
-      }),
-    );
+    await program.hold((fd) => this.#setDescriptor(key, fd, `slot ${slot} of ${this.#about}, program ${program.spec.name}`, slotHint));
   }
 
   async clearProgram(slot: number): Promise<void> {
-    const key = this.#slotKey(slot);
-    await this.#descriptor.hold(async (map_fd) => {
-      const { result } = await tryBpfAsync('BPF_MAP_DELETE_ELEM', { map_fd, key: key.address }, [key]);
-      if (result < 0 && result !== -Errno.ENOENT) {
-        throw bpfError('BPF_MAP_DELETE_ELEM', result, `slot ${slot} of ${this.#about}`);
-      }
-    });
+    await this.#clearDescriptor(this.#slotKey(slot), `slot ${slot} of ${this.#about}`);
+  }
+
+  async setMap(key: Uint8Array, map: LoadedMap): Promise<void> {
+    const place = this.#innerKey(key);
+    if (!(map instanceof KernelMap)) throw new ArgumentError(`map ${map.spec.name} was not made by the kernel engine`);
+    await map.#descriptor.hold((fd) => this.#setDescriptor(place, fd, `${this.#about}, inner map ${map.spec.name}`, innerHint));
+  }
+
+  clearMap(key: Uint8Array): Promise<boolean> {
+    return this.#clearDescriptor(this.#innerKey(key), this.#about);
   }
 
   /** Whether `close` was called. */
@@ -193,9 +231,38 @@ export class KernelMap implements LoadedMap {
     return trySyscall('bpf', commands[command].number, attributes.address, attributeSizes[command]);
   }
 
+  #setDescriptor(key: Memory, fd: number, about: string, hint: (errno: number) => string | undefined): Promise<void> {
+    return this.#descriptor.hold(async (map_fd) => {
+      const value = allocate(4);
+      value.view.setUint32(0, fd, true);
+      const { result } = await tryBpfAsync('BPF_MAP_UPDATE_ELEM', { map_fd, key: key.address, value: value.address }, [key, value]);
+      if (result < 0) throw bpfError('BPF_MAP_UPDATE_ELEM', result, about, hint(-result));
+    });
+  }
+
+  /** False where there was none. */
+  #clearDescriptor(key: Memory, about: string): Promise<boolean> {
+    return this.#descriptor.hold(async (map_fd) => {
+      const { result } = await tryBpfAsync('BPF_MAP_DELETE_ELEM', { map_fd, key: key.address }, [key]);
+      if (result < 0 && result !== -Errno.ENOENT) throw bpfError('BPF_MAP_DELETE_ELEM', result, about);
+      return result === 0;
+    });
+  }
+
+  #setValue(value: Uint8Array): void {
+    checkLength(`a value of ${this.#about}`, value, this.valueStride);
+    this.#value.set(value);
+  }
+
   #setKey(key: Uint8Array): void {
     if (key.length !== this.spec.keySize) checkLength(`a key of ${this.#about}`, key, this.spec.keySize);
     this.#key.set(key);
+  }
+
+  #innerKey(key: Uint8Array): Memory {
+    if (!isMapOfMaps(this.spec.type)) throw new ArgumentError(`${this.#about} is no map of maps`);
+    checkLength(`a key of ${this.#about}`, key, this.spec.keySize);
+    return allocateCopy(key);
   }
 
   #slotKey(slot: number): Memory {
@@ -214,6 +281,15 @@ const attributeSizes = Object.fromEntries(commandNames.map((name) => [name, attr
 
 function checkLength(what: string, bytes: Uint8Array, expected: number): void {
   if (bytes.length !== expected) throw new ArgumentError(`${what} takes ${expected} bytes, got ${bytes.length}`);
+}
+
+/** A full map, whatever its kind, answers E2BIG. */
+function updateHint(errno: number): string | undefined {
+  return errno === Errno.E2BIG ? 'the map is full, or the key is beyond its end: raise maxEntries' : undefined;
+}
+
+function innerHint(errno: number): string | undefined {
+  return errno === Errno.EINVAL ? 'an inner map must be of the kind, sizes and flags that the outer map was made for' : updateHint(errno);
 }
 
 function slotHint(errno: number): string | undefined {

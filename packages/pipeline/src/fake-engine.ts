@@ -10,6 +10,7 @@ import {
   type Batch,
   type Engine,
   type EngineInstance,
+  isKeyless,
   isPerCpu,
   type LoadedMap,
   type LoadedProgram,
@@ -128,6 +129,8 @@ export class FakeMap implements LoadedMap {
   readonly programs = new Map<number, LoadedProgram>();
   readonly #engine: FakeEngine;
   readonly #entries = new Map<string, Uint8Array>();
+  /** Values of kinds without keys, in the order in which they came. */
+  readonly #values: Uint8Array[] = [];
   #closed = false;
 
   constructor(engine: FakeEngine, spec: MapSpec, id: number) {
@@ -146,12 +149,20 @@ export class FakeMap implements LoadedMap {
 
   lookup(key: Uint8Array): Uint8Array | undefined {
     this.#check(key.length, this.spec.keySize);
+    if (isKeyless(this.spec.type)) return this.#values.at(this.spec.type === 'stack' ? -1 : 0)?.slice();
     return this.live(key)?.slice();
   }
 
   update(key: Uint8Array, value: Uint8Array, flag = 'any'): void {
     this.#check(key.length, this.spec.keySize);
     this.#check(value.length, this.valueStride);
+    if (isKeyless(this.spec.type)) {
+      const full = this.#values.length === this.spec.maxEntries;
+      if (full && flag !== 'exist') throw new ArgumentError('E2BIG');
+      if (full) this.#values.shift();
+      this.#values.push(value.slice());
+      return;
+    }
     if (flag === 'noexist' && this.#entries.has(hex(key))) throw new ArgumentError('EEXIST');
     this.#entries.set(hex(key), value.slice());
   }
@@ -182,8 +193,28 @@ export class FakeMap implements LoadedMap {
       this.update(keys.subarray(i * keySize, (i + 1) * keySize), values.subarray(i * this.valueStride, (i + 1) * this.valueStride));
   }
 
-  deleteBatch(keys: Uint8Array, count: number): void {
-    for (let i = 0; i < count; i++) this.delete(keys.subarray(i * this.spec.keySize, (i + 1) * this.spec.keySize));
+  deleteBatch(keys: Uint8Array, count: number): number {
+    let deleted = 0;
+    for (let i = 0; i < count; i++) if (this.delete(keys.subarray(i * this.spec.keySize, (i + 1) * this.spec.keySize))) deleted++;
+    return deleted;
+  }
+
+  pop(): Uint8Array | undefined {
+    return this.spec.type === 'stack' ? this.#values.pop() : this.#values.shift();
+  }
+
+  has(value: Uint8Array): boolean {
+    return this.#values.some((known) => hex(known) === hex(value));
+  }
+
+  async setMap(key: Uint8Array, map: LoadedMap): Promise<void> {
+    this.#engine.step(`inner ${this.spec.name} = ${map.spec.name}`);
+    this.update(key, new Uint8Array(new Uint32Array([map.id]).buffer));
+  }
+
+  async clearMap(key: Uint8Array): Promise<boolean> {
+    this.#engine.step(`inner ${this.spec.name} cleared`);
+    return this.delete(key);
   }
 
   async setProgram(slot: number, program: LoadedProgram): Promise<void> {

@@ -3,8 +3,19 @@
  * works on a live map works on these; beyond it, `reference` gives programs a value in place. There is one CPU. An LRU
  * map that is full evicts the entry that was written or looked up longest ago, where the kernel is less exact.
  */
-import { ArgumentError, type Batch, isPerCpu, type LoadedMap, type MapSpec, UnsupportedError, type UpdateFlag } from '@tailrace/bpf';
+import {
+  ArgumentError,
+  type Batch,
+  isKeyless,
+  isMapOfMaps,
+  isPerCpu,
+  type LoadedMap,
+  type MapSpec,
+  UnsupportedError,
+  type UpdateFlag,
+} from '@tailrace/bpf';
 import { type AnyMap, toMapSpec } from '@tailrace/stage';
+import { SimulatedStore } from './simulated-store.ts';
 
 let lastId = 0;
 
@@ -18,13 +29,17 @@ export class SimulatedMap implements LoadedMap {
   readonly spec: MapSpec;
   readonly id = ++lastId;
   readonly valueStride: number;
+  /** Values, where the kind has no keys. */
+  readonly store: SimulatedStore | undefined;
   readonly #entries = new Map<string, Entry>();
+  readonly #inner = new Map<number, SimulatedMap>();
   readonly #isArray: boolean;
   readonly #isLru: boolean;
 
   constructor(spec: MapSpec) {
     this.spec = spec;
     this.valueStride = isPerCpu(spec.type) ? Math.ceil(spec.valueSize / 8) * 8 : spec.valueSize;
+    this.store = isKeyless(spec.type) ? new SimulatedStore(spec) : undefined;
     this.#isArray = spec.type === 'array' || spec.type === 'perCpuArray';
     this.#isLru = spec.type === 'lruHash' || spec.type === 'lruPerCpuHash';
   }
@@ -41,6 +56,12 @@ export class SimulatedMap implements LoadedMap {
       this.#entries.set(name, found);
     }
     return found?.value;
+  }
+
+  /** The inner map under a key of a map of maps. */
+  inner(key: Uint8Array): SimulatedMap | undefined {
+    const id = this.lookup(key);
+    return id && this.#inner.get(new DataView(id.buffer, id.byteOffset).getUint32(0, true));
   }
 
   /** Writes an entry as a program does, and says why where it cannot. */
@@ -69,10 +90,19 @@ export class SimulatedMap implements LoadedMap {
   }
 
   lookup(key: Uint8Array): Uint8Array | undefined {
+    if (this.store) return this.store.peek();
     return this.reference(key)?.slice();
   }
 
   update(key: Uint8Array, value: Uint8Array, flag?: UpdateFlag): void {
+    if (isMapOfMaps(this.spec.type)) throw new ArgumentError(`map ${this.spec.name} holds maps, not bytes`);
+    if (this.store && !this.store.push(value, flag === 'exist'))
+      throw new ArgumentError(`map ${this.spec.name}: the value cannot be put in, ${reasons.full}`);
+    if (this.store) return;
+    this.#write(key, value, flag);
+  }
+
+  #write(key: Uint8Array, value: Uint8Array, flag?: UpdateFlag): void {
     const outcome = this.tryUpdate(key, value, flag);
     if (outcome !== 'written') throw new ArgumentError(`map ${this.spec.name}: the key cannot be written, ${reasons[outcome]}`);
   }
@@ -108,9 +138,33 @@ export class SimulatedMap implements LoadedMap {
       );
   }
 
-  deleteBatch(keys: Uint8Array, count: number): void {
+  deleteBatch(keys: Uint8Array, count: number): number {
     const { keySize } = this.spec;
-    for (let index = 0; index < count; index++) this.delete(keys.subarray(index * keySize, (index + 1) * keySize));
+    let deleted = 0;
+    for (let index = 0; index < count; index++) if (this.delete(keys.subarray(index * keySize, (index + 1) * keySize))) deleted++;
+    return deleted;
+  }
+
+  pop(): Uint8Array | undefined {
+    return this.store?.pop();
+  }
+
+  has(value: Uint8Array): boolean {
+    return this.store?.has(value) ?? false;
+  }
+
+  async setMap(key: Uint8Array, map: LoadedMap): Promise<void> {
+    if (!(map instanceof SimulatedMap)) throw new ArgumentError(`map ${map.spec.name} is not simulated`);
+    const id = new Uint8Array(4);
+    new DataView(id.buffer).setUint32(0, map.id, true);
+    if (this.spec.type === 'arrayOfMaps' && indexOf(key) >= this.spec.maxEntries)
+      throw new ArgumentError(`map ${this.spec.name}: the key cannot be written, ${reasons.full}`);
+    this.#write(key, id);
+    this.#inner.set(map.id, map);
+  }
+
+  async clearMap(key: Uint8Array): Promise<boolean> {
+    return this.delete(key);
   }
 
   setProgram(): Promise<void> {
@@ -122,6 +176,7 @@ export class SimulatedMap implements LoadedMap {
   }
 
   close(): void {
+    this.store?.clear();
     this.#entries.clear();
   }
 
@@ -132,7 +187,7 @@ export class SimulatedMap implements LoadedMap {
 
   /** Elements of arrays are all there, zeroed; they are made when they are first asked for. */
   #element(key: Uint8Array): Entry | undefined {
-    const index = new DataView(key.buffer, key.byteOffset).getUint32(0, true);
+    const index = indexOf(key);
     return index < this.spec.maxEntries ? this.#elementAt(index) : undefined;
   }
 
@@ -200,6 +255,10 @@ export class SimulatedMaps {
 
 function nameOf(bytes: Uint8Array): string {
   return String.fromCharCode(...bytes);
+}
+
+function indexOf(key: Uint8Array): number {
+  return new DataView(key.buffer, key.byteOffset).getUint32(0, true);
 }
 
 function prefixLength(key: Uint8Array): number {
