@@ -30,6 +30,22 @@ export type FieldValues = Readonly<Record<string, number | Uint8Array>>;
 /** Ethernet II (IEEE 802.3, 3.2.6). */
 export const ethernetLayout = layout(['dst', 48, 'mac'], ['src', 48, 'mac'], ['etherType', 16, 'hex']);
 
+/** An 802.1Q or 802.1ad tag behind the EtherType that announces it (IEEE 802.1Q, 9.6). */
+export const vlanLayout = layout(['priority', 3], ['dropEligible', 1, 'flag'], ['id', 12], ['etherType', 16, 'hex']);
+
+/** RFC 826, for IPv4 over Ethernet. */
+export const arpLayout = layout(
+  ['hardwareType', 16],
+  ['protocolType', 16, 'hex'],
+  ['hardwareLength', 8],
+  ['protocolLength', 8],
+  ['operation', 16],
+  ['senderMac', 48, 'mac'],
+  ['senderIp', 32, 'ipv4'],
+  ['targetMac', 48, 'mac'],
+  ['targetIp', 32, 'ipv4'],
+);
+
 /** RFC 791, 3.1; options follow. */
 export const ipv4Layout = layout(
   ['version', 4],
@@ -60,6 +76,22 @@ export const ipv6Layout = layout(
   ['daddr', 128, 'ipv6'],
 );
 
+/** Hop-by-hop and destination options (RFC 8200, 4.3 and 4.6); options follow, from the third byte on. */
+export const optionsHeaderLayout = layout(['nextHeader', 8], ['extensionLength', 8]);
+
+/** RFC 8200, 4.4; data of the routing type follow. */
+export const routingLayout = layout(['nextHeader', 8], ['extensionLength', 8], ['type', 8], ['segmentsLeft', 8]);
+
+/** RFC 8200, 4.5. */
+export const fragmentLayout = layout(
+  ['nextHeader', 8],
+  ['reserved', 8, 'hex'],
+  ['fragmentOffset', 13, 'decimal', 8],
+  ['reservedBits', 2],
+  ['moreFragments', 1, 'flag'],
+  ['id', 32],
+);
+
 /** RFC 9293, 3.1; options follow. */
 export const tcpLayout = layout(
   ['sport', 16],
@@ -84,8 +116,52 @@ export const tcpLayout = layout(
 /** RFC 768. */
 export const udpLayout = layout(['sport', 16], ['dport', 16], ['length', 16], ['checksum', 16, 'hex']);
 
-/** RFC 792 and RFC 4443, 2.1; the last four bytes read as those of an echo. */
+/** RFC 792 and RFC 4443, 2.1: an echo. */
 export const icmpLayout = layout(['type', 8], ['code', 8], ['checksum', 16, 'hex'], ['id', 16], ['sequence', 16]);
+
+const icmpMtuLayout = layout(['type', 8], ['code', 8], ['checksum', 16, 'hex'], ['unused', 16], ['mtu', 16]);
+const icmpv6MtuLayout = layout(['type', 8], ['code', 8], ['checksum', 16, 'hex'], ['mtu', 32]);
+const icmpRestLayout = layout(['type', 8], ['code', 8], ['checksum', 16, 'hex'], ['rest', 32, 'hex']);
+
+/** How the last four bytes of a message read: as an echo's, with the next hop's MTU (RFC 1191, 4; RFC 4443, 3.2), or as they are. */
+export function icmpLayoutOf(kind: 'icmp' | 'icmpv6', type: number): HeaderLayout {
+  if (kind === 'icmp' ? type === 0 || type === 8 : type === 128 || type === 129) return icmpLayout;
+  if (kind === 'icmp') return type === 3 ? icmpMtuLayout : icmpRestLayout;
+  return type === 2 ? icmpv6MtuLayout : icmpRestLayout;
+}
+
+/** The first 4 bytes of GRE (RFC 2890). */
+export const greLayout = layout(
+  ['hasChecksum', 1, 'flag'],
+  ['reservedBit', 1],
+  ['hasKey', 1, 'flag'],
+  ['hasSequence', 1, 'flag'],
+  ['reserved', 9],
+  ['version', 3],
+  ['protocol', 16, 'hex'],
+);
+
+/** GRE with the words that its flags announce. */
+export function greLayoutWith({ hasChecksum, hasKey, hasSequence }: FieldValues): HeaderLayout {
+  const fields = [
+    ...(hasChecksum ? layout(['checksum', 16, 'hex'], ['reserved1', 16]).fields : []),
+    ...(hasKey ? layout(['key', 32]).fields : []),
+    ...(hasSequence ? layout(['sequence', 32]).fields : []),
+  ];
+  return { size: greLayout.size + fields.reduce((sum, { bits }) => sum + bits, 0) / 8, fields: [...greLayout.fields, ...fields] };
+}
+
+/** RFC 7348, 5. */
+export const vxlanLayout = layout(['reservedFlags', 4], ['hasVni', 1, 'flag'], ['reserved', 27, 'hex'], ['vni', 24], ['reserved1', 8]);
+
+/** Variant 0 of GUE (draft-ietf-intarea-gue, 3.1); options follow. */
+export const gueLayout = layout(
+  ['version', 2],
+  ['control', 1, 'flag'],
+  ['optionsLength', 5, 'decimal', 4],
+  ['protocol', 8],
+  ['flags', 16, 'hex'],
+);
 
 /** Encodes a header; a field that is not given is zero. Throws ArgumentError where a value does not fit its field. */
 export function writeHeader(header: HeaderLayout, values: FieldValues): Uint8Array {
