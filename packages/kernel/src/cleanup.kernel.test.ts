@@ -1,6 +1,6 @@
 /**
- * Nothing is left open after a failure at any step: every operation is repeated with its first, second, third … system
- * call failing, until one run has no call left to fail, and the open files are counted after each.
+ * Nothing is left open or attached after a failure at any step: every operation is repeated with its first, second, third … system
+ * call failing, until one run has no call left to fail, and the open files are counted and TC is looked at after each.
  */
 import { BtfBuilder, insn, TailraceError } from '@tailrace/bpf';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -9,12 +9,15 @@ import { Errno } from './errno.ts';
 import { mapSpec, openFds, passProgram, programSpec, u32 } from './fixture.ts';
 import { createMap } from './map.ts';
 import { watchNeighbours } from './neighbour.ts';
+import { RouteSocket } from './netlink.ts';
 import { createNamespace, inNamespace, type NetworkNamespace, openNamespace } from './netns.ts';
 import { requireBpf } from './privilege.ts';
 import { loadProgram } from './program.ts';
 import { Rtnetlink } from './rtnetlink.ts';
 import { bindUdp, connectTcp, listenTcp } from './socket.ts';
 import { closeFd, failureTaken, injectFailure } from './syscall.ts';
+import { listTcx } from './tcx.ts';
+import { clsactKind, listFilters } from './traffic-control.ts';
 
 let namespace: NetworkNamespace;
 let route: Rtnetlink;
@@ -41,6 +44,8 @@ const btf = (() => {
 const mapReader = programSpec('sample.map', [insn.wideMap(1), insn.mov(0, 2), insn.exit()], {
   mapReferences: [{ pc: 0, map: 'map' }],
 });
+
+const filterProgram = programSpec('sample.next', [insn.mov(0, -1), insn.exit()], { type: 'schedCls', frags: false });
 
 /** Each makes something and closes it again. */
 const operations: Readonly<Record<string, () => void | Promise<void>>> = {
@@ -90,6 +95,10 @@ const operations: Readonly<Record<string, () => void | Promise<void>>> = {
     const program = await engine.loadProgram(passProgram, new Map());
     await expect(engine.attach(program, 'xdp')).rejects.toThrow(TailraceError);
   },
+  'TCX links': () => attachTc('tcx'),
+  'clsact filters': () => attachTc('clsact'),
+  'a TCX program to stand beside that is missing at one interface': () => attachBeside('tcx'),
+  'a filter to stand beside that is missing at one interface': () => attachBeside('clsact'),
   'the probe for bpf': requireBpf,
   'a namespace': () => createNamespace().close(),
   'a namespace opened again': () => openNamespace(namespace.fd).close(),
@@ -119,6 +128,38 @@ const operations: Readonly<Record<string, () => void | Promise<void>>> = {
   },
 };
 
+async function attachTc(link: 'tcx' | 'clsact'): Promise<void> {
+  await using engine = await kernel({ interfaces: ['one', 'lo'], netns: namespace, tc: { link } }).open();
+  const program = await engine.loadProgram(filterProgram, new Map());
+  const attachment = await engine.attach(program, 'tcIngress');
+  await engine.attach(program, 'tcEgress');
+  await attachment.detach();
+  await engine.attach(program, 'tcIngress');
+}
+
+async function attachBeside(link: 'tcx' | 'clsact'): Promise<void> {
+  await using other = await kernel({ interfaces: ['two'], netns: namespace, tc: { link } }).open();
+  const theirs = await other.loadProgram(filterProgram, new Map());
+  await other.attach(theirs, 'tcEgress');
+  const tc = { link, order: { before: theirs.id } };
+  await using engine = await kernel({ interfaces: ['two', 'one'], netns: namespace, tc }).open();
+  const program = await engine.loadProgram(filterProgram, new Map());
+  await expect(engine.attach(program, 'tcEgress')).rejects.toThrow(TailraceError);
+}
+
+/** What is attached to TC, by interface. */
+function tcLeftovers(): string[] {
+  using socket = new RouteSocket(namespace);
+  return ['lo', 'one', 'two'].flatMap((name) => {
+    const { index } = route.interface(name);
+    const programs = (['tcIngress', 'tcEgress'] as const).flatMap((hook) => [
+      ...listTcx({ index, name, hook }, namespace),
+      ...listFilters(socket, { index, name, hook }),
+    ]);
+    return [clsactKind(socket, index) ?? [], programs.map((program) => program.name)].flat().map((found) => `${name}: ${found}`);
+  });
+}
+
 describe.each(Object.keys(operations))('%s', (name) => {
   const run = operations[name];
 
@@ -139,6 +180,7 @@ describe.each(Object.keys(operations))('%s', (name) => {
       // A request may have been carried out although its answer was not received.
       route.delete('brief');
       expect(openFds(), `after call ${nth} failed`).toBe(before);
+      expect(tcLeftovers(), `after call ${nth} failed`).toEqual([]);
       if (!taken) {
         expect(failure).toBeUndefined();
         break;

@@ -189,7 +189,10 @@ export class RouteSocket implements Disposable {
     for (;;) {
       const length = trySyscall('recvfrom', fd, this.#buffer.address, this.#buffer.bytes.length, MSG_DONTWAIT);
       if (length === -Errno.EINTR) continue;
-      if (length < 0) throw new NetlinkError(what, -length);
+      if (length < 0) {
+        this.#drain();
+        throw new NetlinkError(what, -length);
+      }
       for (const answer of this.#split(length)) {
         // Left from an exchange that broke off.
         if (answer.sequence !== sequence) continue;
@@ -200,6 +203,13 @@ export class RouteSocket implements Disposable {
         answers.push({ type: answer.type, payload: answer.payload });
       }
     }
+  }
+
+  /** Reads what is left of an exchange that broke off: until a dump is at its end, the kernel refuses the next with EBUSY. */
+  #drain(): void {
+    let length: number;
+    do length = trySyscall('recvfrom', this.fd, this.#buffer.address, this.#buffer.bytes.length, MSG_DONTWAIT);
+    while (length > 0 || length === -Errno.EINTR || length === -Errno.ENOBUFS);
   }
 
   /** The messages in the buffer's first `length` bytes, copied. */
