@@ -70,6 +70,11 @@ export function isKeyless(type: MapType): boolean {
   return type === 'queue' || type === 'stack' || type === 'bloomFilter';
 }
 
+/** True for kinds whose keys and values BTF may describe. */
+export function isDescribable(type: MapType): boolean {
+  return RULES[type].btf;
+}
+
 /** True for kinds that can be map values: what programs work on by key or by value. */
 export function canBeInner(type: MapType): boolean {
   return RULES[type].inner;

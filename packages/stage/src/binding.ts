@@ -30,15 +30,32 @@ export function schemaDifferences(ours: AnyMap, theirs: AnyMap): readonly Differ
     ...different('type', ours.type, theirs.type),
     ...layoutDifferences('key', ours.key?.layout, theirs.key?.layout),
     ...layoutDifferences('value', ours.value.layout, theirs.value.layout),
+    ...innerDifferences(ours.inner, theirs.inner, schemaDifferences),
   ];
+}
+
+function innerDifferences(
+  ours: AnyMap | undefined,
+  theirs: AnyMap | undefined,
+  differences: typeof schemaDifferences,
+): readonly Difference[] {
+  return ours && theirs ? differences(ours, theirs).map((d) => ({ ...d, field: `inner.${d.field}` })) : [];
 }
 
 /** Where two maps differ at all, but for their names: empty where both describe the same kernel map. */
 export function mapDifferences(ours: AnyMap, theirs: AnyMap): readonly Difference[] {
+  return [...schemaDifferences(ours, theirs), ...sizeDifferences(ours, theirs)];
+}
+
+/** What the kernel takes where a bloom filter does not say (bloom_map_alloc, kernel/bpf/bloom_filter.c). */
+const DEFAULT_HASHES = 5;
+
+function sizeDifferences(ours: AnyMap, theirs: AnyMap): readonly Difference[] {
   return [
-    ...schemaDifferences(ours, theirs),
     ...different('maxEntries', ours.maxEntries, theirs.maxEntries),
     ...different('flags', ours.flags, theirs.flags),
+    ...different('hashes', ours.hashes ?? DEFAULT_HASHES, theirs.hashes ?? DEFAULT_HASHES),
+    ...innerDifferences(ours.inner, theirs.inner, sizeDifferences),
   ];
 }
 

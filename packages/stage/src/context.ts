@@ -4,7 +4,7 @@
  */
 import type { Arp, Ethernet, Gre, Gue, Icmp, Icmpv6, Ipv4, Ipv6, Ipv6Fragment, Ports, Tcp, TunnelKey, Udp, Vxlan } from './headers.ts';
 import type { Hook, Verdict } from './hook.ts';
-import type { Devices } from './map.ts';
+import type { RedirectTargets } from './redirect-map.ts';
 import type { Literal } from './resource.ts';
 import type { Schema } from './schema.ts';
 
@@ -121,8 +121,8 @@ export interface XdpContext<M> extends Context<'xdp', M>, Droppable<'xdp'>, Fram
   abort(): Verdict<'xdp'>;
   /** Out of another interface. */
   redirect(ifindex: number): Verdict<'xdp'>;
-  /** Out of the interface that the devmap has under `key`; aborted where it has none. */
-  redirect(devmap: Devices, key: number): Verdict<'xdp'>;
+  /** To what the map has under `key`: an interface, a CPU, an AF_XDP socket; aborted where it has nothing there. */
+  redirect(map: RedirectTargets, key: number): Verdict<'xdp'>;
   /** Moves the packet's first byte: forward by `delta` bytes, or backward (negative) to make room. False where it cannot. */
   adjustHead(delta: number): boolean;
   /** Moves the packet's end by `delta` bytes. False where it cannot. */

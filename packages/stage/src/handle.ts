@@ -83,3 +83,73 @@ export interface ProgramArrayHandle {
   /** Empties a slot, which takes about 8 ms. */
   clear(slot: number): Promise<void>;
 }
+
+/** What a push does where there is no room: `any` fails, `exist` takes the oldest value out. */
+export type PushFlag = Exclude<UpdateFlag, 'noexist'>;
+
+/** A queue or a stack. The kernel does not tell how many values are in. */
+export interface QueueHandle<V> {
+  /** Throws SyscallError E2BIG where it is full and `flag` is not `exist`; `any` unless said otherwise. */
+  push(value: V, flag?: PushFlag): void;
+  /** Takes the next value out; `undefined` where there is none. */
+  pop(): V | undefined;
+  /** The next value, which stays. */
+  peek(): V | undefined;
+}
+
+/** A bloom filter. */
+export interface BloomHandle<V> {
+  add(value: V): void;
+  /** False where the value was never added; true where it was, and now and then where it was not. */
+  has(value: V): boolean;
+}
+
+/** Slots for file descriptors that the kernel does not give back. */
+export interface DescriptorHandle<K> {
+  /** `fd` may be closed afterwards. Throws SyscallError (EOPNOTSUPP for a descriptor of another kind, EEXIST or ENOENT by `flag`). */
+  set(key: K, fd: number, flag?: UpdateFlag): void;
+  /** Empties the slot. */
+  delete(key: K): void;
+}
+
+/** A map of sockets. A socket leaves it when it is closed. */
+export interface SocketHandle<K> {
+  /**
+   * The socket must be of a kind and in a state that the kernel takes: an established TCP connection, say. Throws
+   * SyscallError (EOPNOTSUPP where it is not, EEXIST or ENOENT by `flag`, E2BIG where a sockhash is full).
+   */
+  set(key: K, fd: number, flag?: UpdateFlag): void;
+  /** The socket's cookie (SO_COOKIE), which no other socket has; `undefined` where there is none under the key. */
+  cookie(key: K): bigint | undefined;
+  /** False where there was none. The socket stays open. */
+  delete(key: K): boolean;
+  /** Keys that have a socket now. */
+  keys(): K[];
+  /** Sockets in the map now; counting them walks the map. */
+  readonly size: number;
+}
+
+/** The handle of one inner map. Closing it leaves the map where it was put; it goes when the last place is given to another. */
+export type InnerHandle<H> = H & Disposable & { close(): void };
+
+/**
+ * A map of maps; `H` is what the inner maps' handles can do. What changes which map lies under a key takes about 10 ms off
+ * the main thread, since the kernel waits for the programs that may be reading: once it is done, none works on the old map.
+ */
+export interface MapsHandle<K, H> {
+  /** Makes an inner map that no key leads to yet. It is closed with the outer map, or by `close()`. */
+  create(): InnerHandle<H>;
+  /**
+   * Puts an inner map under a key: one that was made here, or a fresh one. Throws ArgumentError for a handle that was not
+   * made here or is closed, SyscallError (E2BIG: the map is full, or the index beyond its end).
+   */
+  set(key: K, inner?: H): Promise<InnerHandle<H>>;
+  /** The handle of the map under a key; `undefined` where there is none, and where it was not made here or is closed. */
+  get(key: K): InnerHandle<H> | undefined;
+  /** Takes the map away from a key; its handle stays open. False where there was none. */
+  delete(key: K): Promise<boolean>;
+  /** Keys that have a map now. */
+  keys(): K[];
+  /** Keys that have a map now; counting them walks the map. */
+  readonly size: number;
+}

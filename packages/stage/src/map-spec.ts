@@ -2,20 +2,27 @@
  * From a map's declaration to the blueprint that engines make it from, with BTF: `bpftool map dump` then shows fields
  * by name, and a restarted process can tell whether a pinned map still has its schema.
  */
-import { ArgumentError, BtfBuilder, type BtfTypeId, btfIdentifier, type MapSpec, type MapType } from '@tailrace/bpf';
+import { ArgumentError, BtfBuilder, type BtfTypeId, btfIdentifier, isDescribable, type MapSpec } from '@tailrace/bpf';
 import type { IntLayout, Layout } from './layout.ts';
 import type { AnyMap } from './map.ts';
 
-/** Kinds whose keys and values the kernel lets nobody describe (EINVAL, or ENOTSUPP from map_check_btf). */
-const UNDESCRIBED: readonly MapType[] = ['programArray', 'devmap'];
-
 /** The blueprint of a declared map under the name that it has in a pipeline, e.g. `l4lb/conns`. */
 export function toMapSpec(map: AnyMap, scopedName: string): MapSpec {
-  const { type, key, value, maxEntries, flags } = map;
-  const spec = { name: scopedName, type, keySize: key?.layout.size ?? 0, valueSize: value.layout.size, maxEntries, flags };
-  if (key === undefined || UNDESCRIBED.includes(type)) return spec;
+  const { type, key, value, maxEntries, flags, inner, hashes } = map;
+  const spec = {
+    name: scopedName,
+    type,
+    keySize: key?.layout.size ?? 0,
+    valueSize: value.layout.size,
+    maxEntries,
+    flags,
+    ...(inner === undefined ? {} : { inner: toMapSpec(inner, `${scopedName}.${inner.name}`) }),
+    ...(hashes === undefined ? {} : { extra: hashes }),
+  };
+  if (!isDescribable(type)) return spec;
   const builder = new BtfBuilder();
-  const keyTypeId = describeAsBtf(builder, key.layout, `${map.name}_key`);
+  // Of a kind without keys the key is void.
+  const keyTypeId = key === undefined ? 0 : describeAsBtf(builder, key.layout, `${map.name}_key`);
   const valueTypeId = describeAsBtf(builder, value.layout, `${map.name}_value`);
   return { ...spec, btf: { blob: builder.toBytes(), keyTypeId, valueTypeId } };
 }

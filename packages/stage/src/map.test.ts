@@ -1,7 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { mapDifferences, schemaDifferences } from './binding.ts';
-import { type AnyMap, arrayMap, devmap, hash, lpmTrie, lruHash, lruPerCpuHash, perCpuArray, perCpuHash, programArray } from './map.ts';
+import { type AnyMap, arrayMap, hash, lpmTrie, lruHash, lruPerCpuHash, perCpuArray, perCpuHash, programArray } from './map.ts';
+import { arrayOfMaps, hashOfMaps } from './map-of-maps.ts';
 import { toMapSpec } from './map-spec.ts';
+import { bloomFilter, queue, stack } from './queue.ts';
+import { cpumap, devmap, devmapHash, xskmap } from './redirect-map.ts';
 import {
   aligned,
   array,
@@ -20,6 +23,7 @@ import {
   u32,
   u64,
 } from './schema.ts';
+import { sockhash, sockmap } from './socket-map.ts';
 
 const Conn = struct({ real: u32, packets: u64 });
 const keyed = { name: 'm', key: be32, value: Conn, maxEntries: 8 };
@@ -37,6 +41,18 @@ test.each<[AnyMap, string]>([
   [perCpuArray(indexed), 'perCpuArray 4 16 8 0 btf'],
   [devmap({ name: 'm', maxEntries: 8 }), 'devmap 4 4 8 0 '],
   [programArray({ name: 'm', maxEntries: 8 }), 'programArray 4 4 8 0 '],
+  [hash({ ...keyed, noPrealloc: true }), 'hash 4 16 8 1 btf'],
+  [perCpuHash({ ...keyed, noPrealloc: true }), 'perCpuHash 4 16 8 1 btf'],
+  [devmapHash({ name: 'm', maxEntries: 8 }), 'devmapHash 4 4 8 0 '],
+  [cpumap({ name: 'm', maxEntries: 8 }), 'cpumap 4 4 8 0 '],
+  [xskmap({ name: 'm', maxEntries: 8 }), 'xskmap 4 4 8 0 '],
+  [sockmap({ name: 'm', maxEntries: 8 }), 'sockmap 4 8 8 0 '],
+  [sockhash({ name: 'm', key: Conn, maxEntries: 8 }), 'sockhash 16 8 8 0 '],
+  [queue(indexed), 'queue 0 16 8 0 '],
+  [stack(indexed), 'stack 0 16 8 0 '],
+  [bloomFilter(indexed), 'bloomFilter 0 16 8 0 btf'],
+  [arrayOfMaps({ name: 'm', maxEntries: 8, inner: hash(keyed) }), 'arrayOfMaps 4 4 8 0 '],
+  [hashOfMaps({ name: 'm', key: u64, maxEntries: 8, inner: hash(keyed), noPrealloc: true }), 'hashOfMaps 8 4 8 1 '],
 ])('%s', (map, expected) => {
   const { name, type, keySize, valueSize, maxEntries, flags, btf } = toMapSpec(map, 'scope/m');
   expect(name).toBe('scope/m');
@@ -134,4 +150,41 @@ describe('differences between maps', () => {
     expect(text(schemaDifferences(base, other))).toEqual(schema);
     expect(text(mapDifferences(base, other))).toEqual([...schema, ...more]);
   });
+});
+
+test('an inner map is a spec in the spec; a bloom filter has its hashes', () => {
+  const spec = toMapSpec(
+    hashOfMaps({ name: 'tenants', key: u16, maxEntries: 8, inner: hash({ ...keyed, name: 'flows' }) }),
+    'edge/tenants',
+  );
+  expect(spec.inner).toMatchObject({ name: 'edge/tenants.flows', type: 'hash', keySize: 4, valueSize: 16, maxEntries: 8 });
+  expect(toMapSpec(bloomFilter({ ...indexed, hashes: 3 }), 'x')).toMatchObject({ extra: 3, btf: { keyTypeId: 0 } });
+  expect('extra' in toMapSpec(bloomFilter(indexed), 'x')).toBe(false);
+});
+
+test('what cannot be declared', () => {
+  expect(() => bloomFilter({ ...indexed, hashes: 16 })).toThrow("bloomFilter 'm': hashes is 16, expected 1..15");
+  expect(() => queue({ ...indexed, value: nothing })).toThrow("queue 'm': the value is nothing, expected a schema with bytes");
+  expect(() => sockhash({ name: 'm', key: array(u8, 513), maxEntries: 1 })).toThrow('the key takes 513 bytes, expected at most 512');
+  expect(() => arrayOfMaps({ name: 'm', maxEntries: 1, inner: devmap({ name: 'd', maxEntries: 1 }) })).toThrow(
+    "arrayOfMaps 'm': inner is of type devmap, expected a kind that programs look things up in",
+  );
+  const nested = arrayOfMaps({ name: 'n', maxEntries: 1, inner: hash(keyed) });
+  expect(() => hashOfMaps({ name: 'm', key: u8, maxEntries: 1, inner: nested })).toThrow('inner is of type arrayOfMaps');
+});
+
+test('maps of maps differ where their inner maps do', () => {
+  const of = (inner: AnyMap) => arrayOfMaps({ name: 'm', maxEntries: 1, inner });
+  expect(schemaDifferences(of(hash(keyed)), of(hash({ ...keyed, maxEntries: 9 })))).toEqual([]);
+  expect(mapDifferences(of(hash(keyed)), of(hash({ ...keyed, maxEntries: 9 })))).toEqual([
+    { field: 'inner.maxEntries', ours: '8', theirs: '9' },
+  ]);
+  expect(schemaDifferences(of(hash(keyed)), of(lruHash({ ...keyed, value: u32 }))).map(({ field }) => field)).toEqual([
+    'inner.type',
+    'inner.value',
+  ]);
+  expect(mapDifferences(bloomFilter(indexed), bloomFilter({ ...indexed, hashes: 5 }))).toEqual([]);
+  expect(mapDifferences(bloomFilter(indexed), bloomFilter({ ...indexed, hashes: 6 }))).toEqual([
+    { field: 'hashes', ours: '5', theirs: '6' },
+  ]);
 });

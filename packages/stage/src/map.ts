@@ -2,27 +2,14 @@
  * Map declarations: what a stage names in its `uses`. A declaration is a value, and identity is the value: two stages
  * that use one declaration share one map. Making the map is the registry's work, in the pipeline package.
  */
-import { ArgumentError, isPerCpu, MapFlag, type MapType, type UpdateFlag } from '@tailrace/bpf';
+import { ArgumentError, MapFlag, type UpdateFlag } from '@tailrace/bpf';
 import type { ArrayHandle, KeyedHandle, PerCpuArrayHandle, PerCpuHandle, ProgramArrayHandle } from './handle.ts';
 import type { Layout } from './layout.ts';
-import type { phantom, Resource } from './resource.ts';
-import { hasBytes, type Ref, type Schema, u32 } from './schema.ts';
+import { declareMap, type MapDecl, type MapOptions } from './map-decl.ts';
+import type { phantom } from './resource.ts';
+import { type Ref, type Schema, u32 } from './schema.ts';
 
-/** One kernel map: `P` is what programs see, `H` what the control plane gets. */
-export interface MapDecl<P, H> extends Resource<P, H> {
-  readonly kind: 'map';
-  readonly type: MapType;
-  /** Undefined where the kind has no keys. */
-  readonly key: Schema<unknown> | undefined;
-  readonly value: Schema<unknown>;
-  readonly maxEntries: number;
-  /** BPF_MAP_CREATE flags, see MapFlag. */
-  readonly flags: number;
-  /** Set: every declaration of this name in a pipeline is the same map; two that differ are a conflict. */
-  readonly global?: boolean;
-}
-/** A map of whatever kind. */
-export type AnyMap = MapDecl<unknown, unknown>;
+export type { AnyMap, MapDecl, MapOptions } from './map-decl.ts';
 
 /** What programs do with keyed maps. */
 export interface KeyedProgram<K, V> {
@@ -36,10 +23,6 @@ export interface KeyedProgram<K, V> {
 /** What programs do with arrays: `undefined` outside 0..maxEntries-1. */
 export interface ArrayProgram<V> {
   lookup(index: number): Ref<V> | undefined;
-}
-/** What programs see of a devmap: something that `ctx.redirect` takes. */
-export interface Devices {
-  readonly [phantom]: 'devices';
 }
 /** What programs see of a program array: nothing, chains jump through it on their own. */
 export interface Slots {
@@ -74,24 +57,11 @@ export interface ArrayMap<V> extends MapDecl<ArrayProgram<V>, ArrayHandle<V>> {
 export interface PerCpuArrayMap<V> extends MapDecl<ArrayProgram<V>, PerCpuArrayHandle<V>> {
   readonly type: 'perCpuArray';
 }
-/** Interfaces to redirect to, by index: values are ifindexes. */
-export interface Devmap extends MapDecl<Devices, KeyedHandle<number, number>> {
-  readonly type: 'devmap';
-}
 /** Programs to tail-call, by slot. */
 export interface ProgramArray extends MapDecl<Slots, ProgramArrayHandle> {
   readonly type: 'programArray';
 }
 
-/** What every declaration has. */
-export interface MapOptions {
-  /** Letters, digits, `_`, `.` and `-`; at most 64. Unique within the stage or function; need not be elsewhere. */
-  readonly name: string;
-  /** 1..2^32-1. */
-  readonly maxEntries: number;
-  /** See `MapDecl.global`. */
-  readonly global?: boolean;
-}
 /** Options of maps whose values have a schema. */
 export interface ArrayOptions<V> extends MapOptions {
   readonly value: Schema<V>;
@@ -100,25 +70,37 @@ export interface ArrayOptions<V> extends MapOptions {
 export interface KeyedOptions<K, V> extends ArrayOptions<V> {
   readonly key: Schema<K>;
 }
+/** Options of hash tables that do not evict. */
+export interface HashOptions<K, V> extends KeyedOptions<K, V> {
+  /**
+   * Set: entries take memory only while they are there (BPF_F_NO_PREALLOC), which suits tables that are large and mostly
+   * empty. Inserting is slower then, and may fail in a program where memory is short.
+   */
+  readonly noPrealloc?: boolean;
+}
 
 /** Declares a hash table. Throws ArgumentError, as all of these do, for options that no kernel takes. */
-export function hash<K, V>(options: KeyedOptions<K, V>): HashMap<K, V> {
-  return declare('hash', options, options.key, options.value);
+export function hash<K, V>(options: HashOptions<K, V>): HashMap<K, V> {
+  const { key, value, noPrealloc } = options;
+  return declareMap('hash', options, { key, value, flags: noPrealloc ? MapFlag.noPrealloc : 0 });
 }
 
 /** Declares a hash table that evicts. */
 export function lruHash<K, V>(options: KeyedOptions<K, V>): LruHashMap<K, V> {
-  return declare('lruHash', options, options.key, options.value);
+  const { key, value } = options;
+  return declareMap('lruHash', options, { key, value });
 }
 
 /** Declares a hash table with a value for each CPU. */
-export function perCpuHash<K, V>(options: KeyedOptions<K, V>): PerCpuHashMap<K, V> {
-  return declare('perCpuHash', options, options.key, options.value);
+export function perCpuHash<K, V>(options: HashOptions<K, V>): PerCpuHashMap<K, V> {
+  const { key, value, noPrealloc } = options;
+  return declareMap('perCpuHash', options, { key, value, flags: noPrealloc ? MapFlag.noPrealloc : 0 });
 }
 
 /** Declares an evicting hash table with a value for each CPU. */
 export function lruPerCpuHash<K, V>(options: KeyedOptions<K, V>): LruPerCpuHashMap<K, V> {
-  return declare('lruPerCpuHash', options, options.key, options.value);
+  const { key, value } = options;
+  return declareMap('lruPerCpuHash', options, { key, value });
 }
 
 /**
@@ -126,8 +108,9 @@ export function lruPerCpuHash<K, V>(options: KeyedOptions<K, V>): LruPerCpuHashM
  * to match, in network order: `ipv4Prefix`, `ipv6Prefix` or the like.
  */
 export function lpmTrie<K extends { prefixLen: number }, V>(options: KeyedOptions<K, V>): LpmTrie<K, V> {
-  checkPrefixKey(options.name, options.key.layout);
-  return declare('lpmTrie', options, options.key, options.value, MapFlag.noPrealloc);
+  const { name, key, value } = options;
+  checkPrefixKey(name, key.layout);
+  return declareMap('lpmTrie', options, { key, value, flags: MapFlag.noPrealloc });
 }
 
 /** Options of arrays. */
@@ -141,48 +124,22 @@ export interface ArrayMapOptions<V> extends ArrayOptions<V> {
 
 /** Declares an array. */
 export function arrayMap<V>(options: ArrayMapOptions<V>): ArrayMap<V> {
-  return declare('array', options, u32, options.value, options.mmapable ? MapFlag.mmapable : 0);
+  const { value, mmapable } = options;
+  return declareMap('array', options, { key: u32, value, flags: mmapable ? MapFlag.mmapable : 0 });
 }
 
 /** Declares an array with a value for each CPU. */
 export function perCpuArray<V>(options: ArrayOptions<V>): PerCpuArrayMap<V> {
-  return declare('perCpuArray', options, u32, options.value);
-}
-
-/** Declares a table of interfaces for `ctx.redirect(devmap, index)`. */
-export function devmap(options: MapOptions): Devmap {
-  return declare('devmap', options, u32, u32);
+  return declareMap('perCpuArray', options, { key: u32, value: options.value });
 }
 
 /** Declares a program array. */
 export function programArray(options: MapOptions): ProgramArray {
-  return declare('programArray', options, u32, u32);
+  return declareMap('programArray', options, { key: u32, value: u32 });
 }
 
-/** The largest key: programs build keys on their stack, which has this many bytes (MAX_BPF_STACK). */
-const MAX_KEY_BYTES = 512;
-/** The largest value of a per-CPU map: PCPU_MIN_UNIT_SIZE (include/linux/percpu.h). */
-const MAX_PER_CPU_BYTES = 32_768;
 /** Bytes to match in an LPM key: LPM_DATA_SIZE_MAX (kernel/bpf/lpm_trie.c). */
 const MAX_PREFIX_BYTES = 256;
-const MAX_ENTRIES = 0xffff_ffff;
-
-function declare<M extends AnyMap>(type: M['type'], options: MapOptions, key: Schema<unknown>, value: Schema<unknown>, flags = 0): M {
-  const { name, maxEntries, global } = options;
-  if (!/^[\w.-]{1,64}$/.test(name)) throw new ArgumentError(`${type}: name '${name}', expected 1 to 64 letters, digits, '_', '.' or '-'`);
-  if (!Number.isSafeInteger(maxEntries) || maxEntries < 1 || maxEntries > MAX_ENTRIES)
-    throw new ArgumentError(`${type} '${name}': maxEntries is ${maxEntries}, expected 1..${MAX_ENTRIES}`);
-  for (const [side, { layout }] of Object.entries({ key, value }))
-    if (!hasBytes(layout)) throw new ArgumentError(`${type} '${name}': the ${side} is ${layout.kind}, expected a schema with bytes`);
-  if (key.layout.size > MAX_KEY_BYTES)
-    throw new ArgumentError(`${type} '${name}': the key takes ${key.layout.size} bytes, expected at most ${MAX_KEY_BYTES}`);
-  if (isPerCpu(type) && value.layout.size > MAX_PER_CPU_BYTES)
-    throw new ArgumentError(`${type} '${name}': the value takes ${value.layout.size} bytes, expected at most ${MAX_PER_CPU_BYTES}`);
-  const decl: Unbranded<AnyMap> = { kind: 'map', type, name, key, value, maxEntries, flags, ...(global === undefined ? {} : { global }) };
-  return Object.freeze(decl) as M;
-}
-/** A declaration as it is at run time, without its phantom sides. */
-type Unbranded<M> = { [K in keyof M as K extends string ? K : never]: M[K] };
 
 function checkPrefixKey(name: string, layout: Layout): void {
   const [first, ...rest] = layout.kind === 'struct' ? Object.entries(layout.fields) : [];
