@@ -30,6 +30,12 @@ const IFLA_XDP = 43;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
 const VETH_INFO_PEER = 1;
+const IFLA_VXLAN_LEARNING = 7;
+const IFLA_VXLAN_PORT = 15;
+const IFLA_VXLAN_UDP_ZERO_CSUM6_RX = 20;
+const IFLA_VXLAN_COLLECT_METADATA = 25;
+/** The port that IANA gave to VXLAN. */
+const vxlanPort = 4789;
 const IFLA_XDP_DRV_PROG_ID = 5;
 const IFLA_XDP_SKB_PROG_ID = 6;
 const IFLA_XDP_HW_PROG_ID = 7;
@@ -79,6 +85,16 @@ export interface VethEnd {
   readonly index?: number;
 }
 
+/** A VXLAN device without a network of its own: programs of TC give and read each packet's tunnel key. */
+export interface VxlanDevice {
+  /** At most 15 bytes. */
+  readonly name: string;
+  readonly mac?: string;
+  readonly mtu?: number;
+  /** UDP port; 4789 unless given. A namespace can have one such device for each port. */
+  readonly port?: number;
+}
+
 /** What can be changed of an interface. */
 export interface InterfaceChange {
   readonly up?: boolean;
@@ -116,17 +132,43 @@ export function requireInterface(socket: RouteSocket, name: string): InterfaceIn
 /** Makes a veth pair, each end in its namespace. Throws NetlinkError (EEXIST where a name is taken). */
 export function createVeth(socket: RouteSocket, end: VethEnd, peer: VethEnd): void {
   const payload = encodePayload(linkHeader(end.index), [
-    ...vethAttributes(end),
+    ...newAttributes(end),
     [
       IFLA_LINKINFO,
       [
         [IFLA_INFO_KIND, 'veth'],
-        [IFLA_INFO_DATA, [[VETH_INFO_PEER, encodePayload(linkHeader(peer.index), vethAttributes(peer))]]],
+        [IFLA_INFO_DATA, [[VETH_INFO_PEER, encodePayload(linkHeader(peer.index), newAttributes(peer))]]],
       ],
     ],
   ]);
   const flags = NetlinkFlag.create | NetlinkFlag.exclusive;
   socket.request(`create veth pair ${end.name}, ${peer.name}`, RTM_NEWLINK, flags, payload);
+}
+
+/** Makes a VXLAN device that takes its tunnel keys from programs, down. Throws NetlinkError (EEXIST; EOPNOTSUPP without the driver). */
+export function createVxlan(socket: RouteSocket, device: VxlanDevice): void {
+  const port = device.port ?? vxlanPort;
+  if (!Number.isInteger(port) || port < 1 || port > 0xffff) throw new ArgumentError(`a VXLAN port is 1 to 65535, got ${port}`);
+  const payload = encodePayload(linkHeader(), [
+    ...newAttributes(device),
+    [
+      IFLA_LINKINFO,
+      [
+        [IFLA_INFO_KIND, 'vxlan'],
+        [
+          IFLA_INFO_DATA,
+          [
+            [IFLA_VXLAN_COLLECT_METADATA, Uint8Array.of(1)],
+            [IFLA_VXLAN_LEARNING, Uint8Array.of(0)],
+            // Senders may leave out the checksum of the outer UDP over IPv6 (RFC 6935); without this the packets are dropped.
+            [IFLA_VXLAN_UDP_ZERO_CSUM6_RX, Uint8Array.of(1)],
+            [IFLA_VXLAN_PORT, Uint8Array.of(port >> 8, port & 0xff)],
+          ],
+        ],
+      ],
+    ],
+  ]);
+  socket.request(`create VXLAN device ${device.name}`, RTM_NEWLINK, NetlinkFlag.create | NetlinkFlag.exclusive, payload);
 }
 
 /** Changes an interface. Throws ArgumentError where there is none of that name, NetlinkError. */
@@ -160,7 +202,7 @@ function linkHeader(index = 0): Uint8Array<ArrayBuffer> {
   return header;
 }
 
-function vethAttributes({ name, mac, mtu, namespace }: VethEnd): Attribute[] {
+function newAttributes({ name, mac, mtu, namespace }: VethEnd): Attribute[] {
   const attributes: Attribute[] = [[IFLA_IFNAME, interfaceName(name)]];
   if (mac !== undefined) attributes.push([IFLA_ADDRESS, parseMac(mac)]);
   if (mtu !== undefined) attributes.push([IFLA_MTU, mtu]);

@@ -123,6 +123,24 @@ test('offloads and settings', () => {
   expect(() => getSysctl(here, '../../etc/passwd')).toThrow('../../etc/passwd is no network setting');
 });
 
+test.each(['rxChecksum', 'txChecksum', 'tso', 'gso', 'gro'] as const)('%s is switched off and on', (offload) => {
+  for (const name of ['off', 'on']) {
+    route.setOffloads('here', { [offload]: name === 'on' });
+    expect(route.offload('here', offload)).toBe(name === 'on');
+  }
+});
+
+test('a VXLAN device that takes its tunnel keys from programs', () => {
+  route.createVxlan({ name: 'tunnel', mac: '02:00:00:00:00:0b', mtu: 1450 });
+  route.change('tunnel', { up: true });
+  expect(route.interface('tunnel')).toMatchObject({ kind: 'vxlan', mac: '02:00:00:00:00:0b', mtu: 1450, up: true, type: 1 });
+  const details = () => inNamespace(here, () => spawnSync('ip', ['-details', 'link', 'show', 'tunnel'], { encoding: 'utf8' })).stdout;
+  expect(details()).toMatch(/vxlan external.* dstport 4789 .*nolearning.*udp6zerocsumrx/);
+  expect(() => route.createVxlan({ name: 'tunnel', port: 4790 })).toThrow('create VXLAN device tunnel failed: EEXIST');
+  expect(() => route.createVxlan({ name: 'other', port: 0 })).toThrow('a VXLAN port is 1 to 65535, got 0');
+  route.delete('tunnel');
+});
+
 test.each([
   [() => route.createVeth({ name: 'here' }, { name: 'x' }), 'create veth pair here, x failed: EEXIST, file already exists'],
   [() => route.createVeth({ name: 'a name' }, { name: 'x' }), '"a name" is no interface name'],

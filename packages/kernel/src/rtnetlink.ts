@@ -7,6 +7,7 @@ import { getOffload, type Offload, setOffloads } from './ethtool.ts';
 import {
   changeInterface,
   createVeth,
+  createVxlan,
   deleteInterface,
   findInterface,
   type InterfaceChange,
@@ -14,6 +15,7 @@ import {
   listInterfaces,
   requireInterface,
   type VethEnd,
+  type VxlanDevice,
 } from './interface.ts';
 import { deleteNeighbour, listNeighbours, type Neighbour, probeNeighbour, resolveNeighbour, setNeighbour } from './neighbour.ts';
 import { RouteSocket } from './netlink.ts';
@@ -50,6 +52,11 @@ export class Rtnetlink implements Disposable {
   /** Makes a veth pair, each end in its namespace (by default this one). Both ends are down. */
   createVeth(end: VethEnd, peer: VethEnd): void {
     createVeth(this.#socket, end, peer);
+  }
+
+  /** Makes a VXLAN device whose tunnel keys come from programs (`external` in iproute2), down. */
+  createVxlan(device: VxlanDevice): void {
+    createVxlan(this.#socket, device);
   }
 
   /** Switches an interface on or off, sets its MTU or MAC address, moves it to another namespace. */
