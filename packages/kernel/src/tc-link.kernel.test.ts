@@ -14,7 +14,7 @@ import { injectFailure, syscall } from './syscall.ts';
 import type { TcLinkKind, TcOptions } from './tc-link.ts';
 import type { TcHook, TcOrder } from './tc-order.ts';
 import { listTcx } from './tcx.ts';
-import { listFilters } from './traffic-control.ts';
+import { addFilter, listFilters } from './traffic-control.ts';
 
 const TCX_NEXT = -1;
 const TC_ACT_SHOT = 2;
@@ -76,7 +76,24 @@ function pass(hook: TcHook, name = 'one', peer = 'two'): boolean {
   return false;
 }
 
-/** What iproute2 and bpftool see, for checks from outside. */
+/** A process in the namespace with a dropping program on both hooks of `one`; it prints the program's id. */
+function runElsewhere(link: TcLinkKind) {
+  const source = `
+    import { kernel } from ${JSON.stringify(new URL('./engine.ts', import.meta.url).href)};
+    const engine = await kernel({ interfaces: ['one'], tc: { link: '${link}' } }).open();
+    const map = engine.createMap(${JSON.stringify(traceMap)});
+    const program = await engine.loadProgram(${JSON.stringify(tracer(9, TC_ACT_SHOT))}, new Map([['trace', map]]));
+    await engine.attach(program, 'tcIngress');
+    await engine.attach(program, 'tcEgress');
+    console.log(program.id);
+    process.stdin.resume();
+  `;
+  return inNamespace(namespace, () =>
+    spawn(process.execPath, ['--input-type=module', '--eval', source], { stdio: ['pipe', 'pipe', 'inherit'] }),
+  );
+}
+
+/** What is on the hooks of an interface, filters as iproute2 sees them. */
 function onInterface(name: string) {
   const run = (command: string, ...args: string[]) => inNamespace(namespace, () => spawnSync(command, args, { encoding: 'utf8' })).stdout;
   const filters = ['ingress', 'egress'].flatMap(
@@ -232,19 +249,7 @@ describe.each(kinds)('%s', (link) => {
   });
 
   test('a process inside the namespace attaches, and once it is killed the next engine finds a clean interface', async () => {
-    const source = `
-      import { kernel } from ${JSON.stringify(new URL('./engine.ts', import.meta.url).href)};
-      const engine = await kernel({ interfaces: ['one'], tc: { link: '${link}' } }).open();
-      const map = engine.createMap(${JSON.stringify(traceMap)});
-      const program = await engine.loadProgram(${JSON.stringify(tracer(9, TC_ACT_SHOT))}, new Map([['trace', map]]));
-      await engine.attach(program, 'tcIngress');
-      await engine.attach(program, 'tcEgress');
-      console.log(program.id);
-      process.stdin.resume();
-    `;
-    const child = inNamespace(namespace, () =>
-      spawn(process.execPath, ['--input-type=module', '--eval', source], { stdio: ['pipe', 'pipe', 'inherit'] }),
-    );
+    const child = runElsewhere(link);
     const [line] = await once(child.stdout, 'data');
     const id = Number(line);
     const both = ['tailrace:sample.trace9', 'tailrace:sample.trace9'];
@@ -314,6 +319,72 @@ test('filters of others on clsact keep their place, and keep the qdisc', async (
   expect(onInterface('one')).toEqual({ qdisc: true, tcx: [], filters: [] });
   tc('filter', 'del', 'dev', 'one', ...prio(7));
   tc('qdisc', 'del', 'dev', 'one', 'clsact');
+});
+
+test('a filter that tc made sees packets before and after ours, and on the clsact behind TCX', async () => {
+  const tc = (...args: string[]) => expect(inNamespace(namespace, () => spawnSync('tc', args)).status).toBe(0);
+  // Copies each packet to the interface three, whose peer shows it, and lets the next filter have it.
+  const mirror = ['u32', 'match', 'u32', '0', '0', 'action', 'mirred', 'egress', 'mirror', 'dev', 'three', 'continue'];
+  const at = (priority: number) => ['dev', 'one', 'parent', 'ffff:fff2', 'protocol', 'all', 'prio', `${priority}`];
+  const copies = () => {
+    using four = new PacketSocket(namespace, 'four');
+    pass('tcIngress');
+    let count = 0;
+    for (let frame = four.receive(); frame; frame = four.receive()) if (frame[12] === 0x88 && frame[13] === 0xb5) count += 1;
+    return count;
+  };
+  tc('qdisc', 'add', 'dev', 'one', 'clsact');
+  for (const [link, order] of [
+    ['clsact', 'first'],
+    ['clsact', 'last'],
+    ['tcx', 'last'],
+  ] as const) {
+    tc('filter', 'add', ...at(100), ...mirror);
+    {
+      await using us = await open({ link, order });
+      const { attachment } = await us.attach('tcIngress', 1);
+      expect([copies(), us.trace()], `${link} ${order}`).toEqual([1, '1']);
+      await attachment.detach();
+      // In front, a drop is seen by nobody behind.
+      await us.attach('tcIngress', 2, TC_ACT_SHOT);
+      expect([copies(), us.trace()], `${link} ${order}`).toEqual([link === 'clsact' && order === 'last' ? 1 : 0, '2']);
+    }
+    expect(copies()).toBe(1);
+    tc('filter', 'del', ...at(100));
+  }
+  tc('qdisc', 'del', 'dev', 'one', 'clsact');
+});
+
+test('an engine with TCX clears what a killed one left on clsact, and leaves what may be in use', async () => {
+  const child = runElsewhere('clsact');
+  await once(child.stdout, 'data');
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+  {
+    await using us = await open({ link: 'tcx' });
+    await us.attach('tcEgress', 1);
+    expect(pass('tcEgress')).toBe(true);
+    expect(onInterface('one')).toMatchObject({ qdisc: false, filters: [] });
+  }
+
+  // As a process in another container names its own.
+  const elsewhere = 'tailrace:acl pid=4194303 start=7 in=pid:[1],time:[2]';
+  const { index } = route.interface('one');
+  const target = { index, name: 'one', hook: 'tcIngress' } as const;
+  using socket = new RouteSocket(namespace);
+  await using us = await open({ link: 'clsact', order: 'first' });
+  const theirs = await us.engine.loadProgram(tracer(0xe, TCX_NEXT), new Map([['trace', us.map]]));
+  const { attachment } = await us.attach('tcIngress', 1);
+  expect(addFilter(socket, target, { priority: 1, name: elsewhere, fd: theirs.fd })).toBe(true);
+  await attachment.detach();
+  // It stands at the very front, and the error says who it is.
+  await expect(us.attach('tcIngress', 2)).rejects.toMatchObject({
+    message: 'tcIngress of interface one has no priority left for a filter first',
+    hint: `move the neighbour to another priority; there now, in order: ${theirs.id} (${elsewhere})`,
+  });
+  const [filter] = listFilters(socket, target);
+  expect(filter).toMatchObject({ name: elsewhere, programId: theirs.id });
+  inNamespace(namespace, () => spawnSync('tc', ['qdisc', 'del', 'dev', 'one', 'clsact']));
 });
 
 test('a qdisc that was there stays, and another in its place is named', async () => {
