@@ -147,10 +147,14 @@ export class KernelMap implements LoadedMap {
   }
 
   delete(key: Uint8Array): boolean {
+    const { type } = this.spec;
+    // Of these the kernel deletes whatever is there, and says so of nothing too.
+    if ((type === 'devmap' || type === 'cpumap') && this.lookup(key) === undefined) return false;
     this.#setKey(key);
     const result = this.#call('BPF_MAP_DELETE_ELEM', this.#delete);
     if (result === 0) return true;
-    if (result === -Errno.ENOENT) return false;
+    // A sockmap has its own word for an empty slot.
+    if (result === -Errno.ENOENT || (type === 'sockmap' && result === -Errno.EINVAL)) return false;
     throw bpfError('BPF_MAP_DELETE_ELEM', result, this.#about);
   }
 
@@ -244,7 +248,8 @@ export class KernelMap implements LoadedMap {
   #clearDescriptor(key: Memory, about: string): Promise<boolean> {
     return this.#descriptor.hold(async (map_fd) => {
       const { result } = await tryBpfAsync('BPF_MAP_DELETE_ELEM', { map_fd, key: key.address }, [key]);
-      if (result < 0 && result !== -Errno.ENOENT) throw bpfError('BPF_MAP_DELETE_ELEM', result, about);
+      // E2BIG: beyond the end of an array.
+      if (result < 0 && result !== -Errno.ENOENT && result !== -Errno.E2BIG) throw bpfError('BPF_MAP_DELETE_ELEM', result, about);
       return result === 0;
     });
   }

@@ -38,6 +38,8 @@ interface OpenMap {
   readonly claim: MapClaim;
   readonly loaded: LoadedMap;
   readonly handle: unknown;
+  /** The map itself, and what its handle opened. */
+  readonly resources: DisposableStack;
   holds: number;
 }
 
@@ -108,8 +110,11 @@ export class EngineMapRegistry implements MapRegistry {
       if (open !== undefined) return sameGlobal(open, claim);
     }
     const name = this.#nameOf(claim, claims);
+    using resources = new DisposableStack();
     const loaded = this.#instance.createMap(toMapSpec(map, name));
-    const entry: OpenMap = { name, claim, loaded, handle: mapHandle(map, loaded), holds: 0 };
+    resources.defer(() => loaded.close());
+    const handle = mapHandle(map, loaded, { maker: this.#instance, resources });
+    const entry: OpenMap = { name, claim, loaded, handle, resources: resources.move(), holds: 0 };
     this.#byName.set(name, entry);
     return entry;
   }
@@ -136,7 +141,7 @@ export class EngineMapRegistry implements MapRegistry {
     if (entry.holds > 0) return;
     for (const [map, open] of this.#open) if (open === entry) this.#open.delete(map);
     this.#byName.delete(entry.name);
-    entry.loaded.close();
+    entry.resources.dispose();
   }
 }
 

@@ -7,8 +7,8 @@ const xdpVerdicts = ['abort', 'drop', 'pass', 'tx', 'redirect'] as const;
 /** A verdict, or a way on along the chain. */
 export type OutcomeVerdict = (typeof xdpVerdicts)[number] | 'next' | 'exit';
 
-/** Where a redirect leads: an interface, or a place of a devmap. */
-export type RedirectTarget = { readonly ifindex: number } | { readonly devmap: AnyMap; readonly key: number };
+/** Where a redirect leads: an interface, or what a map of interfaces, CPUs or AF_XDP sockets has under a key. */
+export type RedirectTarget = { readonly ifindex: number } | { readonly map: AnyMap; readonly key: number };
 
 /** How a packet left a stage. */
 export interface Outcome {
@@ -29,5 +29,5 @@ export function outcomeOf(returnValue: number): Outcome | undefined {
 export function describeOutcome({ verdict, exit, redirect }: Outcome): string {
   if (verdict === 'exit') return `exit '${exit}'`;
   if (redirect === undefined) return verdict;
-  return 'ifindex' in redirect ? `redirect to interface ${redirect.ifindex}` : `redirect to '${redirect.devmap.name}' at ${redirect.key}`;
+  return 'ifindex' in redirect ? `redirect to interface ${redirect.ifindex}` : `redirect to '${redirect.map.name}' at ${redirect.key}`;
 }

@@ -2,7 +2,7 @@
 import { ArgumentError } from '@tailrace/bpf';
 import { EngineMapRegistry } from '@tailrace/pipeline';
 import { mapsIn, type Resource } from '@tailrace/stage';
-import type { SimulatedMaps } from './simulated-map.ts';
+import { SimulatedMap, type SimulatedMaps } from './simulated-map.ts';
 
 /** The typed handle of a map or structure, over the maps that simulated stages work on. */
 export function simulatedHandle<H>(maps: SimulatedMaps, resource: Resource<unknown, H>): H {
@@ -10,6 +10,8 @@ export function simulatedHandle<H>(maps: SimulatedMaps, resource: Resource<unkno
   const registry = new EngineMapRegistry({
     createMap(spec) {
       const map = declared.find(({ name }) => spec.name === `simulation/${name}`);
+      const isInner = declared.some(({ name, inner }) => inner && spec.name === `simulation/${name}.${inner.name}`);
+      if (map === undefined && isInner) return new SimulatedMap(spec);
       if (map === undefined) throw new ArgumentError(`'${resource.name}' has no map '${spec.name}'`);
       return maps.of(map);
     },

@@ -1,15 +1,15 @@
 /** The bag of a simulated program: maps over simulated ones, fns as plain functions, constants as they are. */
-import type { UpdateFlag } from '@tailrace/bpf';
 import { type AnyMap, asUse, type FnDecl, hashBytes, type Intrinsic } from '@tailrace/stage';
-import { bytesOf, refTo, SimulationError, sameValues } from './live-view.ts';
+import { bytesOf, SimulationError, sameValues } from './live-view.ts';
 import type { SimulatedMaps } from './simulated-map.ts';
+import { programMap } from './simulated-program-map.ts';
 
-/** What a devmap is in a program: something for `ctx.redirect`. */
-const devmaps = new WeakMap<object, AnyMap>();
+/** What a map of interfaces, CPUs or AF_XDP sockets is in a program: something for `ctx.redirect`. */
+const targets = new WeakMap<object, AnyMap>();
 
-/** The devmap behind what a program was given; undefined for any other value. */
-export function devmapOf(value: unknown): AnyMap | undefined {
-  return typeof value === 'object' && value !== null ? devmaps.get(value) : undefined;
+/** The map for `ctx.redirect` behind what a program was given; undefined for any other value. */
+export function redirectMapOf(value: unknown): AnyMap | undefined {
+  return typeof value === 'object' && value !== null ? targets.get(value) : undefined;
 }
 
 /** What a body gets as its last parameter for `uses`. */
@@ -34,34 +34,22 @@ function inProgram(value: unknown, maps: SimulatedMaps): unknown {
 }
 
 function mapInProgram(map: AnyMap, maps: SimulatedMaps): object {
-  if (map.type === 'devmap' || map.type === 'programArray') {
-    const opaque = Object.freeze({});
-    if (map.type === 'devmap') devmaps.set(opaque, map);
-    return opaque;
+  switch (map.type) {
+    case 'devmap':
+    case 'devmapHash':
+    case 'cpumap':
+    case 'xskmap': {
+      const opaque = Object.freeze({});
+      targets.set(opaque, map);
+      return opaque;
+    }
+    case 'programArray':
+    case 'sockmap':
+    case 'sockhash':
+      return Object.freeze({});
+    default:
+      return programMap(map, maps.of(map));
   }
-  const simulated = maps.of(map);
-  const key = (value: unknown): Uint8Array => bytesOf((map.key ?? map.value).layout, value);
-  const lookup = (wanted: unknown): unknown => {
-    const found = simulated.reference(key(wanted));
-    return found && refTo(map.value.layout, { memory: new DataView(found.buffer, found.byteOffset, found.length), offset: 0 });
-  };
-  if (map.type === 'array' || map.type === 'perCpuArray')
-    return Object.freeze({ lookup: (index: unknown) => (isIndex(index) ? lookup(index) : undefined) });
-  return Object.freeze({
-    lookup,
-    update(wanted: unknown, value: unknown, flag?: UpdateFlag): boolean {
-      const bytes = new Uint8Array(simulated.valueStride);
-      bytes.set(bytesOf(map.value.layout, value));
-      return simulated.tryUpdate(key(wanted), bytes, flag) === 'written';
-    },
-    delete: (wanted: unknown): boolean => simulated.delete(key(wanted)),
-  });
-}
-
-function isIndex(index: unknown): boolean {
-  if (typeof index !== 'number' || !Number.isInteger(index) || index < 0 || index > 0xffff_ffff)
-    throw new SimulationError(`an array is asked for ${String(index)}, expected 32 unsigned bits`);
-  return true;
 }
 
 function callable(fn: FnDecl, maps: SimulatedMaps): (...args: readonly unknown[]) => unknown {

@@ -338,7 +338,7 @@ test('redirects: to an interface, through a devmap, and where it has no entry', 
   const maps = new SimulatedMaps();
   maps.of(ports).update(Uint8Array.of(2, 0, 0, 0), Uint8Array.of(5, 0, 0, 0));
   expect(simulate(out, packet().ipv4().udp().payload(40), { maps })).toRedirect(7);
-  expect(simulate(out, packet().ipv4().udp(), { maps })).toMatchObject({ verdict: 'redirect', redirect: { devmap: ports, key: 2 } });
+  expect(simulate(out, packet().ipv4().udp(), { maps })).toMatchObject({ verdict: 'redirect', redirect: { map: ports, key: 2 } });
   expect(simulate(out, packet().ipv4().udp().payload(1), { maps })).toAbort();
 });
 

@@ -11,7 +11,7 @@ import type { Outcome } from './outcome.ts';
 import { frameBytes, type Packet } from './packet.ts';
 import { SimulatedMaps } from './simulated-map.ts';
 import { SimulatedPacket } from './simulated-packet.ts';
-import { bagOf, devmapOf } from './simulated-uses.ts';
+import { bagOf, redirectMapOf } from './simulated-uses.ts';
 
 /** What a simulated program finds. All defaults are fixed: two simulations of one packet are the same. */
 export interface SimulationOptions {
@@ -107,14 +107,14 @@ function contextOf(
   });
 }
 
-/** A devmap without an entry under the key makes it an abort (`bpf_redirect_map` without flags). */
+/** A map without an entry under the key makes it an abort (`bpf_redirect_map` without flags). */
 function redirect(target: unknown, key: number | undefined, maps: SimulatedMaps): Outcome {
   if (typeof target === 'number') return { verdict: 'redirect', redirect: { ifindex: target } };
-  const devmap = devmapOf(target);
-  if (devmap === undefined || key === undefined) throw new SimulationError('redirect takes an interface, or a devmap and a key');
+  const map = redirectMapOf(target);
+  if (map === undefined || key === undefined) throw new SimulationError('redirect takes an interface, or a map of targets and a key');
   const bytes = new Uint8Array(4);
   new DataView(bytes.buffer).setUint32(0, key, true);
-  return maps.of(devmap).lookup(bytes) === undefined ? { verdict: 'abort' } : { verdict: 'redirect', redirect: { devmap, key } };
+  return maps.of(map).lookup(bytes) === undefined ? { verdict: 'abort' } : { verdict: 'redirect', redirect: { map, key } };
 }
 
 /** Whole words of 4 bytes as long as both `length` and the packet have more, as compiled programs take them. */
