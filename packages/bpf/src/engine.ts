@@ -4,6 +4,7 @@
  */
 import type { MapSpec, UpdateFlag } from './map.ts';
 import type { ProgramSpec } from './program.ts';
+import type { RingReader } from './ring.ts';
 
 /** Blueprint of an engine: what `kernel({...})` returns. Opening it touches the machine. */
 export interface Engine {
@@ -24,6 +25,11 @@ export interface EngineInstance extends AsyncDisposable {
   /** Values that a per-CPU map holds for each key (possible CPUs). */
   readonly cpus: number;
   createMap(spec: MapSpec): LoadedMap;
+  /**
+   * Reads a ring buffer of this engine; `onReadable` is called when the reader asks for it. Throws ArgumentError for other
+   * maps, and where the ring has a reader already.
+   */
+  openRing(map: LoadedMap, onReadable: () => void): RingReader;
   /** Loads off the main thread. `maps` resolves the names in `spec.mapReferences`. Throws VerifierError. */
   loadProgram(spec: ProgramSpec, maps: ReadonlyMap<string, LoadedMap>): Promise<LoadedProgram>;
   /**

@@ -6,6 +6,7 @@ const hash: MapSpec = { name: 'conns', type: 'hash', keySize: 16, valueSize: 8, 
 const array: MapSpec = { ...hash, type: 'array', keySize: 4 };
 const trie: MapSpec = { ...hash, type: 'lpmTrie', keySize: 8, flags: MapFlag.noPrealloc };
 const programArray: MapSpec = { ...array, type: 'programArray', valueSize: 4 };
+const ring: MapSpec = { ...hash, type: 'ringBuffer', keySize: 0, valueSize: 0, maxEntries: 4096 };
 const btf = { blob: new Uint8Array(24), keyTypeId: 1, valueTypeId: 1 };
 
 describe('checkMapSpec', () => {
@@ -17,6 +18,7 @@ describe('checkMapSpec', () => {
     ['a trie', trie],
     ['a program array', programArray],
     ['a devmap with programs', { ...array, type: 'devmap', valueSize: 8 }],
+    ['a ring buffer', ring],
     ['an LRU for each CPU', { ...hash, type: 'lruPerCpuHash', valueSize: 32_768 }],
   ] satisfies [string, MapSpec][])('takes %s', (_name, spec) => {
     expect(() => checkMapSpec(spec)).not.toThrow();
@@ -35,6 +37,9 @@ describe('checkMapSpec', () => {
     [{ ...hash, flags: MapFlag.mmapable }, 'map conns (hash): flags is 1024, expected no BPF_F_MMAPABLE'],
     [{ ...hash, maxEntries: 0 }, 'map conns (hash): maxEntries is 0, expected 1 to 4294967295'],
     [{ ...hash, maxEntries: 1.5 }, 'map conns (hash): maxEntries is 1.5, expected 1 to 4294967295'],
+    [{ ...ring, valueSize: 8 }, 'map conns (ringBuffer): valueSize is 8, expected 0'],
+    [{ ...ring, maxEntries: 2048 }, 'map conns (ringBuffer): maxEntries is 2048, expected a power of two from 4096 on'],
+    [{ ...ring, maxEntries: 12_288 }, 'map conns (ringBuffer): maxEntries is 12288, expected a power of two from 4096 on'],
     [{ ...programArray, btf }, 'map conns (programArray): btf is present, expected none'],
   ] satisfies [MapSpec, string][])('refuses %o', (spec, message) => {
     expect(() => checkMapSpec(spec)).toThrow(new ArgumentError(message));

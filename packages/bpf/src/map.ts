@@ -21,6 +21,7 @@ export const MapType = {
   queue: 22,
   stack: 23,
   devmapHash: 25,
+  ringBuffer: 27,
   bloomFilter: 30,
 } as const;
 export type MapType = keyof typeof MapType;
@@ -41,6 +42,7 @@ export interface MapSpec {
   readonly keySize: number;
   /** Bytes of one value; per-CPU kinds hold one for each CPU. */
   readonly valueSize: number;
+  /** Of a ring buffer: its bytes. */
   readonly maxEntries: number;
   /** BPF_MAP_CREATE flags. */
   readonly flags: number;
@@ -78,6 +80,11 @@ export function isDescribable(type: MapType): boolean {
 /** True for kinds that can be map values: what programs work on by key or by value. */
 export function canBeInner(type: MapType): boolean {
   return RULES[type].inner;
+}
+
+/** Whether a ring buffer may have so many bytes: a power of two of at least 4,096. Kernels with larger pages want one of theirs. */
+export function isRingSize(bytes: number): boolean {
+  return bytes >= 4096 && Number.isInteger(Math.log2(bytes));
 }
 
 /** What a kind demands of its spec. Sizes are bytes: the least and the most. */
@@ -121,6 +128,7 @@ const RULES: Readonly<Record<MapType, MapRule>> = {
   queue: { key: NONE, value: ANY, noPrealloc: 'never', btf: false, inner: true },
   stack: { key: NONE, value: ANY, noPrealloc: 'never', btf: false, inner: true },
   devmapHash: { key: INDEX, value: DESCRIPTOR, noPrealloc: 'never', btf: false, inner: false },
+  ringBuffer: { key: NONE, value: NONE, noPrealloc: 'never', btf: false, inner: false },
   bloomFilter: { key: NONE, value: ANY, noPrealloc: 'never', btf: true, inner: true },
 };
 
@@ -135,6 +143,8 @@ export function checkMapSpec(spec: MapSpec): void {
   checkSize(spec, 'valueSize', rule.value);
   if (rule.value === DESCRIPTOR && spec.valueSize !== 4 && spec.valueSize !== 8) refuse(spec, 'valueSize', spec.valueSize, '4 or 8');
   checkSize(spec, 'maxEntries', [1, 0xffff_ffff]);
+  if (spec.type === 'ringBuffer' && !isRingSize(spec.maxEntries))
+    refuse(spec, 'maxEntries', spec.maxEntries, 'a power of two from 4096 on');
   checkSize(spec, 'flags', [0, 0xffff_ffff]);
   const noPrealloc = (spec.flags & MapFlag.noPrealloc) !== 0;
   if (rule.noPrealloc === 'must' && !noPrealloc) refuse(spec, 'flags', spec.flags, 'BPF_F_NO_PREALLOC');

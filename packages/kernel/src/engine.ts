@@ -17,6 +17,7 @@ import { RouteSocket } from './netlink.ts';
 import { currentNamespace, NetworkNamespace, openNamespace, poolIsIn } from './netns.ts';
 import { possibleCpus, requireBpf, requireCapabilities, requireKernel } from './privilege.ts';
 import { KernelProgram, loadProgram } from './program.ts';
+import { KernelRing } from './ring.ts';
 import { trySyscallAsync } from './syscall.ts';
 import { TcAttacher, type TcOptions } from './tc-link.ts';
 import { checkOrder } from './tc-order.ts';
@@ -102,6 +103,8 @@ export class KernelInstance implements EngineInstance {
   readonly #tc: TcAttacher;
   readonly #maps = new Set<KernelMap>();
   readonly #programs = new Set<KernelProgram>();
+  /** Readers by the map that they read. */
+  readonly #rings = new Map<LoadedMap, KernelRing>();
   readonly #attachments = new Set<KernelAttachment>();
   readonly #pending = new Set<Promise<unknown>>();
   #closing: Promise<void> | undefined;
@@ -120,6 +123,17 @@ export class KernelInstance implements EngineInstance {
     forgetClosed(this.#maps);
     this.#maps.add(map);
     return map;
+  }
+
+  openRing(map: LoadedMap, onReadable: () => void): KernelRing {
+    this.#checkOpen();
+    if (!(map instanceof KernelMap) || map.spec.type !== 'ringBuffer')
+      throw new ArgumentError(`map ${map.spec.name} is no ring buffer of the kernel engine`);
+    if (this.#rings.get(map)?.closed === false) throw new ArgumentError(`ring buffer ${map.spec.name} has a reader, expected none`);
+    const ring = new KernelRing(map, onReadable);
+    for (const [other, { closed }] of this.#rings) if (closed) this.#rings.delete(other);
+    this.#rings.set(map, ring);
+    return ring;
   }
 
   loadProgram(spec: ProgramSpec, maps: ReadonlyMap<string, LoadedMap>): Promise<KernelProgram> {
@@ -178,6 +192,7 @@ export class KernelInstance implements EngineInstance {
     // What is under way may still make something that is to be closed.
     while (this.#pending.size > 0) await Promise.allSettled(this.#pending);
     const outcomes = await Promise.allSettled([...this.#attachments].map((attachment) => attachment.detach()));
+    for (const ring of this.#rings.values()) ring.close();
     for (const program of this.#programs) program.close();
     for (const map of this.#maps) map.close();
     this.#parts.socket.close();

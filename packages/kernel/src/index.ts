@@ -21,6 +21,7 @@ export {
   requireKernel,
 } from './privilege.ts';
 export { KernelProgram, type ProgramInfo } from './program.ts';
+export { KernelRing } from './ring.ts';
 export type { InterfaceAddress, Route } from './routing.ts';
 export { Rtnetlink } from './rtnetlink.ts';
 export { bindUdp, type ConnectOptions, connectTcp, listenTcp } from './socket.ts';

@@ -10,6 +10,8 @@ import type { Memory } from './memory.ts';
 /** Call numbers by architecture (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h). */
 const numbersByArch = {
   close: { x64: 3, arm64: 57 },
+  mmap: { x64: 9, arm64: 222 },
+  munmap: { x64: 11, arm64: 215 },
   ioctl: { x64: 16, arm64: 29 },
   socket: { x64: 41, arm64: 198 },
   connect: { x64: 42, arm64: 203 },
@@ -142,8 +144,8 @@ let countdown = 0;
 let failure = 0;
 
 /**
- * For tests of clean-up: the `nth` call from now (from 1) fails with `errno` without being made, once. `close` is
- * neither counted nor failed. Zero turns it off. Not exported from the package.
+ * For tests of clean-up: the `nth` call from now (from 1) fails with `errno` without being made, once. `close` and
+ * `munmap` are neither counted nor failed. Zero turns it off. Not exported from the package.
  */
 export function injectFailure(nth: number, errno: number = Errno.ENOMEM): void {
   countdown = nth;
@@ -156,7 +158,7 @@ export function failureTaken(): boolean {
 }
 
 function takeFailure(name: SyscallName): number {
-  if (countdown === 0 || name === 'close') return 0;
+  if (countdown === 0 || name === 'close' || name === 'munmap') return 0;
   countdown -= 1;
   return countdown === 0 ? failure : 0;
 }
