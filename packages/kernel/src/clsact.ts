@@ -1,8 +1,10 @@
 /**
  * Programs as filters of clsact, for kernels without TCX. Filters run by priority, and each of ours is alone at its own, so
- * that those of others keep their place. A filter outlives the process that added it: its name tells the owner, and
+ * that others can stand between. Its handle is a random number: whoever deletes by priority and handle hits no filter that
+ * came since. A filter outlives the process that added it: its name tells the owner, and
  * filters whose owner is gone for certain are removed by whoever attaches next.
  */
+import { randomInt } from 'node:crypto';
 import { TailraceError } from '@tailrace/bpf';
 import { type FilterOwner, filterName, ownerIsGone, parseFilterName } from './filter-owner.ts';
 import type { RouteSocket } from './netlink.ts';
@@ -16,20 +18,12 @@ import {
   type TcProgram,
   type TcTarget,
 } from './tc-order.ts';
-import {
-  addClsact,
-  addFilter,
-  clsactKind,
-  deleteClsact,
-  deleteFilter,
-  filterHandle,
-  listFilters,
-  type TcFilter,
-} from './traffic-control.ts';
+import { addClsact, addFilter, clsactKind, deleteClsact, deleteFilter, listFilters, type TcFilter } from './traffic-control.ts';
 
 const hooks: readonly TcHook[] = ['tcIngress', 'tcEgress'];
 /** Priorities are 1 to 65,535. */
 const priorityEnd = 0x1_0000;
+const handleEnd = 0x8000_0000;
 /** Room that is left beside a neighbour, for programs that come between later. */
 const stride = 0x100;
 /** Others that add filters at the same time can take the chosen priority this often. */
@@ -61,14 +55,15 @@ export class Clsact {
   }
 
   /**
-   * Adds a filter and returns what removes it, and the qdisc with it if that was made for such filters and nothing else is on it.
-   * Throws TcOrderError, AlreadyAttachedError, QdiscConflictError, NetlinkError, leaving nothing behind.
+   * Adds a filter and returns what removes it, and the qdisc with it if that was made for such filters
+   * and nothing else is on it. Throws TcOrderError, AlreadyAttachedError, QdiscConflictError, NetlinkError, leaving
+   * nothing behind.
    */
   attach(program: TcProgram, target: TcTarget, order: TcOrder): () => void {
-    const tried: OwnFilter[] = [];
+    let tried: OwnFilter | undefined;
     const undo = () => {
-      for (const filter of tried) this.#remove(filter, target);
-      this.#tidy(target);
+      if (tried) this.#remove(tried, target);
+      this.tidy(target);
     };
     try {
       this.#requireQdisc(target);
@@ -78,11 +73,14 @@ export class Clsact {
         if (filters.some(({ programId }) => programId === program.id)) throw new AlreadyAttachedError(program, target);
         const filter = {
           priority: choosePriority(filters, order, target),
+          handle: randomInt(1, handleEnd),
           programId: program.id,
           name: filterName(program.name, this.#made.has(target.index)),
         };
-        tried[0] = filter;
-        if (addFilter(this.#socket, target, { ...filter, fd: program.fd })) return () => twice(undo);
+        tried = filter;
+        const added = addFilter(this.#socket, target, { ...filter, fd: program.fd });
+        if (added && this.#isAlone(filter, target)) return () => twice(undo);
+        this.#remove(filter, target);
       }
       throw new TcOrderError(target, 'is being changed by others all the time', this.#programs(target));
     } catch (error) {
@@ -92,21 +90,29 @@ export class Clsact {
     }
   }
 
-  /** Removes filters that dead processes left on either hook of an interface. Throws NetlinkError. */
+  /** Removes filters that dead processes left on either hook of an interface; `tidy` removes their qdisc. Throws NetlinkError. */
   removeLeftovers({ index, name }: TcTarget): void {
     if (clsactKind(this.#socket, index) !== 'clsact') return;
-    let removed = false;
     for (const hook of hooks) {
       const target = { index, name, hook };
       for (const filter of listFilters(this.#socket, target)) {
         const owner = leftBy(filter);
         if (!owner) continue;
         deleteFilter(this.#socket, target, filter);
-        removed = true;
         if (owner.madeQdisc) this.#made.add(index);
       }
     }
-    if (removed) this.#tidy({ index, name });
+  }
+
+  /** Removes a qdisc that was made for filters like ours, if nothing is on it. Throws NetlinkError. */
+  tidy({ index, name }: Pick<TcTarget, 'index' | 'name'>): void {
+    if (!this.#made.has(index)) return;
+    if (clsactKind(this.#socket, index) === 'clsact') {
+      // Between this look and the deletion another process could add a filter; netlink has no way to say `if empty`.
+      if (hooks.some((hook) => listFilters(this.#socket, { index, name, hook }).length > 0)) return;
+      deleteClsact(this.#socket, { index, name });
+    }
+    this.#made.delete(index);
   }
 
   #requireQdisc(target: TcTarget): void {
@@ -127,22 +133,17 @@ export class Clsact {
     if (filters.some((filter) => parseFilterName(filter.name)?.madeQdisc)) this.#made.add(index);
   }
 
-  /** Removes a filter if it is there and the very one. */
-  #remove({ priority, programId, name }: OwnFilter, target: TcTarget): void {
-    const own = (filter: TcFilter) =>
-      filter.priority === priority && filter.handle === filterHandle && filter.programId === programId && filter.name === name;
-    const found = listFilters(this.#socket, target).find(own);
-    if (found) deleteFilter(this.#socket, target, found);
+  /** False where another took the same priority at the same time. */
+  #isAlone({ priority }: OwnFilter, target: TcTarget): boolean {
+    return listFilters(this.#socket, target).filter((filter) => filter.chain === 0 && filter.priority === priority).length === 1;
   }
 
-  #tidy({ index, name }: Pick<TcTarget, 'index' | 'name'>): void {
-    if (!this.#made.has(index)) return;
-    if (clsactKind(this.#socket, index) === 'clsact') {
-      // Between this look and the deletion another process could add a filter; netlink has no way to say `if empty`.
-      if (hooks.some((hook) => listFilters(this.#socket, { index, name, hook }).length > 0)) return;
-      deleteClsact(this.#socket, { index, name });
-    }
-    this.#made.delete(index);
+  /** Removes a filter if it is there and the very one. */
+  #remove({ priority, handle, programId, name }: OwnFilter, target: TcTarget): void {
+    const own = (filter: TcFilter) =>
+      filter.priority === priority && filter.handle === handle && filter.programId === programId && filter.name === name;
+    const found = listFilters(this.#socket, target).find(own);
+    if (found) deleteFilter(this.#socket, target, found);
   }
 
   #programs(target: TcTarget): AttachedTc[] {
@@ -150,11 +151,11 @@ export class Clsact {
   }
 }
 
-type OwnFilter = Pick<TcFilter, 'priority' | 'programId' | 'name'>;
+type OwnFilter = Pick<TcFilter, 'priority' | 'handle' | 'programId' | 'name'>;
 
 /** Who left a filter behind; undefined for filters of others and of processes that live or may live. */
 function leftBy(filter: TcFilter): FilterOwner | undefined {
-  const owner = filter.kind === 'bpf' && filter.handle === filterHandle ? parseFilterName(filter.name) : undefined;
+  const owner = filter.kind === 'bpf' ? parseFilterName(filter.name) : undefined;
   return owner && ownerIsGone(owner) ? owner : undefined;
 }
 

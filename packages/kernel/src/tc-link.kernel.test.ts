@@ -375,7 +375,7 @@ test('an engine with TCX clears what a killed one left on clsact, and leaves wha
   await using us = await open({ link: 'clsact', order: 'first' });
   const theirs = await us.engine.loadProgram(tracer(0xe, TCX_NEXT), new Map([['trace', us.map]]));
   const { attachment } = await us.attach('tcIngress', 1);
-  expect(addFilter(socket, target, { priority: 1, name: elsewhere, fd: theirs.fd })).toBe(true);
+  expect(addFilter(socket, target, { priority: 1, handle: 1, name: elsewhere, fd: theirs.fd })).toBe(true);
   await attachment.detach();
   // It stands at the very front, and the error says who it is.
   await expect(us.attach('tcIngress', 2)).rejects.toMatchObject({
@@ -385,6 +385,29 @@ test('an engine with TCX clears what a killed one left on clsact, and leaves wha
   const [filter] = listFilters(socket, target);
   expect(filter).toMatchObject({ name: elsewhere, programId: theirs.id });
   inNamespace(namespace, () => spawnSync('tc', ['qdisc', 'del', 'dev', 'one', 'clsact']));
+});
+
+test('processes that start at once after one was killed all find their place', async () => {
+  const first = runElsewhere('clsact');
+  await once(first.stdout, 'data');
+  first.kill('SIGKILL');
+  await once(first, 'exit');
+  const children = Array.from({ length: 4 }, () => runElsewhere('clsact'));
+  await Promise.all(children.map((child) => once(child.stdout, 'data')));
+  const { index } = route.interface('one');
+  using socket = new RouteSocket(namespace);
+  for (const hook of hooks) {
+    const filters = listFilters(socket, { index, name: 'one', hook });
+    expect(filters.length).toBe(4);
+    expect(new Set(filters.map(({ priority }) => priority)).size).toBe(4);
+  }
+  for (const child of children) {
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+  }
+  await using us = await open({ link: 'clsact' });
+  await us.attach('tcIngress', 1);
+  expect(onInterface('one').filters).toEqual(['tailrace:sample.trace1']);
 });
 
 test('a qdisc that was there stays, and another in its place is named', async () => {

@@ -15,8 +15,9 @@ export type TcLinkKind = 'auto' | 'tcx' | 'clsact';
 /** How programs are attached to TC, and where among others. */
 export interface TcOptions {
   /**
-   * Default `auto`. A TCX link is gone with its process. A filter of clsact outlives it when the process is killed: it is
-   * named `tailrace:PROGRAM …`, and the next engine that attaches to the interface removes it once its owner is gone.
+   * Default `auto`. A TCX link is gone with its process. A filter of clsact outlives it where the engine was not
+   * closed: it is named `tailrace:PROGRAM …`, and the next engine that attaches to the interface removes it once its owner
+   * is gone.
    */
   readonly link?: TcLinkKind;
   /** Default `last`. A program that comes later may stand behind it all the same. */
@@ -54,7 +55,10 @@ export class TcAttacher {
       const target = { index, name, hook };
       const attached = { fd, id: program.id, name: program.spec.name };
       this.#clsact.removeLeftovers(target);
-      if (tcx) return linkOfFd(name, 'tcx', await createTcxLink(attached, target, this.#order, this.#place.namespace));
+      if (tcx) {
+        this.#clsact.tidy(target);
+        return linkOfFd(name, 'tcx', await createTcxLink(attached, target, this.#order, this.#place.namespace));
+      }
       const release = this.#clsact.attach(attached, target, this.#order);
       return { interface: name, mode: 'clsact', release: async () => release() };
     });

@@ -41,13 +41,11 @@ const allProtocols = 0x0300;
 /** Bytes of struct tcmsg: family u8, pad[3], ifindex s32, handle u32, parent u32, info u32. */
 const headerBytes = 20;
 
-/** The handle of a filter added here, which is alone at its priority. */
-export const filterHandle = 1;
-
 /** A filter on a hook of clsact. */
 export interface TcFilter {
   /** From 1, the first that runs. */
   readonly priority: number;
+  /** Tells it from others at its priority. */
   readonly handle: number;
   /** 0 unless it is reached by a jump only. */
   readonly chain: number;
@@ -89,13 +87,13 @@ export function listFilters(socket: RouteSocket, { index, name, hook }: TcTarget
   return messages.map(readFilter).filter(({ handle }) => handle !== 0);
 }
 
-/** Adds a program as a filter alone at a priority. False where something is there. Throws NetlinkError. */
+/** Adds a program as a filter. False where its priority has one with this handle. Throws NetlinkError. */
 export function addFilter(
   socket: RouteSocket,
   { index, name, hook }: TcTarget,
-  filter: { readonly priority: number; readonly name: string; readonly fd: number },
+  filter: Pick<TcFilter, 'priority' | 'handle' | 'name'> & { readonly fd: number },
 ): boolean {
-  const payload = encodePayload(header(index, filterHandle, hookParent[hook], filter.priority), [
+  const payload = encodePayload(header(index, filter.handle, hookParent[hook], filter.priority), [
     [TCA_KIND, 'bpf'],
     [
       TCA_OPTIONS,
@@ -110,7 +108,7 @@ export function addFilter(
   return unless(Errno.EEXIST, () => socket.request(`add filter ${filter.name} to ${hook} of ${name}`, RTM_NEWTFILTER, flags, payload));
 }
 
-/** Deletes a filter that was added here. False where there is none. Throws NetlinkError. */
+/** Deletes a `bpf` filter. False where there is none. Throws NetlinkError. */
 export function deleteFilter(socket: RouteSocket, { index, name, hook }: TcTarget, filter: TcFilter): boolean {
   const payload = encodePayload(header(index, filter.handle, hookParent[hook], filter.priority), [[TCA_KIND, 'bpf']]);
   return unless(Errno.ENOENT, () => socket.request(`delete filter ${filter.name} from ${hook} of ${name}`, RTM_DELTFILTER, 0, payload));
