@@ -7,10 +7,10 @@ import { STACK_LIMIT, StackError } from './emit/stack.ts';
 import { type HookModel, hookModel, hookModels } from './hook-model.ts';
 import type { Graph } from './ir.ts';
 import { exitLabels } from './lower/label.ts';
-import { lowerStage } from './lower/lower.ts';
+import { type Lowered, lowerStage } from './lower/lower.ts';
 import { optimise } from './opt/optimise.ts';
-import type { Placement, StatePlacement } from './placement.ts';
-import { lowerRoot } from './root.ts';
+import { CB_BYTES, type Placement } from './placement.ts';
+import { lowerRoot, type RootOptions } from './root.ts';
 import { readSource } from './source.ts';
 
 export interface CompileOptions {
@@ -46,8 +46,48 @@ export function compileStage(stage: AnyStage, options: CompileOptions = {}): Com
 /** Labels that a stage's body leaves through, sorted. Throws CompileError where the source cannot be read, or is refused. */
 export function exitsOf(stage: AnyStage): readonly string[] {
   const { labels, complete } = exitLabels(readSource(stage.program, stage.name));
-  const all = complete ? labels : labels.union(new Set(lowerStage(stage, modelOf(stage), standalone(stage, [])?.placement).exits));
+  const all = complete ? labels : labels.union(new Set(loweredAlone(stage).exits));
   return [...all].sort();
+}
+
+/** The ways out of a stage, and what is known of a packet that takes one. */
+export interface StageOutcomes {
+  /** Labels, sorted. */
+  readonly exits: readonly string[];
+  /** True where some path leaves by `next()`. */
+  readonly next: boolean;
+  /** Verdicts that some path returns, `redirect` in any form among them. */
+  readonly verdicts: readonly string[];
+  /**
+   * The metadata fields that every path to an outcome has wholly written, sorted: by verdict, `next`, and `exit:` with the
+   * label. A label that no path reaches has all of them.
+   */
+  readonly writes: Readonly<Record<string, readonly string[]>>;
+}
+
+const outcomes = new WeakMap<AnyStage, StageOutcomes>();
+
+/** How a stage can end. Throws CompileError where it is refused. The same object for the same stage. */
+export function outcomesOf(stage: AnyStage): StageOutcomes {
+  const known = outcomes.get(stage);
+  if (known) return known;
+  const { exits: taken, writes } = loweredAlone(stage);
+  const exits = [...exitLabels(readSource(stage.program, stage.name)).labels.union(new Set(taken))].sort();
+  const verdicts = [...writes.keys()].filter((name) => name !== 'next' && !name.startsWith('exit:'));
+  const names = [...writes.keys()].concat(exits.map((label) => `exit:${label}`).filter((name) => !writes.has(name)));
+  const made: StageOutcomes = {
+    exits,
+    next: writes.has('next'),
+    verdicts,
+    writes: Object.fromEntries(names.map((name) => [name, [...(writes.get(name) ?? Object.keys(stage.writes))].sort()])),
+  };
+  outcomes.set(stage, made);
+  return made;
+}
+
+/** A stage as if each of its ways out ended the chain. */
+function loweredAlone(stage: AnyStage): Lowered {
+  return lowerStage(stage, modelOf(stage), standalone(stage, [])?.placement);
 }
 
 /** A stage's IR before and after optimisation, for tests and for looking at. */
@@ -55,20 +95,12 @@ export function lowered(stage: AnyStage, options: CompileOptions = {}): Graph {
   return lowerStage(stage, modelOf(stage), options.placement ?? standalone(stage)?.placement).graph;
 }
 
-export interface RootOptions {
-  readonly name: string;
-  /** Map reference name of the array whose slot 0 holds the chain's first stage. */
-  readonly array: string;
-  readonly state?: Pick<StatePlacement, 'map'> & {
-    /** Offset of the packet's length, u64. */
-    readonly length: number;
-    /** Offset of a u64 that counts packets which found slot 0 empty. */ readonly misses: number;
-  };
-}
-
-/** The small stable program that is attached: notes the packet's length and jumps to slot 0; passes where that is empty. */
+/**
+ * The small stable program that is attached: notes the packet's length (XDP), takes over metadata that cross (TC), and
+ * jumps to slot 0; passes where that is empty.
+ */
 export function compileRoot(options: RootOptions): ProgramSpec {
-  return finish(lowerRoot(options), hookModels.xdp, options.name, options.name).program;
+  return finish(lowerRoot(options), hookModels[options.hook ?? 'xdp'], options.name, options.name).program;
 }
 
 /** Throws CompileError for a stage of a hook that cannot be compiled. */
@@ -122,16 +154,24 @@ function emitted(graph: Graph, stage: string): ReturnType<typeof emit> {
 /** A map of the stage's own cannot have this name. */
 const STATE = '(state)';
 
-/** A stage that stands alone keeps its metadata in a map of its own. */
-function standalone(stage: AnyStage, labels = exitsOf(stage)): { placement: Placement; state: AnyMap } | undefined {
+/** A stage that stands alone keeps its metadata in a map of its own at XDP, and in the packet's control block at TC. */
+function standalone(stage: AnyStage, labels = exitsOf(stage)): { placement: Placement; state?: AnyMap } | undefined {
   const fields: Record<string, Schema<unknown>> = { ...stage.reads, ...stage.writes };
   if (Object.keys(fields).length === 0) return undefined;
-  const value = struct({ length: u64, ...fields });
+  const isTc = modelOf(stage).kind === 'tc';
+  const value = struct(isTc ? fields : { length: u64, ...fields });
   const layout = value.layout as Extract<Layout, { kind: 'struct' }>;
-  const places = Object.fromEntries(Object.keys(fields).map((name) => [name, layout.fields[name] as { layout: Layout; offset: number }]));
+  const metadata = Object.fromEntries(Object.keys(fields).map((name) => [name, layout.fields[name] as { layout: Layout; offset: number }]));
   const exits = Object.fromEntries(labels.map((label) => [label, { verdict: 'pass' as const }]));
+  const placement: Placement = { array: '', next: { verdict: 'pass' }, exits, metadata };
+  if (isTc) {
+    const size = Math.max(...Object.values(metadata).map((field) => field.offset + field.layout.size));
+    if (size <= CB_BYTES) return { placement };
+    const message = `its metadata take ${size} bytes, expected at most ${CB_BYTES}, which is what TC has`;
+    throw new CompileError({ id: 'limit', stage: stage.name, message, length: 1 });
+  }
   return {
-    placement: { array: '', next: { verdict: 'pass' }, exits, state: { map: STATE }, metadata: places },
+    placement: { ...placement, state: { map: STATE } },
     state: perCpuArray({ name: 'state', value, maxEntries: 1 }),
   };
 }

@@ -2,3 +2,4 @@ export * from './compile.ts';
 export * from './diagnostic.ts';
 export type { Place } from './ir.ts';
 export * from './placement.ts';
+export type { RootOptions, TcRootOptions, XdpRootOptions } from './root.ts';

@@ -23,8 +23,12 @@ export type BinaryOp = 'add' | 'sub' | 'mul' | 'div' | 'mod' | 'sdiv' | 'smod' |
 export type UnaryOp = 'neg' | 'sext8' | 'sext16' | 'sext32' | 'zext8' | 'zext16' | 'zext32' | 'swap16' | 'swap32' | 'swap64';
 /** Comparisons; gt ge lt le are unsigned, sgt … signed; set is `(left & right) !== 0`. */
 export type CompareOp = 'eq' | 'ne' | 'gt' | 'ge' | 'lt' | 'le' | 'sgt' | 'sge' | 'slt' | 'sle' | 'set';
-/** What memory an address lies in. Loads from `context` and `packet` change only at a call with `movesPacket`. */
-export type Space = 'context' | 'packet' | 'stack' | 'map';
+/**
+ * What memory an address lies in. Loads from `context` and `packet` change only at a call with `movesPacket`. `skb` is what
+ * programs write of the context at TC (mark, priority, queue_mapping, cb): it changes only at stores; its base is the
+ * context itself, since the verifier takes no other pointer into it.
+ */
+export type Space = 'context' | 'skb' | 'packet' | 'stack' | 'map';
 
 /** Bytes on the program's stack. Its address is 8-aligned; the allocator places it. */
 export interface StackSlot {

@@ -1,68 +1,158 @@
 /** The root of a chain as IR: it is attached once and never changes, whatever becomes of the chain behind it. */
 import { Helper } from '@tailrace/bpf';
-import { append, createBlock, createGraph, createNode, createSlot, type Graph, setTerminator, type Value } from './ir.ts';
-import { XdpVerdict } from './placement.ts';
+import { type HookModel, hookModels, SK_BUFF } from './hook-model.ts';
+import {
+  append,
+  type Block,
+  type CompareOp,
+  createBlock,
+  createGraph,
+  createNode,
+  createSlot,
+  type Graph,
+  type MemorySize,
+  type Space,
+  type StackSlot,
+  setTerminator,
+  type Value,
+} from './ir.ts';
+import type { Crossing, StatePlacement } from './placement.ts';
 
-export function lowerRoot(options: {
+/** The root of an XDP chain. */
+export interface XdpRootOptions {
+  readonly hook?: 'xdp';
   readonly name: string;
+  /** Map reference name of the array whose slot 0 holds the chain's first stage. */
   readonly array: string;
-  readonly state?: { readonly map: string; readonly length: number; readonly misses: number };
-}): Graph {
-  const graph = createGraph(options.name);
-  let block = graph.entry;
-  const constant = (value: number): Value => append(block, createNode(graph, { kind: 'const', value: BigInt(value) }));
-  const call = (helper: number, args: Value[], readsStack: ReturnType<typeof createSlot>[] = []): Value =>
-    append(block, createNode(graph, { kind: 'call', helper, args, pure: false, movesPacket: false, readsStack, writesStack: [] }));
-  const map = (name: string): Value => append(block, createNode(graph, { kind: 'map', map: name }));
-  const giveUp = createBlock(graph);
-
-  /** The state's address; leaves with the miss verdict where there is none. */
-  const state = (name: string): Value => {
-    const slot = createSlot(graph, 4);
-    const key = append(block, createNode(graph, { kind: 'stackAddress', slot, offset: 0 }));
-    append(block, createNode(graph, { kind: 'store', size: 4, space: 'stack', base: key, offset: 0, value: constant(0) }));
-    const entry = append(
-      block,
-      createNode(graph, {
-        kind: 'call',
-        helper: Helper.map_lookup_elem,
-        args: [map(name), key],
-        pure: false,
-        movesPacket: false,
-        readsStack: [slot],
-        writesStack: [],
-        pointer: 'map',
-      }),
-    );
-    const there = createBlock(graph);
-    setTerminator(block, {
-      kind: 'branch',
-      op: 'ne',
-      width: 64,
-      left: entry,
-      right: constant(0),
-      then: there,
-      else: giveUp,
-      likely: 'then',
-    });
-    block = there;
-    return entry;
+  readonly state?: Pick<StatePlacement, 'map'> & {
+    /** Offset of the packet's length, u64. */
+    readonly length: number;
+    /** Offset of a u64 that counts packets which found slot 0 empty. */
+    readonly misses: number;
   };
+}
 
-  if (options.state) {
-    const entry = state(options.state.map);
-    const length = call(Helper.xdp_get_buff_len, [graph.context]);
-    append(block, createNode(graph, { kind: 'store', size: 8, space: 'map', base: entry, offset: options.state.length, value: length }));
+/** The root of a TC chain, of either direction. */
+export interface TcRootOptions {
+  readonly hook: 'tc';
+  readonly name: string;
+  /** As at XDP. */
+  readonly array: string;
+  readonly state?: Pick<StatePlacement, 'map'> & {
+    /** Offset of a u64 that counts packets which found slot 0 empty. */
+    readonly misses: number;
+    /** Offset of a u64 that counts packets which came without the metadata that `imports` asks for. */
+    readonly missing?: number;
+  };
+  /** Metadata that come over from XDP: they go to `cb` from its start, or zeros do where they are not there. */
+  readonly imports?: Pick<Crossing, 'tag' | 'words'>;
+}
+
+export type RootOptions = XdpRootOptions | TcRootOptions;
+
+export function lowerRoot(options: RootOptions): Graph {
+  const hook = hookModels[options.hook ?? 'xdp'];
+  const root = new Root(options.name, hook);
+  const { state } = options;
+  if (options.hook !== 'tc' && options.state) {
+    const entry = root.state(options.state.map);
+    root.store(8, 'map', entry, options.state.length, root.call(Helper.xdp_get_buff_len, [root.graph.context]));
   }
-  call(Helper.tail_call, [graph.context, map(options.array), constant(0)]);
-  if (options.state) {
-    const entry = state(options.state.map);
-    const before = append(block, createNode(graph, { kind: 'load', size: 8, space: 'map', base: entry, offset: options.state.misses }));
-    const after = append(block, createNode(graph, { kind: 'binary', op: 'add', width: 64, left: before, right: constant(1) }));
-    append(block, createNode(graph, { kind: 'store', size: 8, space: 'map', base: entry, offset: options.state.misses, value: after }));
+  if (options.hook === 'tc' && options.imports) root.imported(options.imports, options.state);
+  root.call(Helper.tail_call, [root.graph.context, root.map(options.array), root.constant(0)]);
+  if (state) root.count(state.map, state.misses);
+  return root.finish();
+}
+
+/** Builds the graph along one line of blocks. */
+class Root {
+  readonly graph: Graph;
+  readonly #hook: HookModel;
+  readonly #giveUp: Block;
+  #block: Block;
+
+  constructor(name: string, hook: HookModel) {
+    this.graph = createGraph(name);
+    this.#hook = hook;
+    this.#block = this.graph.entry;
+    this.#giveUp = createBlock(this.graph);
   }
-  setTerminator(block, { kind: 'return', value: constant(XdpVerdict.pass) });
-  block = giveUp;
-  setTerminator(giveUp, { kind: 'return', value: constant(XdpVerdict.pass) });
-  return graph;
+
+  constant(value: number): Value {
+    return append(this.#block, createNode(this.graph, { kind: 'const', value: BigInt(value) }));
+  }
+
+  map(name: string): Value {
+    return append(this.#block, createNode(this.graph, { kind: 'map', map: name }));
+  }
+
+  call(helper: number, args: Value[], readsStack: readonly StackSlot[] = [], pointer?: Space): Value {
+    const effects = { pure: false, movesPacket: false, readsStack, writesStack: [] };
+    return append(this.#block, createNode(this.graph, { kind: 'call', helper, args, ...effects, ...(pointer ? { pointer } : {}) }));
+  }
+
+  store(size: MemorySize, space: Space, base: Value, offset: number, value: Value): void {
+    append(this.#block, createNode(this.graph, { kind: 'store', size, space, base, offset, value }));
+  }
+
+  load(size: MemorySize, space: Space, base: Value, offset: number, pointer?: Space): Value {
+    return append(this.#block, createNode(this.graph, { kind: 'load', size, space, base, offset, ...(pointer ? { pointer } : {}) }));
+  }
+
+  /** The state's address; leaves where there is none. */
+  state(name: string): Value {
+    const slot = createSlot(this.graph, 4);
+    const key = append(this.#block, createNode(this.graph, { kind: 'stackAddress', slot, offset: 0 }));
+    this.store(4, 'stack', key, 0, this.constant(0));
+    const entry = this.call(Helper.map_lookup_elem, [this.map(name), key], [slot], 'map');
+    const there = createBlock(this.graph);
+    this.#branch(entry, 'ne', this.constant(0), there, this.#giveUp);
+    this.#block = there;
+    return entry;
+  }
+
+  count(map: string, offset: number): void {
+    const entry = this.state(map);
+    const before = this.load(8, 'map', entry, offset);
+    const after = append(
+      this.#block,
+      createNode(this.graph, { kind: 'binary', op: 'add', width: 64, left: before, right: this.constant(1) }),
+    );
+    this.store(8, 'map', entry, offset, after);
+  }
+
+  /** Copies what XDP put in front of the packet to `cb`. */
+  imported({ tag, words }: Pick<Crossing, 'tag' | 'words'>, state: TcRootOptions['state']): void {
+    const { context } = this.graph;
+    const [fits, tagged, missing, done] = [0, 1, 2, 3].map(() => createBlock(this.graph)) as [Block, Block, Block, Block];
+    const start = this.load(4, 'context', context, this.#hook.context.dataMeta, 'packet');
+    const end = this.load(4, 'context', context, this.#hook.context.data, 'packet');
+    setTerminator(this.#block, { kind: 'check', pointer: start, size: 4 + 4 * words, end, ok: fits, fail: missing });
+    const places = Array.from({ length: words }, (_, i) => ({ from: 4 + 4 * i, to: SK_BUFF.cb + 4 * i }));
+
+    this.#block = fits;
+    this.#branch(this.load(4, 'packet', start, 0), 'eq', this.constant(tag), tagged, missing);
+    this.#block = tagged;
+    for (const { from, to } of places) this.store(4, 'skb', context, to, this.load(4, 'packet', start, from));
+    setTerminator(tagged, { kind: 'jump', target: done });
+
+    this.#block = missing;
+    for (const { to } of places) this.store(4, 'skb', context, to, this.constant(0));
+    if (state?.missing !== undefined) this.count(state.map, state.missing);
+    setTerminator(this.#block, { kind: 'jump', target: done });
+    this.#block = done;
+  }
+
+  #branch(left: Value, op: CompareOp, right: Value, then: Block, otherwise: Block): void {
+    setTerminator(this.#block, { kind: 'branch', op, width: 64, left, right, then, else: otherwise, likely: 'then' });
+  }
+
+  /** Ends in a pass, wherever it has come to. */
+  finish(): Graph {
+    for (const block of [this.#block, this.#giveUp]) {
+      this.#block = block;
+      setTerminator(block, { kind: 'return', value: this.constant(this.#hook.verdicts.pass ?? 0) });
+    }
+    return this.graph;
+  }
 }

@@ -1,6 +1,8 @@
 /** Which loads may be done again at a use instead of keeping their value: those whose memory does not change until then. */
-import { type Block, type Graph, type Load, type Node, operands, terminatorOperands, type Value } from '../ir.ts';
+import { type Block, type Graph, type Load, type Node, operands, type Space, terminatorOperands, type Value } from '../ir.ts';
 import { memoryVersions } from '../opt/memory.ts';
+
+const REPEATABLE: ReadonlySet<Space> = new Set(['context', 'skb', 'packet']);
 
 /**
  * Loads from the context and the packet that yield the same at each of their uses. `data` is not among them: a pointer
@@ -12,7 +14,7 @@ export function repeatableLoads(graph: Graph): Set<Value> {
   const candidates = new Set<Value>();
   const unrepeatable = boundedValues(graph);
   for (const block of graph.blocks) {
-    for (const node of block.nodes) if (node.kind === 'load' && (node.space === 'context' || node.space === 'packet')) candidates.add(node);
+    for (const node of block.nodes) if (node.kind === 'load' && REPEATABLE.has(node.space)) candidates.add(node);
   }
   const check = (value: Value, user: Node | undefined, at: Block): void => {
     if (!candidates.has(value) || value.kind !== 'load') return;

@@ -221,7 +221,8 @@ class Selection {
   private store(node: Store): void {
     const address = this.address(node.base, node.offset);
     const { value } = node;
-    if (value.kind === 'const') {
+    // kernels before 6.4 take no immediate in a store to the context
+    if (value.kind === 'const' && node.space !== 'skb') {
       const narrow = BigInt.asIntN(node.size * 8, value.value);
       if (fitsImmediate(narrow)) {
         this.push({ kind: 'store', size: node.size, address, src: { imm: Number(narrow) } });

@@ -43,7 +43,7 @@ export function storeBytes(emitter: Emitter, size: MemorySize, { space, base, of
 }
 
 function pieceOf(size: MemorySize, space: RefOperand['space'], offset: number): MemorySize {
-  return space === 'stack' ? chunk(Math.min(size, alignment(offset))) : size;
+  return space === 'stack' || space === 'skb' ? chunk(Math.min(size, alignment(offset))) : size;
 }
 
 /** May a write to one place change what the other holds? Stack slots are nobody else's. */

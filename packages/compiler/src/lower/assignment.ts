@@ -1,9 +1,9 @@
 /** Assignments: to variables, to fields of object literals, and to memory, atomically where other CPUs add to it too. */
 import type { AssignmentExpression, Expression, MemberExpression, Pattern, UpdateExpression } from 'acorn';
 import * as R from '../range.ts';
-import { noVerdict } from './argument.ts';
+import { noVerdict, numberArgument } from './argument.ts';
 import { type ArithmeticOperator, arithmetic } from './arithmetic.ts';
-import { nearest } from './context.ts';
+import { assignableMember, nearest } from './context.ts';
 import { namedMember, namedPlace, objectOf, propertyName } from './member.ts';
 import { bigintOf, element, present, readPlace } from './memory.ts';
 import { describe, type Operand, type RefOperand, type Variable } from './operand.ts';
@@ -67,6 +67,7 @@ function place(program: Program, target: Pattern | Expression): (value: Operand,
   }
   const ref = memoryPlace(program, target, object);
   return (value, from) => {
+    inRange(program, target, object, from, value);
     // the value may have moved the packet
     writePlace(lowering, from, present(lowering, target.object, ref), value);
     return value;
@@ -83,6 +84,11 @@ function memoryPlace(program: Program, target: MemberExpression, object: Operand
       lowering.fail(target.property, 'memory', `metadata '${name}' is only read by this stage`, `declare it: writes: { ${name}: … }`);
     return ref;
   }
+  if (object.kind === 'context') {
+    const name = propertyName(program, target);
+    const member = assignableMember(program, target.property, name);
+    return member ? member.place(program) : lowering.fail(target, 'memory', `ctx.${name} cannot be assigned to`);
+  }
   if (object.kind === 'conflict') lowering.fail(target.object, 'type', object.message, object.hint);
   if (object.kind === 'undefined')
     lowering.fail(target.object, 'undefined', `'${lowering.source.textOf(target.object)}' is undefined here`);
@@ -90,6 +96,13 @@ function memoryPlace(program: Program, target: MemberExpression, object: Operand
   const ref = present(lowering, target.object, object);
   if (target.computed) return element(lowering, target.property, ref, program.expression(target.property as Expression));
   return namedPlace(program, target.property, ref, propertyName(program, target));
+}
+
+/** Refuses what a member of ctx does not hold. */
+function inRange(program: Program, target: MemberExpression, object: Operand, from: Expression, value: Operand): void {
+  if (object.kind !== 'context') return;
+  const within = assignableMember(program, target.property, propertyName(program, target))?.assignable;
+  if (within) numberArgument(program.lowering, from, value, within);
 }
 
 /** `x op= y`: read, compute, write; atomically where other CPUs add to the same memory. */
@@ -126,9 +139,11 @@ function compound(
       operator,
       right(layout.bigint ? { kind: 'bigint', range: R.UINT64, value: lowering.graph.context } : undefined),
     );
-  const current = readPlace(lowering, ref);
+  const current =
+    object.kind === 'context' ? namedMember(program, target, object, propertyName(program, target)) : readPlace(lowering, ref);
   const value = arithmetic(lowering, node, operator, current, right(current));
   lowering.at(node);
+  inRange(program, target, object, node, value);
   writePlace(lowering, node, present(lowering, target.object, ref), value);
   return value;
 }

@@ -165,7 +165,7 @@ test('moves and redirects', () => {
        = hint: make it unsigned: x >>> 0"
   `);
   expect(refused('return ctx.redirect(scalars, 1);')).toMatchInlineSnapshot(`
-    "stage.ts:3:8: stage 'sample': map 'scalars' is of type array, expected devmap
+    "stage.ts:3:8: stage 'sample': map 'scalars' is of type array, expected devmap, devmapHash, cpumap or xskmap
      3 | return ctx.redirect(scalars, 1);
        |        ^^^^^^^^^^^^^^^^^^^^^^^^"
   `);
@@ -244,7 +244,7 @@ test('metadata', () => {
        = hint: declare it: reads: { … } or writes: { … }"
   `);
   expect(meta('ctx.meta = 1;')).toMatchInlineSnapshot(`
-    "stage.ts:2:1: stage 'sample': ctx cannot be assigned to
+    "stage.ts:2:1: stage 'sample': ctx.meta cannot be assigned to
      2 | ctx.meta = 1;
        | ^^^^^^^^"
   `);

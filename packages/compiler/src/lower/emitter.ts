@@ -23,6 +23,7 @@ export interface CallOptions {
   readonly pure?: boolean;
   readonly movesPacket?: boolean;
   readonly readsStack?: readonly StackSlot[];
+  readonly writesStack?: readonly StackSlot[];
   readonly pointer?: Space;
 }
 
@@ -88,7 +89,7 @@ export class Emitter {
   }
 
   call(helper: number, args: Value[], options: CallOptions = {}): Value {
-    const { pure = false, movesPacket = false, readsStack = [], pointer } = options;
+    const { pure = false, movesPacket = false, readsStack = [], writesStack = [], pointer } = options;
     return this.add(
       createNode(this.graph, {
         kind: 'call',
@@ -97,7 +98,7 @@ export class Emitter {
         pure,
         movesPacket,
         readsStack,
-        writesStack: [],
+        writesStack,
         ...(pointer ? { pointer } : {}),
       }),
     );

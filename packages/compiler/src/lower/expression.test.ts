@@ -108,16 +108,16 @@ describe('names', () => {
          = hint: did you mean 'drop'?"
     `);
     expect(refused('const x = ctx.mark;')).toMatchInlineSnapshot(`
-      "stage.ts:2:15: stage 'sample': ctx has no member 'mark'
+      "stage.ts:2:15: stage 'sample': ctx.mark is not there at xdp
        2 | const x = ctx.mark;
          |               ^^^^
-         = hint: there are: length, meta, ingressIfindex, rxQueue, ethernet, ipv4, ipv6, tcp, udp, icmp, icmpv6, ports, next, exit, pass, drop, tx, abort, redirect, at, offsetOf, adjustHead, adjustTail, now, nowCoarse, random, cpu, checksum, checksumReplace"
+         = hint: tell later stages by ctx.meta"
     `);
     expect(refused('const x = ctx.toString();')).toMatchInlineSnapshot(`
       "stage.ts:2:15: stage 'sample': ctx has no member 'toString'
        2 | const x = ctx.toString();
          |               ^^^^^^^^
-         = hint: there are: length, meta, ingressIfindex, rxQueue, ethernet, ipv4, ipv6, tcp, udp, icmp, icmpv6, ports, next, exit, pass, drop, tx, abort, redirect, at, offsetOf, adjustHead, adjustTail, now, nowCoarse, random, cpu, checksum, checksumReplace"
+         = hint: there are: length, meta, ingressIfindex, rxQueue, ethernet, arp, ipv4, ipv6, ipv6Fragment, tcp, udp, icmp, icmpv6, ports, gre, at, offsetOf, checksum, checksumReplace, next, exit, pass, drop, tx, abort, redirect, adjustHead, adjustTail, now, nowCoarse, random, cpu"
     `);
     expect(refused('const ip = ctx.ipv4(); if (!ip) return ctx.drop(); ip.tttl = 1;')).toMatchInlineSnapshot(`
       "stage.ts:2:55: stage 'sample': no field 'tttl'
@@ -551,7 +551,7 @@ describe('constructs that are not part of the language', () => {
          | ^^^^^^^^^^^^^"
     `);
     expect(refused('ctx.length = 5;')).toMatchInlineSnapshot(`
-      "stage.ts:2:1: stage 'sample': ctx cannot be assigned to
+      "stage.ts:2:1: stage 'sample': ctx.length cannot be assigned to
        2 | ctx.length = 5;
          | ^^^^^^^^^^"
     `);

@@ -20,6 +20,8 @@ export interface Lowered {
   readonly maps: ReadonlyMap<string, AnyMap>;
   /** Labels that some path leaves through. */
   readonly exits: readonly string[];
+  /** Outcomes that some path has, by the names of their counters, and the metadata fields that all of those have written. */
+  readonly writes: ReadonlyMap<string, ReadonlySet<string>>;
 }
 
 /** Lowers one stage. Throws CompileError. */
@@ -29,7 +31,7 @@ export function lowerStage(stage: AnyStage, hook: HookModel, placement: Placemen
   const program = new StageProgram(lowering, stage, placement);
   lowering.at(source.node);
   program.run(source.node);
-  return { graph: lowering.graph, maps: program.maps, exits: program.exits };
+  return { graph: lowering.graph, maps: program.maps, exits: program.exits, writes: program.writes };
 }
 
 class StageProgram implements Program {
@@ -52,6 +54,10 @@ class StageProgram implements Program {
 
   get exits(): readonly string[] {
     return this.#exits.labels;
+  }
+
+  get writes(): ReadonlyMap<string, ReadonlySet<string>> {
+    return this.#exits.writes;
   }
 
   run(node: ParsedFunction): void {

@@ -13,6 +13,7 @@ import { Fields } from './field.ts';
 import { mergeOperands } from './merge.ts';
 import type { BigintOperand, Epoch, NumberOperand, Operand, RefOperand, Variable } from './operand.ts';
 import type { Environment, Join } from './path.ts';
+import { Written } from './written.ts';
 
 /** Largest number of IR nodes before a program is refused. */
 const NODE_LIMIT = 60_000;
@@ -22,6 +23,7 @@ export class Lowering extends Emitter {
   source: Source;
   readonly hook: HookModel;
   readonly fields = new Fields();
+  readonly written = new Written();
 
   constructor(name: string, source: Source, hook: HookModel) {
     super(name);
@@ -34,6 +36,7 @@ export class Lowering extends Emitter {
   override store(size: MemorySize, space: Space, base: Value, offset: number, value: Value): void {
     super.store(size, space, base, offset, value);
     this.fields.written(this.environment, space, base, offset, size);
+    this.written.stored(this.environment, base, offset, size);
   }
 
   override call(helper: number, args: Value[], options: CallOptions = {}): Value {

@@ -1,16 +1,20 @@
-/** The chain's state: the packet's length, metadata and counters in one per-CPU entry, looked up once on a path. */
+/**
+ * The chain's state: the packet's length, metadata and counters in one per-CPU entry, looked up once on a path. At TC the
+ * kernel knows the length, and metadata lie in the packet's control block.
+ */
 import { Helper } from '@tailrace/bpf';
 import type { Node as SyntaxNode } from 'acorn';
+import { SK_BUFF } from '../hook-model.ts';
 import type { Value } from '../ir.ts';
-import { range } from '../range.ts';
+import { range, UINT32 } from '../range.ts';
 import { forget, rememberedValue } from './fact.ts';
 import type { Lowering } from './lowering.ts';
 import type { NumberOperand, RefOperand } from './operand.ts';
 import type { Program } from './program.ts';
 import { exact } from './scalar.ts';
 
-/** Largest packet that any driver hands over, with fragments. */
-const MAX_PACKET = 1n << 17n;
+/** Largest packets that any driver hands over, with fragments, and that the stack makes (GSO_MAX_SIZE). */
+const MAX_PACKET = { xdp: 1n << 17n, tc: 1n << 20n } as const;
 
 /** The address of the state. It is always there; the verifier wants the test all the same. */
 export function stateAddress(lowering: Lowering, map: string): Value {
@@ -38,7 +42,7 @@ export function metadata(program: Program, node: SyntaxNode, name: string): RefO
   const { lowering, stage, placement } = program;
   const fields = placement?.metadata ?? {};
   const field = Object.hasOwn(fields, name) ? fields[name] : undefined;
-  if (!field || !placement?.state) {
+  if (!field || (lowering.hook.kind === 'xdp' && !placement?.state)) {
     const declared = [...new Set([...Object.keys(stage.reads), ...Object.keys(stage.writes)])];
     return lowering.fail(
       node,
@@ -47,29 +51,64 @@ export function metadata(program: Program, node: SyntaxNode, name: string): RefO
       declared.length > 0 ? `declared: ${declared.join(', ')}` : 'declare it: reads: { … } or writes: { … }',
     );
   }
-  return {
-    kind: 'ref',
-    layout: field.layout,
-    base: stateAddress(lowering, placement.state.map),
-    offset: field.offset,
-    space: 'map',
-    shared: false,
-    nullable: false,
-  };
+  const { layout } = field;
+  const { offset, ...where } = metadataPlace(program, field.offset);
+  lowering.written.watch(where.base, offset, layout.size);
+  return { kind: 'ref', layout, offset, ...where, shared: false, nullable: false };
+}
+
+/** Where the byte at `from` of a chain's metadata lies. */
+export function metadataPlace({ lowering, placement }: Program, from: number): Pick<RefOperand, 'base' | 'offset' | 'space'> {
+  const offset = metadataOffset(lowering, from);
+  if (lowering.hook.kind === 'tc') return { base: lowering.graph.context, offset, space: 'skb' };
+  return { base: stateAddress(lowering, placement?.state?.map ?? ''), offset, space: 'map' };
+}
+
+/** The offset of the byte at `from` of a chain's metadata in what holds them: the state, or struct __sk_buff. */
+export function metadataOffset({ hook }: Lowering, from: number): number {
+  return hook.kind === 'tc' ? SK_BUFF.cb + from : from;
+}
+
+/** A word of the context that programs cannot write. */
+export function contextWord(lowering: Lowering, offset: number): NumberOperand {
+  return { kind: 'number', range: UINT32, exact: lowering.load(4, 'context', lowering.graph.context, offset) };
 }
 
 /** `ctx.length`. */
 export function packetLength(program: Program): NumberOperand {
   const { lowering, placement } = program;
   const state = placement?.state;
-  const value = rememberedValue(lowering, 'length', () =>
-    state?.length === undefined ? measure(lowering) : lowering.load(8, 'map', stateAddress(lowering, state.map), state.length),
+  const within = range(0n, MAX_PACKET[lowering.hook.kind]);
+  const isTc = lowering.hook.kind === 'tc';
+  const value = rememberedValue(lowering, isTc ? 'packet:length' : 'length', () =>
+    isTc
+      ? exact(lowering, contextWord(lowering, SK_BUFF.len))
+      : state?.length === undefined
+        ? measure(lowering)
+        : lowering.load(8, 'map', stateAddress(lowering, state.map), state.length),
   );
-  return { kind: 'number', range: range(0n, MAX_PACKET), exact: value };
+  return { kind: 'number', range: within, exact: value };
 }
 
 function measure(lowering: Lowering): Value {
   return lowering.call(Helper.xdp_get_buff_len, [lowering.graph.context]);
+}
+
+/** `ctx.segments`: packets on the wire that this one stands for. */
+export function segments({ lowering }: Program): NumberOperand {
+  const value = rememberedValue(lowering, 'packet:segments', () => {
+    const known = exact(lowering, contextWord(lowering, SK_BUFF.gsoSegments));
+    const done = lowering.newJoin();
+    lowering.branch(
+      'ne',
+      known,
+      lowering.constant(0),
+      () => lowering.jump(done, { kind: 'number', range: range(1n, 0xffffn), exact: known }),
+      () => lowering.jump(done, lowering.number(1)),
+    );
+    return exact(lowering, lowering.enter(done) as NumberOperand);
+  });
+  return { kind: 'number', range: range(1n, 0xffffn), exact: value };
 }
 
 /** After one of the packet's ends moved and made it `by` bytes longer: cheaper than asking the kernel again. */

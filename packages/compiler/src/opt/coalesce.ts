@@ -49,7 +49,8 @@ function storeGroups(block: Block): StoreGroup[] {
         done.push(group);
         open.delete(object);
       }
-    if (node.kind !== 'store') continue;
+    // the kernel wants fields of the context as wide as they are
+    if (node.kind !== 'store' || node.space === 'skb') continue;
     const group = open.get(objectOf(node));
     if (group) group.push(node);
     else open.set(objectOf(node), [node]);
@@ -118,7 +119,7 @@ function rewrite(graph: Graph, group: StoreGroup, versions: MemoryVersions, read
       const now = versions.before(last);
       const then = versions.before(load);
       const current = load.space === first.space ? versions.before(first)[load.space] : now[load.space];
-      return load.space !== 'context' && then[load.space] === current;
+      return load.space !== 'context' && load.space !== 'skb' && then[load.space] === current;
     },
     known: new KnownValues(),
     place: last.place,

@@ -47,7 +47,7 @@ export function narrowLoads(graph: Graph): boolean {
 
 function narrowed(graph: Graph, node: Binary, load: Load): boolean {
   const c = constantOf(node.right);
-  if (c === undefined || load.space === 'context' || load.pointer !== undefined) return false;
+  if (c === undefined || load.space === 'context' || load.space === 'skb' || load.pointer !== undefined) return false;
   if (node.op === 'and' && (c === 0xffn || c === 0xffffn)) {
     const size = c === 0xffn ? 1 : 2;
     if (load.size <= size) return false;
