@@ -1,7 +1,7 @@
 /**
  * A chain that runs: its small root program, which is attached once and never changes, the entry slot that the root jumps
  * through, the state, and the generation of programs behind the slot. Replacing a stage writes one slot, or builds a
- * generation beside the old one and flips the entry.
+ * generation beside the old one and flips the entry; live-pipeline.ts says when.
  */
 import {
   type Attachment,
@@ -9,21 +9,22 @@ import {
   type LoadedMap,
   type LoadedProgram,
   type ProgramSpec,
+  type TestRunOptions,
   UnsupportedError,
 } from '@tailrace/bpf';
-import { XdpVerdict } from '@tailrace/compiler';
-import { type AnyStage, type ChainMember, mapsIn } from '@tailrace/stage';
-import { ChainError } from './chain-error.ts';
+import type { Crossing } from '@tailrace/compiler';
+import { mapsIn } from '@tailrace/stage';
+import { type ChainHook, type ChainVerdict, hookTitle, programHook, verdictOf } from './chain-hook.ts';
 import { type CompiledChain, compileChain, Generation, reference, type Workshop } from './generation.ts';
-import { type ChainPlan, changeOf, planChain } from './plan.ts';
+import { type ChainPlan, changeOf } from './plan.ts';
 import type { MapClaim, MapHold, MapRegistry } from './registry.ts';
 import type { StageCompiler } from './service.ts';
-import { LENGTH_OFFSET, layoutState, MISSES_OFFSET } from './state.ts';
+import { LENGTH_OFFSET, layoutState, MISSES_OFFSET, MISSING_OFFSET } from './state.ts';
 import { ChainCounters, type ChainStats } from './stats.ts';
 
 /** What a packet came to. */
 export interface RunResult {
-  readonly verdict: XdpVerdict;
+  readonly verdict: ChainVerdict;
   /** The packet as the chain left it. */
   readonly packet: Uint8Array;
   /** Time that the chain took, in ns, as the engine reports it. */
@@ -32,89 +33,95 @@ export interface RunResult {
 
 /** A chain that is planned and compiled: everything that needs no engine. */
 export interface ChainBlueprint {
-  /** The pipeline's name. */
-  readonly pipeline: string;
-  readonly members: readonly ChainMember[];
+  readonly hook: ChainHook;
+  /** First part of the names of the chain's own maps, e.g. `edge/xdp`. */
+  readonly name: string;
   readonly compiled: CompiledChain;
   readonly root: ProgramSpec;
-  /** Maps beside those of the stages: what controllers ask for. */
-  readonly claims: readonly MapClaim[];
 }
 
-/** Plans and compiles a chain. Throws ChainError and CompileError. */
-export function blueprintOf(compiler: StageCompiler, options: Pick<ChainBlueprint, 'pipeline' | 'members' | 'claims'>): ChainBlueprint {
-  const plan = planChain(options.members, { exitsOf: compiler.exitsOf });
-  const root = compiler.compileRoot({
-    name: `${options.pipeline}.root`,
-    array: reference.entry,
-    state: { map: reference.state, length: LENGTH_OFFSET, misses: MISSES_OFFSET },
-  });
-  return { ...options, compiled: compileChain(compiler, plan, layoutState(plan)), root };
+/** The root of a chain: a small stable program that is attached. */
+export function rootOf(compiler: StageCompiler, hook: ChainHook, name: string, crossing: Crossing | undefined): ProgramSpec {
+  const [array, map, misses] = [reference.entry, reference.state, MISSES_OFFSET];
+  if (programHook(hook) === 'xdp') return compiler.compileRoot({ name, array, state: { map, misses, length: LENGTH_OFFSET } });
+  if (hook !== 'tcIngress' || !crossing) return compiler.compileRoot({ hook: 'tc', name, array, state: { map, misses } });
+  return compiler.compileRoot({ hook: 'tc', name, array, state: { map, misses, missing: MISSING_OFFSET }, imports: crossing });
+}
+
+/** A change of a chain that is loaded and not made yet. Exactly one of `settle` and `abandon` ends it. */
+export interface PreparedChange {
+  /** Leads new packets to the new stage. */
+  commit(): Promise<void>;
+  /** After `commit`: leads them back to the old one. */
+  revert(): Promise<void>;
+  /** After `commit` and a grace period: counts go on with the new layout, what is old is closed. */
+  settle(): void;
+  /** Without a grace period: as `settle`, but what is old stays open until the pipeline stops. */
+  settleLate(): void;
+  /** Closes what was made for the change. */
+  abandon(): void;
 }
 
 /** A loaded chain. The engine's instance closes what it has open. */
 export class LiveChain {
-  readonly #blueprint: ChainBlueprint;
-  readonly #compiler: StageCompiler;
+  readonly hook: ChainHook;
   readonly #workshop: Workshop;
   readonly #entry: LoadedMap;
   readonly #root: LoadedProgram;
   readonly #counters: ChainCounters;
-  readonly #replacements = new Map<string, AnyStage>();
   #compiled: CompiledChain;
   #maps: MapHold;
   #generation: Generation;
 
-  private constructor(blueprint: ChainBlueprint, compiler: StageCompiler, workshop: Workshop, parts: Parts) {
-    this.#blueprint = blueprint;
-    this.#compiler = compiler;
+  private constructor(blueprint: ChainBlueprint, workshop: Workshop, parts: Parts) {
+    this.hook = blueprint.hook;
     this.#workshop = workshop;
     this.#compiled = blueprint.compiled;
     this.#entry = parts.entry;
     this.#root = parts.root;
     this.#maps = parts.maps;
     this.#generation = parts.generation;
-    this.#counters = new ChainCounters(workshop.state, blueprint.compiled.state);
+    this.#counters = new ChainCounters(blueprint.hook, workshop.state, blueprint.compiled.state);
   }
 
   /** Loads a chain and makes it ready for packets, without attaching it. What it leaves open on an error is closed with the instance. */
-  static async load(blueprint: ChainBlueprint, services: ChainServices): Promise<LiveChain> {
-    const { instance, registry, compiler } = services;
-    const { plan, state } = blueprint.compiled;
-    const name = `${blueprint.pipeline}/xdp`;
-    const maps = registry.hold(claimsOf(plan, blueprint));
-    const stateMap = instance.createMap({
+  static async load(blueprint: ChainBlueprint, claims: readonly MapClaim[], services: ChainServices): Promise<LiveChain> {
+    const { instance, registry } = services;
+    const { name, compiled } = blueprint;
+    const maps = registry.hold(claims);
+    const state = instance.createMap({
       name: `${name}.state`,
       type: 'perCpuArray',
       keySize: 4,
-      valueSize: state.size,
+      valueSize: compiled.state.size,
       maxEntries: 1,
       flags: 0,
     });
     const entry = instance.createMap({ name: `${name}.entry`, type: 'programArray', keySize: 4, valueSize: 4, maxEntries: 1, flags: 0 });
-    const workshop: Workshop = { instance, registry, state: stateMap, name };
-    const generation = await Generation.load(workshop, blueprint.compiled);
-    const references = new Map([[reference.entry, entry] as const, [reference.state, stateMap] as const]);
+    const workshop: Workshop = { instance, registry, state, name };
+    const generation = await Generation.load(workshop, compiled);
+    const references = new Map([[reference.entry, entry] as const, [reference.state, state] as const]);
     const root = await instance.loadProgram(blueprint.root, references);
-    await entry.setProgram(0, generation.program(plan.first));
-    return new LiveChain(blueprint, compiler, workshop, { entry, root, maps, generation });
+    await entry.setProgram(0, generation.program(compiled.plan.first));
+    return new LiveChain(blueprint, workshop, { entry, root, maps, generation });
   }
 
-  /** The plan that packets follow now. */
-  get plan(): ChainPlan {
-    return this.#compiled.plan;
+  /** What packets follow now. */
+  get compiled(): CompiledChain {
+    return this.#compiled;
   }
 
   /** Attaches the root to every interface of the engine. */
   attach(): Promise<Attachment> {
-    return this.#workshop.instance.attach(this.#root, 'xdp');
+    return this.#workshop.instance.attach(this.#root, this.hook);
   }
 
   /** Sends one packet through the chain, off the wire. */
-  async run(packet: Uint8Array): Promise<RunResult> {
-    const result = await this.#root.testRun({ packet });
-    const verdict = verdicts.find((name) => XdpVerdict[name] === result.returnValue);
-    if (verdict === undefined) throw new UnsupportedError(`the chain returned ${result.returnValue}, which is no verdict of XDP`);
+  async run(options: TestRunOptions): Promise<RunResult> {
+    const result = await this.#root.testRun(options);
+    const verdict = verdictOf(this.hook, result.returnValue);
+    if (verdict === undefined)
+      throw new UnsupportedError(`the chain returned ${result.returnValue}, which is no verdict of ${hookTitle[this.hook]}`);
     return { verdict, packet: result.packet, durationNs: result.durationNs };
   }
 
@@ -123,66 +130,92 @@ export class LiveChain {
   }
 
   /**
-   * Replaces the stage at a place. Every packet meets the old stage or the new one; none is lost. Returns once nothing runs
-   * the old one any more. An error leaves the old chain whole, but for one of the grace period, which comes after the
-   * switch. Calls must not overlap.
-   * Throws ChainError where the new stage does not fit, and whatever the compiler and the engine throw.
+   * Compiles and loads what a change of the stage at `place` needs: one program where a slot will do, otherwise a
+   * generation. `after` is the plan to get to. Leaves nothing behind on errors. Changes must not overlap.
    */
-  async replace(place: string, by: AnyStage): Promise<void> {
+  async prepare(place: string, after: ChainPlan, { compiler, crossing, pipeline }: ChangeOptions): Promise<PreparedChange> {
     const { plan, state } = this.#compiled;
-    if (!plan.places.has(place)) throw absent(place, plan);
-    const replacements = new Map(this.#replacements).set(place, by);
-    const after = planChain(this.#blueprint.members, { exitsOf: this.#compiler.exitsOf, replacements });
     const change = changeOf(plan, after, place);
-    const next = compileChain(this.#compiler, change.plan, layoutState(change.plan, state), this.#compiled);
+    const next = compileChain(compiler, change.plan, layoutState(change.plan, state), { crossing, before: this.#compiled });
     using undo = new DisposableStack();
-    const maps = undo.use(this.#workshop.registry.hold(claimsOf(next.plan, this.#blueprint)));
+    const maps = undo.use(this.#workshop.registry.hold(claimsOf(next.plan, pipeline)));
     const baseline = this.#counters.baseline(next.state);
-    const retired = new DisposableStack();
-    retired.use(change.kind === 'slot' ? await this.#swapSlot(place, change.slot, next) : await this.#flip(next));
+    const way = change.kind === 'slot' ? await this.#slotChange(place, change.slot, next) : await this.#flip(next);
     undo.move();
-    retired.use(this.#maps);
-    this.#maps = maps;
-    this.#compiled = next;
-    this.#replacements.set(place, by);
-    try {
-      await this.#workshop.instance.gracePeriod();
-    } finally {
+    const settle = (): DisposableStack => {
+      const retired = new DisposableStack();
+      retired.use(way.finish());
+      retired.use(this.#maps);
+      this.#maps = maps;
+      this.#compiled = next;
       this.#counters.move(next.state, baseline);
-    }
-    // Without a grace period the old programs stay open until the pipeline stops.
-    retired.dispose();
+      return retired;
+    };
+    return {
+      commit: way.commit,
+      revert: way.revert,
+      settle: () => settle().dispose(),
+      settleLate: () => void settle(),
+      abandon() {
+        way.abandon();
+        maps[Symbol.dispose]();
+      },
+    };
   }
 
-  /** Points one slot at a new program and returns the old one. */
-  async #swapSlot(place: string, slot: number | undefined, next: CompiledChain): Promise<Disposable> {
-    const program = await this.#generation.loadOne(this.#workshop, next, place);
-    using undo = new DisposableStack();
-    undo.defer(() => program.close());
-    await (slot === undefined ? this.#entry.setProgram(0, program) : this.#generation.array.setProgram(slot, program));
-    undo.move();
-    const old = this.#generation.exchange(place, program);
-    return { [Symbol.dispose]: () => old.close() };
+  /** Points one slot at a new program. */
+  async #slotChange(place: string, slot: number | undefined, next: CompiledChain): Promise<Way> {
+    const generation = this.#generation;
+    const [old, program] = [generation.program(place), await generation.loadOne(this.#workshop, next, place)];
+    const lead = (to: LoadedProgram) => (slot === undefined ? this.#entry.setProgram(0, to) : generation.array.setProgram(slot, to));
+    return {
+      commit: () => lead(program),
+      revert: () => lead(old),
+      finish() {
+        generation.exchange(place, program);
+        return { [Symbol.dispose]: () => old.close() };
+      },
+      abandon: () => program.close(),
+    };
   }
 
-  /** Builds a generation, leads all new packets to it and returns the old one. */
-  async #flip(next: CompiledChain): Promise<Disposable> {
+  /** Builds a generation that the entry's slot will lead to. */
+  async #flip(next: CompiledChain): Promise<Way> {
+    const [old, first] = [this.#generation, this.#compiled.plan.first];
     const generation = await Generation.load(this.#workshop, next);
-    using undo = new DisposableStack();
-    undo.use(generation);
-    await this.#entry.setProgram(0, generation.program(next.plan.first));
-    undo.move();
-    const old = this.#generation;
-    this.#generation = generation;
-    return old;
+    return {
+      commit: () => this.#entry.setProgram(0, generation.program(next.plan.first)),
+      revert: () => this.#entry.setProgram(0, old.program(first)),
+      finish: () => {
+        this.#generation = generation;
+        return old;
+      },
+      abandon: () => generation[Symbol.dispose](),
+    };
   }
+}
+
+/** How packets are led from the old to the new. */
+interface Way {
+  commit(): Promise<void>;
+  revert(): Promise<void>;
+  /** Takes the new for the present; returns the old, to be closed. */
+  finish(): Disposable;
+  abandon(): void;
+}
+
+/** What a change is compiled with. */
+export interface ChangeOptions {
+  readonly compiler: StageCompiler;
+  readonly crossing: Crossing | undefined;
+  /** The pipeline's name. */
+  readonly pipeline: string;
 }
 
 /** What a chain is loaded with. */
 export interface ChainServices {
   readonly instance: EngineInstance;
   readonly registry: MapRegistry;
-  readonly compiler: StageCompiler;
 }
 
 interface Parts {
@@ -192,19 +225,10 @@ interface Parts {
   readonly generation: Generation;
 }
 
-const verdicts = Object.keys(XdpVerdict) as readonly XdpVerdict[];
-
 /** The maps that a plan's stages use. Those of a function are scoped by its name, all others by the pipeline's. */
-function claimsOf(plan: ChainPlan, { pipeline, claims }: ChainBlueprint): readonly MapClaim[] {
-  const ofStages = [...plan.places.values()].flatMap(({ name, owner, stage }) => {
+export function claimsOf(plan: ChainPlan, pipeline: string): readonly MapClaim[] {
+  return [...plan.places.values()].flatMap(({ name, owner, stage }) => {
     const scope = owner === undefined ? pipeline : name.slice(0, name.lastIndexOf('.'));
     return mapsIn(stage.uses).map((map) => ({ map, scope, user: owner === undefined ? name : scope }));
-  });
-  return [...ofStages, ...claims];
-}
-
-function absent(name: string, plan: ChainPlan): ChainError {
-  return new ChainError('absent', `'${name}' is not in this pipeline`, {
-    hint: `it has ${[...plan.places.keys()].map((place) => `'${place}'`).join(', ')}`,
   });
 }

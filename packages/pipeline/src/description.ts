@@ -1,6 +1,8 @@
 /** A chain as data, for pictures and reports. */
 import { mapsIn } from '@tailrace/stage';
+import type { ChainHook } from './chain-hook.ts';
 import { edgesOf } from './graph.ts';
+import type { PipelinePlan } from './pipeline-plan.ts';
 import { type ChainPlan, edgeKey } from './plan.ts';
 
 /** One edge of a chain. */
@@ -24,7 +26,7 @@ export interface StageDescription {
   readonly stage: string;
   /** The network function that it belongs to. */
   readonly function?: string;
-  /** `next` first, then exits by label. */
+  /** `next` first, where the stage goes on, then exits by label. */
   readonly edges: readonly EdgeDescription[];
   /** Metadata. */
   readonly reads: readonly string[];
@@ -35,6 +37,7 @@ export interface StageDescription {
 
 /** A chain. */
 export interface ChainDescription {
+  readonly hook: ChainHook;
   /** The stage that packets come to first. */
   readonly first: string;
   /** Along `next` first, then behind exits. */
@@ -62,5 +65,19 @@ export function describeChain(plan: ChainPlan): ChainDescription {
       maps: mapsIn(stage.uses).map((map) => map.name),
     };
   });
-  return { first: plan.first, stages, depth: plan.depth };
+  return { hook: plan.hook, first: plan.first, stages, depth: plan.depth };
+}
+
+/** A pipeline. `L` holds the names of its stages by chain. */
+export interface PipelineDescription<L> {
+  readonly name: string;
+  readonly chains: { readonly [K in keyof L]: ChainDescription };
+  /** Metadata that TC ingress gets from XDP. */
+  readonly crossing: readonly string[];
+}
+
+/** Describes the plan of a pipeline. */
+export function describePipeline<L>(name: string, { chains, crossing }: PipelinePlan): PipelineDescription<L> {
+  const described = Object.fromEntries([...chains].map(([hook, plan]) => [hook, describeChain(plan)]));
+  return { name, chains: described as PipelineDescription<L>['chains'], crossing };
 }

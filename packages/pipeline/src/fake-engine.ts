@@ -17,8 +17,9 @@ import {
   type MapSpec,
   type ProgramSpec,
 } from '@tailrace/bpf';
-import { counterNames, type Edge, type Placement, type RootOptions, XdpVerdict } from '@tailrace/compiler';
-import { type AnyStage, mapsIn } from '@tailrace/stage';
+import { counterNames, type Edge, hookVerdicts, type Placement, type ProgramHook, type RootOptions } from '@tailrace/compiler';
+import { type AnyStage, mapsIn, verdictNames } from '@tailrace/stage';
+import type { ChainVerdict } from './chain-hook.ts';
 import type { StageCompiler } from './service.ts';
 
 const CPUS = 2;
@@ -27,9 +28,16 @@ const CPUS = 2;
 type Source = { readonly stage: AnyStage; readonly placement: Placement } | { readonly root: RootOptions };
 const sources = new WeakMap<ProgramSpec, Source>();
 
-/** A compiler that only remembers. Labels are read off the body's source. */
+/** A compiler that only remembers. Ways out are read off the body's source; each is taken to write all that the stage declares. */
 export const fakeCompiler: StageCompiler = {
-  exitsOf: (stage) => [...new Set([...stage.program.toString().matchAll(/exit\(["'](\w+)["']\)/g)].map(([, label]) => label ?? ''))].sort(),
+  outcomesOf(stage) {
+    const body = stage.program.toString();
+    const exits = [...new Set([...body.matchAll(/exit\(["'](\w+)["']\)/g)].map(([, label]) => label ?? ''))].sort();
+    const verdicts = verdictNames[stage.hook].filter((name) => body.includes(`ctx.${name}(`));
+    const next = body.includes('ctx.next(');
+    const outcomes = [...exits.map((label) => `exit:${label}`), ...verdicts, ...(next ? ['next'] : [])];
+    return { exits, next, verdicts, writes: Object.fromEntries(outcomes.map((name) => [name, Object.keys(stage.writes)])) };
+  },
   compileStage(stage, { name = stage.name, placement } = {}) {
     const program = specOf(name);
     if (placement) sources.set(program, { stage, placement });
@@ -245,7 +253,7 @@ interface Outcome {
 }
 interface Step {
   readonly outcome: string;
-  readonly verdict: XdpVerdict;
+  readonly verdict: ChainVerdict;
   readonly to?: FakeProgram | undefined;
 }
 
@@ -266,13 +274,14 @@ class FakeProgram implements LoadedProgram {
   async testRun({ packet }: { readonly packet: Uint8Array }) {
     const meta: Record<string, unknown> = {};
     let program: FakeProgram | undefined = this;
-    let verdict: XdpVerdict = 'pass';
+    let verdict: ChainVerdict = 'pass';
     for (let calls = 0; program !== undefined && calls <= 34; calls++) {
       const step: Step = program.#step(packet, meta);
       verdict = step.verdict;
       program = step.to;
     }
-    return { returnValue: XdpVerdict[verdict], packet, durationNs: 1 };
+    const numbers: Readonly<Partial<Record<ChainVerdict, number>>> = hookVerdicts[this.#hook];
+    return { returnValue: (numbers[verdict] ?? 0) >>> 0, packet, durationNs: 1 };
   }
 
   close(): void {
@@ -307,9 +316,15 @@ class FakeProgram implements LoadedProgram {
     const step: Step =
       edge && 'slot' in edge
         ? { outcome: label, verdict: stage.onMiss, to: this.#target(placement.array, edge.slot) }
-        : { outcome: label, verdict: edge?.verdict ?? (label as XdpVerdict) };
+        : { outcome: label, verdict: edge?.verdict ?? (label as ChainVerdict) };
     this.#countStep(placement, label, packet.length, edge !== undefined && 'slot' in edge && step.to === undefined);
     return step;
+  }
+
+  get #hook(): ProgramHook {
+    const source = sources.get(this.spec);
+    const hook = source && ('root' in source ? source.root.hook : source.stage.hook);
+    return hook === undefined || hook === 'xdp' ? 'xdp' : 'tc';
   }
 
   #target(array: string, slot: number): FakeProgram | undefined {
@@ -318,7 +333,7 @@ class FakeProgram implements LoadedProgram {
 
   #countStep({ state, exits }: Placement, label: string, bytes: number, missed: boolean): void {
     if (state?.counters === undefined) return;
-    const names = counterNames('xdp', Object.keys(exits));
+    const names = counterNames(this.#hook, Object.keys(exits));
     this.#count(state.map, state.counters + names.indexOf('bytes') * 8, BigInt(bytes));
     this.#count(state.map, state.counters + names.indexOf(label) * 8);
     if (missed) this.#count(state.map, state.counters + names.indexOf('misses') * 8);

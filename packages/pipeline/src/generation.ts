@@ -3,7 +3,7 @@
  * one generation from the root's slot to their verdict.
  */
 import type { EngineInstance, LoadedMap, LoadedProgram } from '@tailrace/bpf';
-import type { CompiledStage, Placement } from '@tailrace/compiler';
+import type { CompiledStage, Crossing, Placement } from '@tailrace/compiler';
 import type { AnyStage } from '@tailrace/stage';
 import { ChainError } from './chain-error.ts';
 import { edgesOf, type Place } from './graph.ts';
@@ -28,11 +28,19 @@ interface CompiledPlace {
   readonly compiled: CompiledStage;
 }
 
-/** Compiles every place; what is in `before` with the same stage and placement is taken from there. Throws CompileError. */
-export function compileChain(compiler: StageCompiler, plan: ChainPlan, state: StateLayout, before?: CompiledChain): CompiledChain {
+/**
+ * Compiles every place; what is in `before` with the same stage and placement is taken from there. `crossing` is what XDP
+ * sends to TC ingress. Throws CompileError.
+ */
+export function compileChain(
+  compiler: StageCompiler,
+  plan: ChainPlan,
+  state: StateLayout,
+  { crossing, before }: { readonly crossing?: Crossing | undefined; readonly before?: CompiledChain } = {},
+): CompiledChain {
   const programs = new Map<string, CompiledPlace>();
   for (const [name, place] of plan.places) {
-    const placement = placementOf(plan, state, place);
+    const placement = { ...placementOf(plan, state, place), ...(plan.hook === 'xdp' && crossing ? { crossing } : {}) };
     const text = JSON.stringify(placement);
     const known = before?.programs.get(name);
     const same = known?.stage === place.stage && known.placement === text ? known.compiled : undefined;
@@ -115,9 +123,10 @@ export class Generation implements Disposable {
 function placementOf(plan: ChainPlan, state: StateLayout, place: Place): Placement {
   return {
     array: reference.array,
-    next: edgeOf(plan, place, 'next', place.next),
+    // where the body never goes on, any verdict will do
+    next: place.outcomes.next ? edgeOf(plan, place, 'next', place.next) : { verdict: 'pass' },
     exits: Object.fromEntries(Object.entries(place.exits).map(([label, to]) => [label, edgeOf(plan, place, `exit:${label}`, to)])),
-    ...statePlacement(state, place, reference.state),
+    ...statePlacement(plan, state, place, reference.state),
   };
 }
 

@@ -3,8 +3,10 @@
  * each lead. Functions are flattened, sub-chains unrolled, `'next'` and verdicts resolved. What the types cannot tell is
  * checked here; slots, depth and metadata are left to plan.ts.
  */
-import { type AnyFunction, type AnyStage, type AnyTarget, type ChainMember, hookFits } from '@tailrace/stage';
+import type { StageOutcomes } from '@tailrace/compiler';
+import { type AnyFunction, type AnyStage, type AnyTarget, type ChainMember, chainKeys, hookFits, withTargets } from '@tailrace/stage';
 import { ChainError } from './chain-error.ts';
+import { type ChainHook, hookTitle, verdictNamesOf } from './chain-hook.ts';
 
 /** A verdict that an edge can end a chain with. */
 export type EndVerdict = 'abort' | 'drop' | 'pass' | 'tx';
@@ -23,10 +25,13 @@ export interface Place {
   readonly next: Destination;
   /** Where its exits lead, by label, sorted. */
   readonly exits: Readonly<Record<string, Destination>>;
+  /** What its body does on each way out. */
+  readonly outcomes: StageOutcomes;
 }
 
 /** A chain without cycles. */
 export interface ChainGraph {
+  readonly hook: ChainHook;
   /** The place that packets come to first. */
   readonly first: string;
   /** Every place that can be reached: along `next()` first, then behind exits. */
@@ -35,25 +40,37 @@ export interface ChainGraph {
 
 /** What the graph needs to know beside the members. */
 export interface GraphOptions {
-  /** The labels that a body leaves through, sorted. */
-  readonly exitsOf: (stage: AnyStage) => readonly string[];
+  readonly hook: ChainHook;
+  /** What a body does on each way out. */
+  readonly outcomesOf: (stage: AnyStage) => StageOutcomes;
   /** Stages that replace the declared ones, by place. Exits that they do not wire lead where the declared stage's did. */
   readonly replacements?: ReadonlyMap<string, AnyStage>;
 }
 
-/** Builds the graph of an XDP chain. Throws ChainError. */
+/** Builds the graph of a chain. Throws ChainError. */
 export function chainGraph(members: readonly ChainMember[], options: GraphOptions): ChainGraph {
-  if (members.length === 0) throw new ChainError('empty', 'the xdp chain has no members, expected at least one');
+  const { hook } = options;
+  if (members.length === 0) throw new ChainError('empty', `the ${hook} chain has no members, expected at least one`);
   const builder = new GraphBuilder(options);
   const first = builder.list(members, pipelineScope, pass, pass);
-  if (!('place' in first)) throw new ChainError('empty', 'the xdp chain has no stages, expected at least one');
-  return { first: first.place, places: builder.reachable(first.place) };
+  if (!('place' in first)) throw new ChainError('empty', `the ${hook} chain has no stages, expected at least one`);
+  const places = builder.reachable(first.place);
+  // a stage that was replaced may leave others idle
+  if (options.replacements === undefined || options.replacements.size === 0) builder.checkReached(places);
+  return { hook, first: first.place, places };
 }
 
-/** Edges of a place with their labels; `next()` is the label `next`, exits are `exit:label`, as in its counters. */
-export function edgesOf(place: Place): readonly { readonly label: string; readonly to: Destination }[] {
-  const exits = Object.entries(place.exits).map(([label, to]) => ({ label: `exit:${label}`, to }));
-  return [{ label: 'next', to: place.next }, ...exits];
+/** The ways out of a place that packets take: `next()` is the label `next`, exits are `exit:label`, as in its counters. */
+export function edgesOf({ next, exits, outcomes }: Place): readonly { readonly label: string; readonly to: Destination }[] {
+  const behind = Object.entries(exits).map(([label, to]) => ({ label: `exit:${label}`, to }));
+  return outcomes.next ? [{ label: 'next', to: next }, ...behind] : behind;
+}
+
+/** A place of a chain. Throws ChainError where there is none of that name. */
+export function placeIn(places: ReadonlyMap<string, Place>, name: string): Place {
+  const place = places.get(name);
+  if (place === undefined) throw new ChainError('absent', `'${name}' is not in this chain`);
+  return place;
 }
 
 /** True where two edges lead to the same place or end with the same verdict. */
@@ -62,7 +79,10 @@ export function sameDestination(a: Destination, b: Destination): boolean {
   return 'verdict' in b && a.verdict === b.verdict;
 }
 
-/** The functions among members, also behind exits and in other functions, each value once. */
+/**
+ * The functions among members, also behind exits and in other functions, each once: a function that was wired differently in
+ * two chains is still one. Throws ChainError where two share a name.
+ */
 export function functionsIn(members: readonly ChainMember[]): readonly AnyFunction[] {
   const seen = new Set<ChainMember>();
   const visit = (items: readonly Item[]): void => {
@@ -74,7 +94,16 @@ export function functionsIn(members: readonly ChainMember[]): readonly AnyFuncti
     }
   };
   visit(members);
-  return [...seen].filter((member) => member.kind === 'function');
+  const functions = new Map<string, AnyFunction>();
+  for (const member of seen) {
+    if (member.kind !== 'function') continue;
+    const known = functions.get(member.name);
+    // .on() keeps the stages that a function was made with
+    if (known !== undefined && known.stages !== member.stages)
+      throw new ChainError('duplicate', `two functions are named '${member.name}'`, { hint: 'name one with .as()' });
+    functions.set(member.name, known ?? member);
+  }
+  return [...functions.values()];
 }
 
 const pass: Destination = { verdict: 'pass' };
@@ -108,7 +137,7 @@ class GraphBuilder {
       if (typeof item === 'string') {
         if (behind !== undefined)
           throw new ChainError('unreachable', `${describe(behind)} can never be reached: '${item}' before it ends the sub-chain`);
-        next = item === 'next' ? rejoin : { verdict: item };
+        next = item === 'next' ? rejoin : this.#verdict(item);
       } else next = this.#member(item, scope, next);
     }
     return next;
@@ -127,6 +156,17 @@ class GraphBuilder {
     return ordered;
   }
 
+  /** Throws ChainError for a member that no packet gets to. */
+  checkReached(reached: ReadonlyMap<string, Place>): void {
+    // members are placed from the last to the first
+    for (const name of [...this.#places.keys()].reverse()) {
+      if (reached.has(name)) continue;
+      const before = [...reached.values()].find(({ next }) => 'place' in next && next.place === name);
+      const why = before ? `: '${before.name}' before it never calls next()` : '';
+      throw new ChainError('unreachable', `'${name}' can never be reached${why}`);
+    }
+  }
+
   #place(name: string): Place {
     const place = this.#places.get(name);
     if (place === undefined) throw new ChainError('cycle', `'${name}' leads back to itself`);
@@ -135,8 +175,8 @@ class GraphBuilder {
 
   #member(member: ChainMember, scope: Scope, next: Destination): Destination {
     if (member.kind === 'stage') return this.#stage(member, scope, next);
-    const stages = member.stages.xdp;
-    if (stages === undefined) throw new ChainError('hook', `'${member.name}' has no stages for xdp`);
+    const stages = member.stages[this.#options.hook];
+    if (stages === undefined) throw new ChainError('hook', `'${member.name}' has no stages for ${this.#options.hook}`);
     const inner: Scope = { prefix: `${scope.prefix}${member.name}.`, owner: member, wired: { wiring: member.wiring, scope, next } };
     const first = this.list(stages, inner, next, next);
     this.#checkLabels(member);
@@ -155,12 +195,14 @@ class GraphBuilder {
     }
     const stage = this.#options.replacements?.get(name) ?? declared;
     for (const { hook } of [declared, stage])
-      if (!hookFits(hook, 'xdp')) throw new ChainError('hook', `stage '${name}' has hook '${hook}'; 'xdp' is needed here`);
+      if (!hookFits(hook, this.#options.hook))
+        throw new ChainError('hook', `stage '${name}' has hook '${hook}'; '${this.#options.hook}' is needed here`);
     this.#declared.set(name, { stage: declared, owner: scope.owner, next });
-    const exits = Object.fromEntries(this.#options.exitsOf(stage).map((label) => [label, this.#exit(label, stage, declared, scope, next)]));
+    const outcomes = this.#options.outcomesOf(stage);
+    const exits = Object.fromEntries(outcomes.exits.map((label) => [label, this.#exit(label, stage, declared, scope, next)]));
     for (const label of Object.keys(stage.wiring))
       if (!Object.hasOwn(exits, label)) throw new ChainError('exit', `'${name}' has no exit '${label}'`, hasHint(Object.keys(exits)));
-    this.#places.set(name, { name, stage, owner: scope.owner, next, exits });
+    this.#places.set(name, { name, stage, owner: scope.owner, next, exits, outcomes });
     return { place: name };
   }
 
@@ -181,24 +223,25 @@ class GraphBuilder {
   }
 
   #target(target: AnyTarget, scope: Scope, next: Destination): Destination {
-    if (typeof target === 'string') return target === 'next' ? next : { verdict: target };
+    if (typeof target === 'string') return target === 'next' ? next : this.#verdict(target);
     return isList(target) ? this.list(target, scope, pass, next) : this.#member(target, scope, pass);
   }
 
-  /** A label wired on a function must be an exit of one of its stages; of other hooks' stages that cannot be told yet. */
-  #checkLabels(member: AnyFunction): void {
-    if (Object.keys(member.stages).length > 1) return;
-    const places = [...this.#places.values()].filter(({ owner }) => owner === member);
-    const labels = new Set(places.flatMap(({ exits, stage }) => [...Object.keys(exits), ...this.#declaredExits(member, stage)]));
-    for (const label of Object.keys(member.wiring))
-      if (!labels.has(label)) throw new ChainError('exit', `'${member.name}' has no exit '${label}'`, hasHint([...labels]));
+  #verdict(name: EndVerdict): Destination {
+    const { hook } = this.#options;
+    const names = verdictNamesOf(hook).filter((verdict) => verdict !== 'redirect');
+    if (!names.includes(name))
+      throw new ChainError('hook', `'${name}' is no verdict of ${hookTitle[hook]}`, { hint: `it has ${names.join(', ')}` });
+    return { verdict: name };
   }
 
-  /** Exits of the stages that were replaced: their wiring stays. */
-  #declaredExits(member: AnyFunction, stage: AnyStage): readonly string[] {
-    return [...this.#declared.values()]
-      .filter((declared) => declared.owner === member && declared.stage !== stage)
-      .flatMap((declared) => this.#options.exitsOf(declared.stage));
+  /** A label wired on a function must be an exit of one of its stages, at whatever hook, as declared or as they stand here. */
+  #checkLabels(member: AnyFunction): void {
+    const here = [...this.#places.values()].filter(({ owner }) => owner === member).flatMap(({ exits }) => Object.keys(exits));
+    const declared = chainKeys.flatMap((key) => withTargets(member.stages[key] ?? [])).flatMap((s) => this.#options.outcomesOf(s).exits);
+    const labels = new Set([...here, ...declared]);
+    for (const label of Object.keys(member.wiring))
+      if (!labels.has(label)) throw new ChainError('exit', `'${member.name}' has no exit '${label}'`, hasHint([...labels]));
   }
 }
 

@@ -1,11 +1,12 @@
 /** Chains, the map registry, hot swap, stats: what makes a running pipeline of stages and functions. */
 export type { RunResult } from './chain.ts';
 export { ChainError, type ChainProblem } from './chain-error.ts';
-export type { ChainDescription, EdgeDescription, StageDescription } from './description.ts';
-export { drawChain, type PictureOptions } from './picture.ts';
+export { type ChainHook, type ChainVerdict, chainHooks, hookTitle } from './chain-hook.ts';
+export type { ChainDescription, EdgeDescription, PipelineDescription, StageDescription } from './description.ts';
+export { drawChain, drawPipeline, type PictureOptions, type PipelinePictureOptions } from './picture.ts';
 export { type Pipeline, pipeline, type RunOptions } from './pipeline.ts';
 export { MAX_TAIL_CALLS } from './plan.ts';
 export { EngineMapRegistry, type MapClaim, type MapHold } from './registry.ts';
-export type { PipelineDescription, Running } from './running.ts';
+export type { Running, TestPacket } from './running.ts';
 export { Clock, Compiler, Engine, MapRegistry, type StageCompiler } from './service.ts';
-export type { ChainStats, RootStats, StageStats, Stats } from './stats.ts';
+export type { ChainStats, RootStats, StageStats, Stats, VerdictsOf } from './stats.ts';

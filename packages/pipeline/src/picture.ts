@@ -1,5 +1,6 @@
-/** A chain as a picture for the terminal: a box for each stage, its edges with the packets that took them. */
-import type { ChainDescription, EdgeDescription, StageDescription } from './description.ts';
+/** Chains as pictures for the terminal: a box for each stage, its edges with the packets that took them. */
+import { type ChainHook, chainHooks, hookTitle } from './chain-hook.ts';
+import type { ChainDescription, EdgeDescription, PipelineDescription, StageDescription } from './description.ts';
 import type { StageStats } from './stats.ts';
 
 export interface PictureOptions {
@@ -11,7 +12,33 @@ export interface PictureOptions {
   readonly color?: boolean;
 }
 
+/** How to draw a pipeline. */
+export interface PipelinePictureOptions extends Pick<PictureOptions, 'color'> {
+  /** What `running.stats()` gives. */
+  readonly stats?: { readonly [K in ChainHook]?: Readonly<Record<string, StageStats>> };
+  /** What packets come from and go to, e.g. `eth0`. */
+  readonly wire?: string;
+}
+
 type Paint = (text: string) => string;
+
+/** Draws all chains of a pipeline as packets meet them, from the wire to the stack and back: lines without a trailing newline. */
+export function drawPipeline<L>(pipeline: PipelineDescription<L>, options: PipelinePictureOptions = {}): string {
+  const { stats, wire = 'the wire', color = false } = options;
+  const dim: Paint = color ? (text) => `\u001b[2m${text}\u001b[0m` : (text) => text;
+  const chains: { readonly [K in ChainHook]?: ChainDescription } = pipeline.chains as Readonly<Record<string, ChainDescription>>;
+  const stop = (text: string): string => `   ${dim(text)}`;
+  const lines = chains.xdp || chains.tcIngress ? [stop(wire)] : [stop('the network stack')];
+  for (const hook of chainHooks) {
+    const chain = chains[hook];
+    if (chain === undefined) continue;
+    if (hook === 'tcEgress' && (chains.xdp || chains.tcIngress)) lines.push('   │', stop('the network stack'));
+    const carried = hook === 'tcIngress' && pipeline.crossing.length > 0 ? dim(`  with ${pipeline.crossing.join(', ')}`) : '';
+    const counted = stats?.[hook];
+    lines.push('   │', `   ▼ ${hookTitle[hook]}${carried}`, drawChain(chain, { color, ...(counted ? { stats: counted } : {}) }));
+  }
+  return [...lines, '   │', stop(chains.tcEgress ? wire : 'the network stack')].join('\n');
+}
 
 /** Draws a chain: lines without a trailing newline. */
 export function drawChain(chain: ChainDescription, options: PictureOptions = {}): string {
@@ -25,9 +52,7 @@ export function drawChain(chain: ChainDescription, options: PictureOptions = {})
     const counts = stats?.[stage.name];
     const next = stage.edges.find((e) => e.kind === 'next');
     const falls = following !== undefined && next?.to === following.name;
-    // a stage that never goes on has no such edge to show
-    const shown = (e: EdgeDescription): boolean => e !== next || (!falls && (e.to !== undefined || counts?.next !== 0n));
-    const exits = stage.edges.filter(shown).map((e) => edgeText(e, counts, dim));
+    const exits = stage.edges.filter((e) => e !== next || !falls).map((e) => edgeText(e, counts, dim));
     lines.push(
       `╭──${'─'.repeat(width)}╮`,
       `│ ${bold(title(stage).padEnd(width))} │  ${counts ? summary(counts, red, green) : ''}`.trimEnd(),

@@ -1,12 +1,11 @@
 /** Pipelines: stages and functions composed over the hooks. The types check what they can; `run()` checks the rest before it loads. */
-import { ArgumentError, type Engine as BpfEngine, UnsupportedError } from '@tailrace/bpf';
+import { ArgumentError, type Engine as BpfEngine } from '@tailrace/bpf';
 import { type Chains, type CheckChains, type Checked, chainKeys, isMember, type LayoutOf, type Override } from '@tailrace/stage';
-import { blueprintOf, LiveChain } from './chain.ts';
-import { ChainError } from './chain-error.ts';
 import { Composition } from './composition.ts';
-import { type ChainDescription, describeChain } from './description.ts';
+import { describePipeline, type PipelineDescription } from './description.ts';
 import { functionsIn } from './graph.ts';
-import { planChain } from './plan.ts';
+import { blueprintOf, LivePipeline } from './live-pipeline.ts';
+import { membersOf, planPipeline } from './pipeline-plan.ts';
 import { type Running, runningOf } from './running.ts';
 import { Clock, Compiler, defaultCompiler, Engine, MapRegistry } from './service.ts';
 
@@ -21,8 +20,8 @@ export interface Pipeline<N extends string, L> {
    * throws; nothing of it is left behind then.
    */
   run(engine: BpfEngine, options?: RunOptions): Promise<Running<L>>;
-  /** Stages and edges of the XDP chain, planned but not loaded. Throws ChainError and CompileError. */
-  describe(): ChainDescription;
+  /** Stages and edges of every chain, planned but not loaded. Throws UnsupportedError, ChainError and CompileError. */
+  describe(): PipelineDescription<L>;
 }
 
 /** How to run a pipeline. */
@@ -48,7 +47,7 @@ export function pipeline<const N extends string, const D extends Chains>(
     name,
     chains: checked,
     run: (engine, options) => run(name, checked, engine, options),
-    describe: () => describeChain(planChain(xdpMembers(name, checked), { exitsOf: defaultCompiler.exitsOf })),
+    describe: () => describePipeline(name, planPipeline(name, checked, defaultCompiler)),
   });
 }
 
@@ -56,25 +55,24 @@ async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: 
   const { services = [], statsIntervalMs = 1000 } = options;
   if (!Number.isFinite(statsIntervalMs) || statsIntervalMs <= 0)
     throw new ArgumentError(`pipeline '${name}': statsIntervalMs is ${statsIntervalMs}, expected more than 0`);
-  const members = xdpMembers(name, chains);
+  const members = [...membersOf(name, chains).values()].flat();
   await using resources = new AsyncDisposableStack();
   const composition = new Composition(engine, functionsIn(members), services);
   resources.defer(() => composition.dispose());
   const compiler = composition.get(Compiler);
-  const blueprint = blueprintOf(compiler, { pipeline: name, members, claims: composition.claims });
+  const blueprint = blueprintOf(compiler, name, chains);
 
   const instance = await composition.get(Engine).open();
   resources.defer(() => instance.close());
   composition.bindInstance(instance);
   const registry = composition.get(MapRegistry);
-  const chain = await LiveChain.load(blueprint, { instance, compiler, registry });
+  const live = await LivePipeline.load(blueprint, composition.claims, { instance, compiler, registry });
   resources.use(await composition.start(registry));
-  const attachment = await chain.attach();
-  resources.defer(() => attachment.detach());
+  const attached = resources.use(await live.attach());
   return runningOf({
     name,
-    interfaces: attachment.interfaces,
-    chain,
+    interfaces: attached.interfaces,
+    live,
     composition,
     registry,
     clock: composition.get(Clock),
@@ -91,14 +89,4 @@ function checkChains(name: string, chains: Chains): Chains {
       throw new ArgumentError(`pipeline '${name}': ${key} holds something that is neither a stage nor a function`);
   }
   return Object.freeze(Object.fromEntries(Object.entries(chains).map(([key, members]) => [key, Object.freeze([...members])])));
-}
-
-function xdpMembers(name: string, chains: Chains) {
-  const others = Object.keys(chains).filter((key) => key !== 'xdp');
-  if (others.length > 0)
-    throw new UnsupportedError(`pipeline '${name}' has stages for ${others.join(', ')}, and only xdp can run so far`, {
-      hint: 'run a pipeline of the xdp stages alone',
-    });
-  if (chains.xdp === undefined) throw new ChainError('empty', `pipeline '${name}' has no chain, expected xdp`);
-  return chains.xdp;
 }

@@ -1,12 +1,14 @@
-import { defineFunction, stage, u16, u32 } from '@tailrace/stage';
+import { type Chains, defineFunction, stage, u16, u32 } from '@tailrace/stage';
 import { expect, test } from 'vitest';
 import { ChainError } from './chain-error.ts';
 import { describeChain } from './description.ts';
 import { fakeCompiler } from './fake-engine.ts';
-import { planChain } from './plan.ts';
+import { planPipeline } from './pipeline-plan.ts';
+import { type ChainPlan, planChain } from './plan.ts';
 import { bounce, dynamic, fork, step } from './sample.ts';
 
-const plan = (...members: Parameters<typeof planChain>[0]) => planChain(members, { exitsOf: fakeCompiler.exitsOf });
+const plan = (...members: Parameters<typeof planChain>[0]): ChainPlan =>
+  planPipeline('edge', { xdp: members }, fakeCompiler).chains.get('xdp') as ChainPlan;
 
 /** `from label -> to`, one line for each edge. */
 function edges(...members: Parameters<typeof planChain>[0]): string {
@@ -22,8 +24,7 @@ test('each edge to a stage has a slot, verdicts have none', () => {
   expect(edges(fork('acl').on({ odd: 'drop' }), step('log'), bounce('tx'))).toMatchInlineSnapshot(`
     "acl next -> log [0]
     acl odd -> drop
-    log next -> tx [1]
-    tx next -> pass"
+    log next -> tx [1]"
   `);
 });
 
@@ -62,8 +63,7 @@ test('a stage behind two exits is one program', () => {
     "a next -> b [0]
     a odd -> reject [1]
     b next -> pass
-    b odd -> reject [2]
-    reject next -> pass"
+    b odd -> reject [2]"
   `);
 });
 
@@ -79,18 +79,23 @@ test('functions are flattened; what is wired on them is seen from where they sta
     lb.vip next -> lb.encap [1]
     lb.vip miss -> lb.pick [2]
     lb.vip other -> last [3]
-    lb.encap next -> last [4]
-    last next -> pass
-    lb.pick next -> lb.encap [5]"
+    lb.pick next -> lb.encap [4]
+    last next -> pass"
   `);
-  expect(edges(lb.as('east').on({ other: step('seen') }), lb.as('west').on({ other: 'drop' }))).toContain('east.vip other -> seen');
+  expect(edges(lb.as('east').on({ other: [step('seen'), 'next'] }), lb.as('west').on({ other: 'drop' }))).toContain(
+    'east.vip other -> seen',
+  );
   expect(edges(fork('a').on({ odd: lb.on({ other: 'drop' }) }))).toContain('a odd -> lb.vip [0]');
 });
 
 test('a replacement keeps the place, its name and the declared wiring', () => {
   const other = stage({ name: 'v2', hook: 'xdp', program: (ctx) => (ctx.length > 9 ? ctx.exit('odd') : ctx.exit('even')) });
   const members = [fork('a').on({ odd: step('x') }), step('b')];
-  const { places } = planChain(members, { exitsOf: fakeCompiler.exitsOf, replacements: new Map([['a', other.on({ even: 'next' })]]) });
+  const { places } = planChain(members, {
+    hook: 'xdp',
+    outcomesOf: fakeCompiler.outcomesOf,
+    replacements: new Map([['a', other.on({ even: 'next' })]]),
+  });
   expect([...places.keys()]).toEqual(['a', 'b', 'x']);
   expect(places.get('a')).toMatchObject({ stage: { name: 'v2' }, exits: { even: { place: 'b' }, odd: { place: 'x' } } });
 });
@@ -123,6 +128,8 @@ const looped = (): Parameters<typeof planChain>[0] => {
 };
 const narrow = stage({ name: 'narrow', hook: 'xdp', reads: { flow: u16 }, program: (ctx) => (ctx.meta.flow ? ctx.drop() : ctx.next()) });
 const shaper = stage({ name: 'shaper', hook: 'tcEgress', program: (ctx) => ctx.pass() });
+const both = defineFunction({ name: 'both', stages: { xdp: [step('in')], tcEgress: [shaper] } });
+const mixed = defineFunction({ name: 'mixed', stages: { xdp: [step('in')], tcEgress: [fork('out').at('tc')] } }).on({ odd: 'tx' } as never);
 const egress = defineFunction({ name: 'egress', stages: { tcEgress: [shaper] } });
 
 test.each([
@@ -177,22 +184,56 @@ test.each([
     "stage 'x' can never be reached: 'drop' before it ends the sub-chain",
     undefined,
   ],
+  [
+    'a stage behind one that never goes on',
+    () => plan(bounce('answer'), step('x')),
+    'unreachable',
+    "'x' can never be reached: 'answer' before it never calls next()",
+    undefined,
+  ],
   ['a cycle', () => plan(...looped()), 'cycle', "'a' leads back to itself", undefined],
   ['another hook', () => plan(...dynamic(shaper)), 'hook', "stage 'shaper' has hook 'tcEgress'; 'xdp' is needed here", undefined],
-  ['a function of another hook', () => plan(egress), 'hook', "'egress' has no stages for xdp", undefined],
+  [
+    'a function of another hook',
+    () => planPipeline('edge', { xdp: [egress], tcEgress: [egress] } as Chains, fakeCompiler),
+    'hook',
+    "'egress' has no stages for xdp",
+    undefined,
+  ],
+  [
+    'half of a function',
+    () => planPipeline('edge', { xdp: [both] } as Chains, fakeCompiler),
+    'hook',
+    "'both' must also be placed in tcEgress",
+    'add it to tcEgress: [ … ]',
+  ],
+  [
+    'two functions of one name',
+    () => planPipeline('edge', { xdp: [both], tcEgress: [both, egress.as('both')] } as Chains, fakeCompiler),
+    'duplicate',
+    "two functions are named 'both'",
+    'name one with .as()',
+  ],
+  [
+    'a verdict of another hook',
+    () => planPipeline('edge', { xdp: [mixed], tcEgress: [mixed] } as Chains, fakeCompiler),
+    'hook',
+    "'tx' is no verdict of TC egress",
+    'it has pass, drop',
+  ],
   [
     'a field that nobody writes',
     () => plan(step('a'), ...dynamic(reads)),
     'metadata',
     "'reads' reads 'flow', which is not written on every way to it",
-    'no stage of this chain writes it',
+    'no stage of this chain (XDP) writes it',
   ],
   [
     'a field written later',
     () => plan(...dynamic(reads, writes)),
     'metadata',
     "'reads' reads 'flow', which is not written on every way to it",
-    "only 'writes' writes it",
+    "only 'writes' writes it, and not on every way",
   ],
   [
     'a field of two schemas',

@@ -1,11 +1,13 @@
 /**
- * The plan of a chain: its graph with a slot of the program array for each edge that leads to a stage, and the checks
- * that need the whole graph: depth and metadata. A plan is a blueprint; generation.ts loads it.
+ * The plan of a chain: its graph with a slot of the program array for each edge that leads to a stage, and how one plan
+ * becomes another. A plan is a blueprint; generation.ts loads it. What chains have to do with one another is
+ * pipeline-plan.ts.
  */
 import type { Edge } from '@tailrace/compiler';
-import { type AnyStage, type ChainMember, describeLayout, type Layout, sameLayout } from '@tailrace/stage';
+import type { ChainMember, Layout } from '@tailrace/stage';
 import { ChainError } from './chain-error.ts';
 import { type ChainGraph, chainGraph, type Destination, edgesOf, type GraphOptions, type Place, sameDestination } from './graph.ts';
+import { metadataFields } from './metadata.ts';
 
 /** Tail calls that the kernel makes for one packet, the root's included (MAX_TAIL_CALL_CNT, include/linux/bpf.h). */
 export const MAX_TAIL_CALLS = 33;
@@ -22,11 +24,10 @@ export interface ChainPlan extends ChainGraph {
   readonly fields: ReadonlyMap<string, Layout>;
 }
 
-/** Plans an XDP chain. Throws ChainError for whatever would not work when loaded. */
+/** Plans a chain; whether its metadata are written is not looked at. Throws ChainError for whatever would not work when loaded. */
 export function planChain(members: readonly ChainMember[], options: GraphOptions): ChainPlan {
   const graph = chainGraph(members, options);
   const fields = metadataFields(graph);
-  checkMetadata(graph);
   const slots = new Map<string, number>();
   for (const place of graph.places.values())
     for (const { label, to } of edgesOf(place)) if ('place' in to) slots.set(edgeKey(place.name, label), slots.size);
@@ -98,64 +99,4 @@ function checkDepth(graph: ChainGraph): number {
       hint: `the longest way is ${path.slice(0, 3).join(' → ')} → … → ${path.at(-1)}`,
     });
   return path.length;
-}
-
-/** The metadata of a chain. Throws ChainError where two stages see one field differently. */
-function metadataFields(graph: ChainGraph): ReadonlyMap<string, Layout> {
-  const fields = new Map<string, { readonly layout: Layout; readonly by: string }>();
-  for (const { name: by, stage } of graph.places.values())
-    for (const [field, { layout }] of [...Object.entries(stage.writes), ...Object.entries(stage.reads)]) {
-      const known = fields.get(field);
-      if (known !== undefined && !sameLayout(known.layout, layout))
-        throw new ChainError(
-          'metadata',
-          `metadata '${field}' is ${describeLayout(known.layout)} in '${known.by}' and ${describeLayout(layout)} in '${by}'`,
-        );
-      if (known === undefined) fields.set(field, { layout, by });
-    }
-  return new Map([...fields].map(([field, { layout }]) => [field, layout]));
-}
-
-/** Every way to a stage must lead through a writer of each field that it reads. */
-function checkMetadata(graph: ChainGraph): void {
-  const written = new Map<string, ReadonlySet<string>>();
-  for (const place of inOrder(graph)) {
-    const known = written.get(place.name) ?? new Set<string>();
-    for (const field of Object.keys(place.stage.reads)) if (!known.has(field)) throw unwritten(graph, place, field);
-    const after = new Set([...known, ...Object.keys(place.stage.writes)]);
-    for (const { to } of edgesOf(place)) {
-      if (!('place' in to)) continue;
-      const others = written.get(to.place);
-      written.set(to.place, others === undefined ? after : others.intersection(after));
-    }
-  }
-}
-
-function unwritten(graph: ChainGraph, place: Place, field: string): ChainError {
-  const writers = [...graph.places.values()].filter(({ stage }) => Object.hasOwn(stage.writes, field)).map(({ name }) => `'${name}'`);
-  const hint =
-    writers.length === 0
-      ? 'no stage of this chain writes it'
-      : `only ${writers.join(', ')} ${writers.length === 1 ? 'writes' : 'write'} it`;
-  return new ChainError('metadata', `'${place.name}' reads '${field}', which is not written on every way to it`, { hint });
-}
-
-/** Places so that each comes after all that lead to it. */
-function inOrder(graph: ChainGraph): readonly Place[] {
-  const ordered: Place[] = [];
-  const seen = new Set<string>();
-  const visit = (name: string): void => {
-    const place = graph.places.get(name);
-    if (place === undefined || seen.has(name)) return;
-    seen.add(name);
-    for (const { to } of edgesOf(place)) if ('place' in to) visit(to.place);
-    ordered.push(place);
-  };
-  visit(graph.first);
-  return ordered.reverse();
-}
-
-/** The stages of a plan, each once, in order. */
-export function stagesOf(plan: ChainPlan): readonly AnyStage[] {
-  return [...new Set([...plan.places.values()].map(({ stage }) => stage))];
 }

@@ -67,12 +67,12 @@ describe('run', () => {
   });
 
   test('other chains are refused', async () => {
-    const policy = stage({ name: 'policy', hook: 'tcIngress', program: (ctx) => ctx.pass() });
-    const mixed = pipeline('mixed', { xdp: [step('a')], tcIngress: [policy] });
+    const parser = stage({ name: 'parser', hook: 'skSkb', program: (ctx) => ctx.pass() });
+    const mixed = pipeline('mixed', { xdp: [step('a')], skSkb: [parser] });
     const engine = new FakeEngine();
     await expect(mixed.run(engine, options)).rejects.toMatchObject({
       code: 'unsupported',
-      message: "pipeline 'mixed' has stages for tcIngress, and only xdp can run so far",
+      message: "pipeline 'mixed' has stages for skSkb, and only xdp, tcIngress, tcEgress can run so far",
     });
     expect(engine.log).toEqual([]);
   });

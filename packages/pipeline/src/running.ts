@@ -1,5 +1,5 @@
 /** A pipeline that runs: its maps, controllers and counters, and hot swap. */
-import { ArgumentError } from '@tailrace/bpf';
+import { ArgumentError, type SkbContext } from '@tailrace/bpf';
 import type {
   AnyFunction,
   AnyStage,
@@ -12,9 +12,11 @@ import type {
   Resource,
 } from '@tailrace/stage';
 import { map, type Observable, type SchedulerLike, Subject, shareReplay, takeUntil, timer } from 'rxjs';
-import type { LiveChain, RunResult } from './chain.ts';
+import type { RunResult } from './chain.ts';
+import type { ChainHook } from './chain-hook.ts';
 import type { Composition } from './composition.ts';
-import { type ChainDescription, describeChain } from './description.ts';
+import { describePipeline, type PipelineDescription } from './description.ts';
+import type { LivePipeline } from './live-pipeline.ts';
 import type { MapRegistry } from './registry.ts';
 import type { Stats } from './stats.ts';
 
@@ -41,25 +43,29 @@ export interface Running<L> extends AsyncDisposable {
    * fails to wait for the old stage's last packets, the new one runs and the old one stays open until the pipeline stops.
    */
   replace<A extends AnyStage, B extends AnyStage>(old: Checked<A, CheckKnown<A, L>>, by: Checked<B, CheckReplace<A, B, L>>): Promise<void>;
-  /** Sends one packet through the XDP chain, off the wire. Counters and maps change as for any packet. */
-  run(packet: Uint8Array): Promise<RunResult>;
+  /**
+   * Sends one packet through one chain, off the wire: the one that packets meet first, unless said otherwise. Counters and
+   * maps change as for any packet.
+   */
+  run(packet: Uint8Array, options?: TestPacket<L>): Promise<RunResult>;
   /** Stages and edges as they are now. */
-  describe(): PipelineDescription;
-  /** Detaches the chain, stops controllers last first, and closes everything. Idempotent. */
+  describe(): PipelineDescription<L>;
+  /** Detaches the chains, stops controllers last first, and closes everything. Idempotent. */
   stop(): Promise<void>;
 }
 
-/** A running pipeline as data. */
-export interface PipelineDescription {
-  readonly name: string;
-  readonly chains: { readonly xdp: ChainDescription };
+/** Where a packet of `run` goes in, and with what. */
+export interface TestPacket<L> {
+  readonly hook?: keyof L & ChainHook;
+  /** TC: fields of the packet beside its bytes. */
+  readonly skb?: SkbContext;
 }
 
 /** What a running pipeline is made of. */
 export interface RunningParts {
   readonly name: string;
   readonly interfaces: readonly string[];
-  readonly chain: LiveChain;
+  readonly live: LivePipeline;
   readonly composition: Composition;
   readonly registry: MapRegistry;
   readonly clock: SchedulerLike;
@@ -74,10 +80,14 @@ export function runningOf<L>(parts: RunningParts): Running<L> {
   return new RunningPipeline(parts) as unknown as Running<L>;
 }
 
+/** A layout that the types know nothing about. */
+type PlainLayout = Readonly<Record<ChainHook, string>>;
+type PlainStats = Readonly<Record<string, unknown>> & Pick<Stats<PlainLayout>, 'roots'>;
+
 class RunningPipeline implements AsyncDisposable {
   readonly name: string;
   readonly interfaces: readonly string[];
-  readonly stats$: Observable<Stats<{ xdp: string }>>;
+  readonly stats$: Observable<PlainStats>;
   readonly #parts: RunningParts;
   readonly #stopped = new Subject<void>();
   /** The replacement that runs, or the last one. */
@@ -109,26 +119,31 @@ class RunningPipeline implements AsyncDisposable {
     return this.#parts.composition.controller(of);
   }
 
-  stats(): Stats<{ xdp: string }> {
+  stats(): PlainStats {
     this.#checkRunning();
-    const { stages, root } = this.#parts.chain.stats();
-    return { xdp: stages, roots: { xdp: root } };
+    const chains = [...this.#parts.live.stats()];
+    const [stages, roots] = [
+      chains.map(([hook, chain]) => [hook, chain.stages] as const),
+      chains.map(([hook, chain]) => [hook, chain.root] as const),
+    ];
+    return { ...Object.fromEntries(stages), roots: Object.fromEntries(roots) as PlainStats['roots'] };
   }
 
   async replace(old: AnyStage, by: AnyStage): Promise<void> {
     this.#checkRunning();
-    const done = this.#queue.then(() => this.#parts.chain.replace(old.name, by));
+    const done = this.#queue.then(() => this.#parts.live.replace(old.name, by));
     this.#queue = done.catch(() => undefined);
     await done;
   }
 
-  async run(packet: Uint8Array): Promise<RunResult> {
+  async run(packet: Uint8Array, { hook, skb }: TestPacket<PlainLayout> = {}): Promise<RunResult> {
     this.#checkRunning();
-    return this.#parts.chain.run(packet);
+    const { live } = this.#parts;
+    return live.run(hook ?? (live.hooks[0] as ChainHook), { packet, ...(skb ? { skb } : {}) });
   }
 
-  describe(): PipelineDescription {
-    return { name: this.name, chains: { xdp: describeChain(this.#parts.chain.plan) } };
+  describe(): PipelineDescription<PlainLayout> {
+    return describePipeline(this.name, this.#parts.live.plan);
   }
 
   stop(): Promise<void> {

@@ -3,7 +3,7 @@
  * `run()`; a network function's controller may ask for any of them.
  */
 import type { Engine as BpfEngine, EngineInstance as BpfEngineInstance } from '@tailrace/bpf';
-import { compileRoot, compileStage, exitsOf } from '@tailrace/compiler';
+import { compileRoot, compileStage, outcomesOf } from '@tailrace/compiler';
 import { token } from '@tailrace/stage';
 import { asyncScheduler, type SchedulerLike } from 'rxjs';
 import type { MapRegistry as Registry } from './registry.ts';
@@ -21,12 +21,12 @@ export const MapRegistry = token<Registry>('MapRegistry');
 export interface StageCompiler {
   readonly compileStage: typeof compileStage;
   readonly compileRoot: typeof compileRoot;
-  readonly exitsOf: typeof exitsOf;
+  readonly outcomesOf: typeof outcomesOf;
 }
 /** The compiler. */
 export const Compiler = token<StageCompiler>('Compiler');
 /** The compiler of @tailrace/compiler. */
-export const defaultCompiler: StageCompiler = { compileStage, compileRoot, exitsOf };
+export const defaultCompiler: StageCompiler = { compileStage, compileRoot, outcomesOf };
 
 /** Time, as RxJS takes it: `interval(1000, clock)`, `clock.now()`. A VirtualTimeScheduler makes a fake clock. */
 export const Clock = token<SchedulerLike>('Clock');

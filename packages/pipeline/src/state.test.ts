@@ -7,7 +7,7 @@ import { type ChainPlan, planChain } from './plan.ts';
 import { fork, step } from './sample.ts';
 import { layoutState, MAX_STATE_BYTES, type StateLayout } from './state.ts';
 
-const plan = (...members: Parameters<typeof planChain>[0]) => planChain(members, { exitsOf: fakeCompiler.exitsOf });
+const plan = (...members: Parameters<typeof planChain>[0]) => planChain(members, { hook: 'xdp', outcomesOf: fakeCompiler.outcomesOf });
 const writer = (fields: Readonly<Record<string, Schema<unknown>>>) =>
   stage({ name: 'writer', hook: 'xdp', writes: fields, program: (ctx) => ctx.next() });
 

@@ -1,11 +1,13 @@
 /**
- * Chain state: one entry of a per-CPU array for each chain, and what lies where in it. The packet's length and the root's
- * misses come first, then metadata by falling alignment, then the counters of each stage. The entry's size is fixed for the
- * life of a chain, since the root names its map: some room is kept for stages that come later.
+ * What a chain keeps, and where. Its state is one entry of a per-CPU array: two words of the root's, at XDP the metadata by
+ * falling alignment, then the counters of each stage. At TC metadata lie with the packet, in `__sk_buff.cb`, those that
+ * come from XDP first. The entry's size is fixed for the life of a chain, since the root names its map: some room is kept
+ * for stages that come later.
  */
-import { counterNames, type Placement } from '@tailrace/compiler';
+import { CB_BYTES, counterNames, type Placement } from '@tailrace/compiler';
 import type { Layout } from '@tailrace/stage';
 import { ChainError } from './chain-error.ts';
+import { programHook } from './chain-hook.ts';
 import type { Place } from './graph.ts';
 import type { ChainPlan } from './plan.ts';
 
@@ -14,8 +16,10 @@ export const MAX_STATE_BYTES = 32_768;
 /** Room for stages that replace others. */
 const RESERVE_BYTES = 1024;
 
-/** Offset of the packet's length, u64. */
+/** XDP: offset of the packet's length, u64. */
 export const LENGTH_OFFSET = 0;
+/** TC ingress: offset of the packets that came without the metadata that XDP sends, u64. */
+export const MISSING_OFFSET = 0;
 /** Offset of the packets that found the root's slot empty, u64. */
 export const MISSES_OFFSET = 8;
 const HEADER_BYTES = 16;
@@ -28,54 +32,75 @@ export interface CounterBlock {
   readonly names: readonly string[];
 }
 
+/** A metadata field in the state or in `cb`. */
+export interface FieldPlace {
+  readonly layout: Layout;
+  readonly offset: number;
+}
+
 /** What lies where. */
 export interface StateLayout {
   /** Bytes of the entry. */
   readonly size: number;
-  readonly fields: ReadonlyMap<string, { readonly layout: Layout; readonly offset: number }>;
+  /** Metadata: in the entry at XDP, in `cb` at TC. */
+  readonly fields: ReadonlyMap<string, FieldPlace>;
   /** By place. */
   readonly counters: ReadonlyMap<string, CounterBlock>;
 }
 
 /**
- * Lays out the state of a plan. With `previous`, whatever stays keeps its offset, and what is new avoids all that is
- * there: packets in flight may still write it. Throws ChainError where the room does not suffice.
+ * Lays out the state of a plan. `crossing` are the fields that TC ingress gets from XDP. With `previous`, whatever stays
+ * keeps its offset, and what is new avoids all that is there: packets in flight may still write it. Throws ChainError where
+ * the room does not suffice.
  */
-export function layoutState(plan: ChainPlan, previous?: StateLayout): StateLayout {
-  const taken = previous ? occupied(previous) : [{ start: 0, end: HEADER_BYTES }];
-  const size = previous?.size ?? MAX_STATE_BYTES;
-  const allocate = (what: string, bytes: number, align: number): number => {
-    const offset = firstGap(taken, bytes, align);
-    if (offset + bytes > size)
-      throw new ChainError('state', `the chain's state has no room for ${what}: ${bytes} bytes, of ${size}`, fullHint);
-    taken.push({ start: offset, end: offset + bytes });
-    return offset;
-  };
-  const fields = new Map<string, { readonly layout: Layout; readonly offset: number }>();
-  for (const [name, layout] of [...plan.fields].sort(([, a], [, b]) => b.align - a.align)) {
-    const kept = previous?.fields.get(name);
-    const keeps = kept !== undefined && kept.layout.size === layout.size && kept.layout.align === layout.align;
-    fields.set(name, { layout, offset: keeps ? kept.offset : allocate(`metadata '${name}'`, layout.size, layout.align) });
-  }
+export function layoutState(plan: ChainPlan, previous?: StateLayout, crossing: readonly string[] = []): StateLayout {
+  const entry = new Room(previous ? occupied(plan, previous) : [{ start: 0, end: HEADER_BYTES }], previous?.size ?? MAX_STATE_BYTES, {
+    what: "the chain's state",
+    hint: `a chain's counters and metadata share ${MAX_STATE_BYTES} bytes; stop and run the pipeline anew to pack them`,
+  });
+  const fields = layoutFields(plan, plan.hook === 'xdp' ? entry : controlBlock(previous), previous, crossing);
   const counters = new Map<string, CounterBlock>();
   for (const place of plan.places.values()) {
-    const names = counterNames('xdp', Object.keys(place.exits));
+    const names = counterNames(programHook(plan.hook), Object.keys(place.exits));
     const kept = previous?.counters.get(place.name);
     const keeps = kept !== undefined && kept.names.join() === names.join();
-    counters.set(place.name, keeps ? kept : { names, offset: allocate(`the counters of '${place.name}'`, names.length * 8, 8) });
+    counters.set(place.name, keeps ? kept : { names, offset: entry.take(`the counters of '${place.name}'`, names.length * 8, 8) });
   }
-  const end = Math.max(...taken.map((range) => range.end));
-  return { size: previous?.size ?? Math.min(MAX_STATE_BYTES, Math.ceil((end + RESERVE_BYTES) / 8) * 8), fields, counters };
+  return { size: previous?.size ?? Math.min(MAX_STATE_BYTES, Math.ceil((entry.end + RESERVE_BYTES) / 8) * 8), fields, counters };
 }
 
 /** The part of the state that one stage's program names. */
-export function statePlacement(state: StateLayout, place: Place, map: string): Pick<Placement, 'state' | 'metadata'> {
+export function statePlacement(plan: ChainPlan, state: StateLayout, place: Place, map: string): Pick<Placement, 'state' | 'metadata'> {
   const names = new Set([...Object.keys(place.stage.reads), ...Object.keys(place.stage.writes)]);
   const counters = state.counters.get(place.name)?.offset;
   return {
-    state: { map, length: LENGTH_OFFSET, ...(counters === undefined ? {} : { counters }) },
+    state: { map, ...(plan.hook === 'xdp' ? { length: LENGTH_OFFSET } : {}), ...(counters === undefined ? {} : { counters }) },
     metadata: Object.fromEntries([...state.fields].filter(([name]) => names.has(name))),
   };
+}
+
+/** Crossing fields first, so that they fill whole words from `cb`'s start; then by falling alignment. */
+function layoutFields(
+  plan: ChainPlan,
+  room: Room,
+  previous: StateLayout | undefined,
+  crossing: readonly string[],
+): ReadonlyMap<string, FieldPlace> {
+  const fields = new Map<string, FieldPlace>();
+  const rank = (name: string): number => (crossing.includes(name) ? 0 : 1);
+  for (const [name, layout] of [...plan.fields].sort(([a, x], [b, y]) => rank(a) - rank(b) || y.align - x.align)) {
+    const kept = previous?.fields.get(name);
+    const keeps = kept !== undefined && kept.layout.size === layout.size && kept.layout.align === layout.align;
+    fields.set(name, { layout, offset: keeps ? kept.offset : room.take(`metadata '${name}'`, layout.size, layout.align) });
+  }
+  return fields;
+}
+
+function controlBlock(previous: StateLayout | undefined): Room {
+  return new Room(fieldRanges(previous), CB_BYTES, {
+    what: '__sk_buff.cb',
+    hint: `a chain's metadata at TC, with those that come from XDP, share ${CB_BYTES} bytes`,
+  });
 }
 
 interface Range {
@@ -83,22 +108,51 @@ interface Range {
   readonly end: number;
 }
 
-const fullHint = { hint: `a chain's counters and metadata share ${MAX_STATE_BYTES} bytes; stop and run the pipeline anew to pack them` };
+/** Bytes of which some are taken. */
+class Room {
+  readonly #taken: Range[];
+  readonly #size: number;
+  readonly #about: { readonly what: string; readonly hint: string };
 
-function occupied({ fields, counters }: StateLayout): Range[] {
+  constructor(taken: readonly Range[], size: number, about: { readonly what: string; readonly hint: string }) {
+    this.#taken = [...taken];
+    this.#size = size;
+    this.#about = about;
+  }
+
+  /** Behind the last byte that is taken. */
+  get end(): number {
+    return Math.max(0, ...this.#taken.map((range) => range.end));
+  }
+
+  /** Takes the lowest aligned place. Throws ChainError where there is none. */
+  take(what: string, bytes: number, align: number): number {
+    const start = this.#gap(bytes, align);
+    const { what: where, hint } = this.#about;
+    if (start + bytes > this.#size)
+      throw new ChainError('state', `${where} has no room for ${what}: ${bytes} bytes, of ${this.#size}`, { hint });
+    this.#taken.push({ start, end: start + bytes });
+    return start;
+  }
+
+  #gap(bytes: number, align: number): number {
+    let offset = 0;
+    for (const { start, end } of [...this.#taken].sort((a, b) => a.start - b.start)) {
+      if (offset + bytes <= start) return offset;
+      offset = Math.max(offset, Math.ceil(end / align) * align);
+    }
+    return offset;
+  }
+}
+
+function occupied({ hook }: ChainPlan, state: StateLayout): Range[] {
   return [
     { start: 0, end: HEADER_BYTES },
-    ...[...fields.values()].map(({ offset, layout }) => ({ start: offset, end: offset + layout.size })),
-    ...[...counters.values()].map(({ offset, names }) => ({ start: offset, end: offset + names.length * 8 })),
+    ...(hook === 'xdp' ? fieldRanges(state) : []),
+    ...[...state.counters.values()].map(({ offset, names }) => ({ start: offset, end: offset + names.length * 8 })),
   ];
 }
 
-/** The lowest aligned offset with `bytes` free. */
-function firstGap(taken: readonly Range[], bytes: number, align: number): number {
-  let offset = 0;
-  for (const { start, end } of [...taken].sort((a, b) => a.start - b.start)) {
-    if (offset + bytes <= start) return offset;
-    offset = Math.max(offset, Math.ceil(end / align) * align);
-  }
-  return offset;
+function fieldRanges(state: StateLayout | undefined): Range[] {
+  return [...(state?.fields.values() ?? [])].map(({ offset, layout }) => ({ start: offset, end: offset + layout.size }));
 }

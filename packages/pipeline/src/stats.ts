@@ -1,16 +1,23 @@
 /** Counters of a chain: read from the state map in one lookup, summed over CPUs, and carried on when a stage's block moves. */
 import type { LoadedMap } from '@tailrace/bpf';
-import { XdpVerdict } from '@tailrace/compiler';
-import { type CounterBlock, MISSES_OFFSET, type StateLayout } from './state.ts';
+import type { TcVerdict, XdpVerdict } from '@tailrace/compiler';
+import { type ChainHook, type ChainVerdict, verdictNamesOf } from './chain-hook.ts';
+import { type CounterBlock, MISSES_OFFSET, MISSING_OFFSET, type StateLayout } from './state.ts';
 
-/** What one stage has done since the pipeline runs. A stage that was replaced counts on under its place's name. */
-export interface StageStats {
-  /** Packets that the stage let go, whichever way. */
+/** The verdicts of a chain's stages by its name. */
+export type VerdictsOf<K> = K extends 'xdp' ? XdpVerdict : TcVerdict;
+
+/**
+ * What one stage has done since the pipeline runs. A stage that was replaced counts on under its place's name. `V` are its
+ * hook's verdicts; by default those that all hooks have.
+ */
+export interface StageStats<V extends ChainVerdict = TcVerdict> {
+  /** Packets that the stage let go, whichever way. At TC a packet counts as the segments that it stands for, here and below. */
   readonly packets: bigint;
   /** Their bytes, whole packets. */
   readonly bytes: bigint;
   /** Verdicts that the stage gave itself. */
-  readonly verdicts: Readonly<Record<XdpVerdict, bigint>>;
+  readonly verdicts: Readonly<Record<V, bigint>>;
   /** Packets that left through `next()`, also where that ends the chain. */
   readonly next: bigint;
   /** Packets that left through each exit, by label, whatever lies behind it. */
@@ -23,10 +30,12 @@ export interface StageStats {
 export interface RootStats {
   /** Packets that found no first stage, and passed. */
   readonly misses: bigint;
+  /** TC ingress: packets that came without the metadata that XDP sends; its fields were 0 for them. */
+  readonly withoutMetadata: bigint;
 }
 
 /** A snapshot: the stages of each chain by name, as the pipeline's layout `L` names them. */
-export type Stats<L> = { readonly [K in keyof L]: { readonly [N in L[K] & string]: StageStats } } & {
+export type Stats<L> = { readonly [K in keyof L]: { readonly [N in L[K] & string]: StageStats<VerdictsOf<K>> } } & {
   /** The programs that are attached, by chain. */
   readonly roots: { readonly [K in keyof L]: RootStats };
 };
@@ -38,12 +47,14 @@ export interface ChainStats {
 
 /** Reads the counters of one chain. */
 export class ChainCounters {
+  readonly #hook: ChainHook;
   readonly #map: LoadedMap;
   /** By place: counts of blocks that are no longer written, and of whoever wrote the present block's bytes before. */
   readonly #carried = new Map<string, Map<string, bigint>>();
   #blocks: ReadonlyMap<string, CounterBlock>;
 
-  constructor(map: LoadedMap, state: StateLayout) {
+  constructor(hook: ChainHook, map: LoadedMap, state: StateLayout) {
+    this.#hook = hook;
     this.#map = map;
     this.#blocks = state.counters;
   }
@@ -69,7 +80,8 @@ export class ChainCounters {
     const totals = this.#totals();
     const places = new Set([...this.#blocks.keys(), ...this.#carried.keys()]);
     const stages = Object.fromEntries([...places].map((place) => [place, this.#stage(place, totals)]));
-    return { stages, root: { misses: totals[MISSES_OFFSET / 8] ?? 0n } };
+    const withoutMetadata = this.#hook === 'tcIngress' ? (totals[MISSING_OFFSET / 8] ?? 0n) : 0n;
+    return { stages, root: { misses: totals[MISSES_OFFSET / 8] ?? 0n, withoutMetadata } };
   }
 
   #stage(place: string, totals: readonly bigint[]): StageStats {
@@ -77,8 +89,8 @@ export class ChainCounters {
     const block = this.#blocks.get(place);
     const values = block ? blockValues(totals, block) : [];
     for (const [i, name] of (block?.names ?? []).entries()) counts.set(name, (counts.get(name) ?? 0n) + (values[i] ?? 0n));
-    const verdicts = Object.fromEntries(Object.keys(XdpVerdict).map((name) => [name, counts.get(name) ?? 0n])) as Record<
-      XdpVerdict,
+    const verdicts = Object.fromEntries(verdictNamesOf(this.#hook).map((name) => [name, counts.get(name) ?? 0n])) as Record<
+      TcVerdict,
       bigint
     >;
     const exits = Object.fromEntries([...counts].flatMap(([name, count]) => (name.startsWith('exit:') ? [[name.slice(5), count]] : [])));

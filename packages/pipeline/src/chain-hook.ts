@@ -1,0 +1,28 @@
+/** The chains that run so far, in the order in which packets meet them, and the kind of program that each is made of. */
+import type { AttachHook } from '@tailrace/bpf';
+import { hookVerdicts, type ProgramHook, type TcVerdict, type XdpVerdict } from '@tailrace/compiler';
+
+/** A chain that engines can run. */
+export type ChainHook = AttachHook;
+/** In the order in which packets meet them. */
+export const chainHooks: readonly ChainHook[] = ['xdp', 'tcIngress', 'tcEgress'];
+
+/** How people call them. */
+export const hookTitle: Readonly<Record<ChainHook, string>> = { xdp: 'XDP', tcIngress: 'TC ingress', tcEgress: 'TC egress' };
+
+/** The kind of a chain's programs: both directions of TC have the same. */
+export const programHook = (hook: ChainHook): ProgramHook => (hook === 'xdp' ? 'xdp' : 'tc');
+
+/** What a chain can come to. */
+export type ChainVerdict = XdpVerdict | TcVerdict;
+
+/** The names of a chain's verdicts. */
+export function verdictNamesOf(hook: ChainHook): readonly ChainVerdict[] {
+  return Object.keys(hookVerdicts[programHook(hook)]) as ChainVerdict[];
+}
+
+/** The verdict that a program's return value stands for; `undefined` for none. TC's -1 comes back as an unsigned number. */
+export function verdictOf(hook: ChainHook, returnValue: number): ChainVerdict | undefined {
+  const numbers: Readonly<Partial<Record<ChainVerdict, number>>> = hookVerdicts[programHook(hook)];
+  return verdictNamesOf(hook).find((name) => (numbers[name] ?? 0) >>> 0 === returnValue >>> 0);
+}

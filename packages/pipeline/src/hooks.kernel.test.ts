@@ -1,0 +1,139 @@
+/** One pipeline at all three hooks of an interface: real packets, metadata from XDP to TC ingress, swaps at both directions. */
+import { createSocket } from 'node:dgram';
+import { bindUdp, createNamespace, kernel, type NetworkNamespace, Rtnetlink } from '@tailrace/kernel';
+import { hash, perCpuArray, stage, struct, u16, u32, u64 } from '@tailrace/stage';
+import { expect, test } from 'vitest';
+import { pipeline } from './pipeline.ts';
+import { packetOf } from './sample.ts';
+
+const tenants = hash({ name: 'tenants', key: u16, value: u64, maxEntries: 16 });
+const totals = perCpuArray({ name: 'totals', value: struct({ packets: u64, bytes: u64 }), maxEntries: 1 });
+
+/** The destination port of UDP is the tenant. */
+const classify = stage({
+  name: 'classify',
+  hook: 'xdp',
+  writes: { length: u32, tenant: u16 },
+  program(ctx) {
+    const udp = ctx.udp();
+    ctx.meta.tenant = udp ? udp.dport : 0;
+    ctx.meta.length = ctx.length;
+    return ctx.next();
+  },
+});
+const account = stage({
+  name: 'account',
+  hook: 'tcIngress',
+  reads: { length: u32, tenant: u16 },
+  uses: { tenants },
+  program(ctx, { tenants }) {
+    const known = tenants.lookup(ctx.meta.tenant);
+    if (!known) return ctx.meta.tenant === 0 ? ctx.next() : ctx.drop();
+    known.value += BigInt(ctx.meta.length);
+    return ctx.next();
+  },
+});
+const count = stage({
+  name: 'count',
+  hook: 'tc',
+  uses: { totals },
+  program(ctx, { totals }) {
+    const sum = totals.lookup(0);
+    if (!sum) return ctx.drop();
+    sum.packets += 1n;
+    sum.bytes += BigInt(ctx.length);
+    return ctx.next();
+  },
+});
+const edge = pipeline('edge', { xdp: [classify], tcIngress: [account, count], tcEgress: [count] });
+
+/** Two namespaces joined by a veth: `near` has the interface under test. */
+class Wire implements Disposable {
+  readonly near = createNamespace();
+  readonly far = createNamespace();
+
+  constructor() {
+    using route = new Rtnetlink(this.near);
+    route.createVeth({ name: 'near0' }, { name: 'far0', namespace: this.far });
+    using other = new Rtnetlink(this.far);
+    route.change('near0', { up: true });
+    other.change('far0', { up: true });
+    route.addAddress('near0', '10.7.0.1/24');
+    other.addAddress('far0', '10.7.0.2/24');
+  }
+
+  /** Sends datagrams from far to near and back: an echo at `port`. Returns how many came back. */
+  async echo(port: number, count: number, waitMs = 2000): Promise<number> {
+    const [server, client] = await Promise.all([socketIn(this.near, '10.7.0.1', port), socketIn(this.far, '10.7.0.2', 0)]);
+    try {
+      server.on('message', (message, from) => server.send(message, from.port, from.address));
+      let answers = 0;
+      const all = new Promise<void>((resolve) => client.on('message', () => void (++answers === count && resolve())));
+      for (let i = 0; i < count; i++) client.send(new Uint8Array(100), port, '10.7.0.1');
+      const timer = Promise.withResolvers<void>();
+      const alarm = setTimeout(timer.resolve, waitMs);
+      await Promise.race([all, timer.promise]);
+      clearTimeout(alarm);
+      return answers;
+    } finally {
+      server.close();
+      client.close();
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.near.close();
+    this.far.close();
+  }
+}
+
+async function socketIn(namespace: NetworkNamespace, address: string, port: number) {
+  const socket = createSocket('udp4');
+  await new Promise<void>((resolve) => socket.bind({ fd: bindUdp(namespace, address, port) }, resolve));
+  return socket;
+}
+
+test.each(['tcx', 'clsact'] as const)('real packets at all three hooks, by %s', async (link) => {
+  using wire = new Wire();
+  await using running = await edge.run(kernel({ interfaces: ['near0'], netns: wire.near, tc: { link } }));
+  running.map(tenants).set(4001, 0n);
+  expect(await wire.echo(4001, 20)).toBe(20);
+  expect(running.map(tenants).get(4001)).toBe(20n * 142n);
+  const { xdp, tcIngress, tcEgress, roots } = running.stats();
+  expect(xdp.classify.packets).toBeGreaterThanOrEqual(20n);
+  expect(tcIngress.account.next).toBe(xdp.classify.packets);
+  expect(tcIngress.count.packets).toBe(tcIngress.account.next);
+  expect(tcEgress.count.packets).toBeGreaterThanOrEqual(20n);
+  expect(running.map(totals).sum(0)?.packets).toBe(tcIngress.count.packets + tcEgress.count.packets);
+  expect(roots.tcIngress).toEqual({ misses: 0n, withoutMetadata: 0n });
+  // a tenant that nobody knows
+  expect(await wire.echo(4002, 5, 300)).toBe(0);
+  expect(running.stats().tcIngress.account.verdicts.drop).toBe(5n);
+});
+
+test('a stage that stands at both directions is replaced at both', async () => {
+  using wire = new Wire();
+  await using running = await edge.run(kernel({ interfaces: ['near0'], netns: wire.near }));
+  running.map(tenants).set(4001, 0n);
+  expect(await wire.echo(4001, 3)).toBe(3);
+  const silent = stage({ name: 'silent', hook: 'tc', program: (ctx) => ctx.drop() });
+  await running.replace(count, silent);
+  const { chains } = running.describe();
+  expect([chains.tcIngress, chains.tcEgress].map(({ stages }) => stages.at(-1)?.stage)).toEqual(['silent', 'silent']);
+  expect(await wire.echo(4001, 3, 300)).toBe(0);
+  await running.replace(count, count);
+  expect(await wire.echo(4001, 3)).toBe(3);
+  const { tcIngress } = running.stats();
+  expect([tcIngress.account.misses, tcIngress.count.misses]).toEqual([0n, 0n]);
+});
+
+test('test runs go into any of the chains', async () => {
+  await using running = await edge.run(kernel({ interfaces: [] }));
+  expect((await running.run(packetOf(60))).verdict).toBe('pass');
+  // nothing came through XDP: the fields are 0
+  expect((await running.run(packetOf(60), { hook: 'tcIngress' })).verdict).toBe('pass');
+  expect((await running.run(packetOf(60), { hook: 'tcEgress', skb: { mark: 7 } })).verdict).toBe('pass');
+  const { xdp, tcIngress, tcEgress, roots } = running.stats();
+  expect([xdp.classify.packets, tcIngress.account.packets, tcIngress.count.packets, tcEgress.count.packets]).toEqual([1n, 1n, 1n, 1n]);
+  expect(roots.tcIngress.withoutMetadata).toBe(1n);
+});
