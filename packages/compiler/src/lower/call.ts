@@ -4,9 +4,9 @@ import * as R from '../range.ts';
 import { readSource } from '../source.ts';
 import { argumentNode, noVerdict, numberArgument } from './argument.ts';
 import { exactOrFail, imul, truncatedQuotient, WRAPPED_HINT } from './arithmetic.ts';
-import { contextCall, nearest } from './context.ts';
+import { contextCall } from './context.ts';
 import { intrinsicCall } from './intrinsic.ts';
-import { MAP_METHODS, mapCall } from './map-call.ts';
+import { mapCall } from './map-call.ts';
 import { describe, type FnOperand, type NumberOperand, type Operand } from './operand.ts';
 import { find, type Program } from './program.ts';
 import { bigint, exact, known } from './scalar.ts';
@@ -34,16 +34,7 @@ export function call(program: Program, node: CallExpression): Operand {
       return intrinsicCall(lowering, node, target, args);
     case 'method': {
       if (target.of?.kind === 'context') return contextCall(program, node, target.name, args);
-      if (target.of?.kind === 'map') {
-        if (!MAP_METHODS.has(target.name))
-          return lowering.fail(
-            callee,
-            'name',
-            `map '${target.of.map.name}' has no method '${target.name}'`,
-            nearest(target.name, [...MAP_METHODS]),
-          );
-        return mapCall(lowering, node, target.of, target.name, args);
-      }
+      if (target.of?.kind === 'map') return mapCall(lowering, node, target.of, target.name, args);
       break;
     }
     default:

@@ -3,7 +3,7 @@ import type { StructLayout } from '@tailrace/stage';
 import type { Expression, MemberExpression, PrivateIdentifier, Super, Node as SyntaxNode } from 'acorn';
 import * as R from '../range.ts';
 import { contextMember, nearest } from './context.ts';
-import { MAP_METHODS } from './map-call.ts';
+import { kindOf, MAP_METHODS } from './map-kind.ts';
 import { element, member, present, readPlace, readView } from './memory.ts';
 import { contentHint, describe, type Operand, type RefOperand, type View } from './operand.ts';
 import { find, type Program } from './program.ts';
@@ -78,9 +78,12 @@ export function readMember(program: Program, property: SyntaxNode, of: SyntaxNod
     case 'list':
       if (name === 'length') return lowering.number(object.items.length);
       break;
-    case 'map':
+    case 'map': {
       if (MAP_METHODS.has(name)) return { kind: 'method', of: object, name };
-      return lowering.fail(property, 'name', `map '${object.map.name}' has no method '${name}'`, nearest(name, [...MAP_METHODS]));
+      const { methods, hint } = kindOf(object.map.type);
+      const instead = methods.length > 0 ? nearest(name, methods) : hint;
+      return lowering.fail(property, 'name', `map '${object.map.name}' has no method '${name}'`, instead);
+    }
     case 'aggregate': {
       const field = object.fields.get(name);
       return (
@@ -90,6 +93,7 @@ export function readMember(program: Program, property: SyntaxNode, of: SyntaxNod
     }
     case 'ref': {
       const ref = present(lowering, of, object);
+      if (ref.map) return readMember(program, property, of, { kind: 'map', map: ref.map, reference: '', handle: ref.base }, name);
       if (ref.layout.kind === 'struct') {
         const view = Object.hasOwn(ref.layout.views, name) ? ref.layout.views[name] : undefined;
         if (view) return readView(lowering, ref.layout, ref, view);

@@ -376,7 +376,7 @@ test('keys and values', () => {
     "stage.ts:4:1: stage 'sample': devmap 'ports' has no lookup()
      4 | ports.lookup(0);
        | ^^^^^^^^^^^^^^^
-       = hint: pass it to ctx.redirect(devmap, key)"
+       = hint: pass it to ctx.redirect(map, key)"
   `);
   expect(refused('slots.lookup(0);')).toMatchInlineSnapshot(`
     "stage.ts:4:1: stage 'sample': programArray 'slots' has no lookup()

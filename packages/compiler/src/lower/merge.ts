@@ -84,8 +84,6 @@ function mergeRefs(emitter: Emitter, join: Join, operands: readonly (RefOperand 
     if (r.offset !== first.offset && r.nullable)
       return conflict('it refers to different places on different paths', 'test each reference for undefined before they meet');
   }
-  if (first.space === 'skb' && refs.some((r) => r.offset !== first.offset))
-    return conflict('it refers to different metadata on different paths', 'read the fields where they are chosen');
   const bases = operands.map((o, i) =>
     emitter.within(join.incoming[i]?.from ?? join.block, () => {
       if (o.kind === 'undefined') return emitter.constant(0);

@@ -63,6 +63,8 @@ export interface RefOperand {
   readonly shared: boolean;
   readonly nullable: boolean;
   readonly epoch?: Epoch;
+  /** It is no place but an inner map; the base is its handle. */
+  readonly map?: AnyMap;
   /** Packet references: where it starts, from the packet's first byte. */
   readonly position?: NumberOperand;
 }
@@ -117,7 +119,10 @@ export interface ListOperand {
 export interface MapOperand {
   readonly kind: 'map';
   readonly map: AnyMap;
+  /** Empty for an inner map. */
   readonly reference: string;
+  /** An inner map's, found at run time. */
+  readonly handle?: Value;
 }
 export interface FnOperand {
   readonly kind: 'fn';
@@ -170,12 +175,14 @@ export function describe(operand: Operand): string {
   switch (operand.kind) {
     case 'ref':
       return operand.nullable
-        ? 'a reference that may be undefined'
+        ? `${operand.map ? 'an inner map' : 'a reference'} that may be undefined`
         : operand.layout.kind === 'struct'
           ? 'a reference to a struct'
           : operand.layout.kind === 'array'
             ? 'a reference to an array'
-            : 'a reference';
+            : operand.map
+              ? `map '${operand.map.name}'`
+              : 'a reference';
     case 'aggregate':
       return 'an object literal';
     case 'names':
