@@ -80,10 +80,13 @@ function mergeRefs(emitter: Emitter, join: Join, operands: readonly (RefOperand 
   for (const r of refs) {
     if (r.layout !== first.layout) return conflict('it refers to different layouts on different paths');
     if (r.map !== first.map) return conflict('it refers to different kinds of maps on different paths');
+    if (r.map !== first.map) return conflict('it refers to different kinds of maps on different paths');
     if (r.space !== first.space || r.shared !== first.shared) return conflict('it refers to different kinds of memory on different paths');
     if (r.offset !== first.offset && r.nullable)
       return conflict('it refers to different places on different paths', 'test each reference for undefined before they meet');
   }
+  if (first.space === 'skb' && refs.some((r) => r.offset !== first.offset))
+    return conflict('it refers to different metadata on different paths', 'read the fields where they are chosen');
   const bases = operands.map((o, i) =>
     emitter.within(join.incoming[i]?.from ?? join.block, () => {
       if (o.kind === 'undefined') return emitter.constant(0);

@@ -5,6 +5,8 @@ import type { Value } from '../ir.ts';
 import { counterNames, type Edge } from '../placement.ts';
 import { UINT32 } from '../range.ts';
 import { argumentNode, numberArgument } from './argument.ts';
+import { AT_TC, AT_XDP, type Member, type Members } from './context-member.ts';
+import { cross } from './crossing.ts';
 import { fact } from './fact.ts';
 import type { Lowering } from './lowering.ts';
 import { isRedirectKind } from './map-kind.ts';
@@ -12,35 +14,60 @@ import { describe, type Operand, type VerdictOperand } from './operand.ts';
 import type { Join } from './path.ts';
 import type { Program } from './program.ts';
 import { exact } from './scalar.ts';
-import { count, packetLength } from './state.ts';
+import { count, metadataOffset, packetLength, segments } from './state.ts';
 
-export const VERDICTS: ReadonlySet<string> = new Set(['next', 'exit', 'pass', 'drop', 'tx', 'abort', 'redirect']);
+/** Flag of bpf_redirect: in at the interface, as if the packet had come in there. */
+const BPF_F_INGRESS = 1;
 
-/** `ctx.drop()` and its like: the verdict takes effect where it is returned. */
-export function verdictOf(program: Program, node: SyntaxNode, name: string, args: readonly Operand[]): VerdictOperand {
-  const { lowering } = program;
-  if (name === 'next') return { kind: 'verdict', outcome: { next: true } };
-  if (name === 'exit') {
-    const [label] = args;
-    if (label?.kind !== 'string') return lowering.fail(node, 'type', 'a label must be a literal', "write ctx.exit('name')");
-    return { kind: 'verdict', outcome: { exit: label.value } };
-  }
-  if (name === 'redirect') return { kind: 'verdict', outcome: { dynamic: redirect(lowering, node, args) } };
-  return { kind: 'verdict', outcome: { verdict: name } };
+const plain = (outcome: VerdictOperand['outcome']): Member => ({ call: () => ({ kind: 'verdict', outcome }) });
+
+/** `ctx.drop()` and its like: a verdict takes effect where it is returned, a redirect where it is called. */
+export const VERDICTS: Members = {
+  next: plain({ next: true }),
+  exit: {
+    call: ({ lowering }, node, [label]) =>
+      label?.kind === 'string'
+        ? { kind: 'verdict', outcome: { exit: label.value } }
+        : lowering.fail(node, 'type', 'a label must be a literal', "write ctx.exit('name')"),
+  },
+  pass: plain({ verdict: 'pass' }),
+  drop: plain({ verdict: 'drop' }),
+  tx: { ...plain({ verdict: 'tx' }), hooks: AT_XDP, hint: 'use ctx.redirect(ctx.ifindex)' },
+  abort: { ...plain({ verdict: 'abort' }), hooks: AT_XDP, hint: 'use ctx.drop()' },
+  redirect: { call: ({ lowering }, node, args) => dynamic(redirect(lowering, node, args)) },
+  redirectIngress: {
+    hooks: AT_TC,
+    call: ({ lowering }, node, args) => dynamic(toInterface(lowering, node, args, Helper.redirect, [BPF_F_INGRESS])),
+  },
+  redirectNeigh: {
+    hooks: AT_TC,
+    hint: 'ask for it at tcEgress, or write the addresses and use ctx.redirect(ifindex)',
+    // no parameters: the kernel looks the next hop up
+    call: ({ lowering }, node, args) => dynamic(toInterface(lowering, node, args, Helper.redirect_neigh, [0, 0, 0])),
+  },
+  redirectPeer: {
+    hooks: ['tcIngress'],
+    hint: 'the kernel takes it at tcIngress alone',
+    call: ({ lowering }, node, args) => dynamic(toInterface(lowering, node, args, Helper.redirect_peer, [0])),
+  },
+};
+
+const dynamic = (value: Value): VerdictOperand => ({ kind: 'verdict', outcome: { dynamic: value } });
+
+function redirect(lowering: Lowering, node: SyntaxNode, args: readonly Operand[]): Value {
+  const [target, key] = args;
+  if (target?.kind !== 'map') return toInterface(lowering, node, args, Helper.redirect, [0]);
+  if (lowering.hook.kind !== 'xdp')
+    lowering.fail(argumentNode(node, 0), 'type', 'a devmap leads packets of XDP alone', 'pass the index of the interface');
+  if (!isRedirectKind(target.map.type))
+    lowering.fail(node, 'type', `map '${target.map.name}' is of type ${target.map.type}, expected devmap, devmapHash, cpumap or xskmap`);
+  const index = numberArgument(lowering, argumentNode(node, 1), key, UINT32);
+  return lowering.call(Helper.redirect_map, [lowering.mapHandle(target.reference), exact(lowering, index), lowering.constant(0)]);
 }
 
-function redirect(lowering: Lowering, node: SyntaxNode, args: readonly Operand[]) {
-  const [target, key] = args;
-  if (target?.kind === 'map') {
-    if (!isRedirectKind(target.map.type))
-      lowering.fail(node, 'type', `map '${target.map.name}' is of type ${target.map.type}, expected devmap, devmapHash, cpumap or xskmap`);
-    const index = numberArgument(lowering, argumentNode(node, 1), key, UINT32);
-    return lowering.call(Helper.redirect_map, [lowering.mapHandle(target.reference), exact(lowering, index), lowering.constant(0)]);
-  }
-  return lowering.call(Helper.redirect, [
-    exact(lowering, numberArgument(lowering, argumentNode(node, 0), target, UINT32)),
-    lowering.constant(0),
-  ]);
+function toInterface(lowering: Lowering, node: SyntaxNode, [ifindex]: readonly Operand[], helper: number, rest: readonly number[]): Value {
+  const index = exact(lowering, numberArgument(lowering, argumentNode(node, 0), ifindex, UINT32));
+  return lowering.call(helper, [index, ...rest.map((value) => lowering.constant(value))]);
 }
 
 /** A verdict as the kernel knows it. */
@@ -55,6 +82,10 @@ export class Exits {
   readonly #program: Program;
   readonly #names: readonly string[];
   readonly #joins = new Map<string, { join: Join; outcome: VerdictOperand['outcome'] }>();
+  /** Metadata fields that all paths to an outcome have written. */
+  readonly #writes = new Map<string, ReadonlySet<string>>();
+  /** Packets that pass with metadata: those that do anyway, and those that missed, which have lost the state's address. */
+  readonly #crossings = new Map<'pass' | 'miss', Join>();
 
   constructor(program: Program) {
     this.#program = program;
@@ -64,6 +95,11 @@ export class Exits {
   /** Labels that some path left through. */
   get labels(): readonly string[] {
     return [...this.#joins.values()].flatMap(({ outcome }) => ('exit' in outcome ? [outcome.exit] : []));
+  }
+
+  /** The outcomes that some path has, by the names of their counters, and the metadata fields that all of them have written. */
+  get writes(): ReadonlyMap<string, ReadonlySet<string>> {
+    return this.#writes;
   }
 
   /** Ends the current path with a verdict. */
@@ -79,8 +115,9 @@ export class Exits {
       );
     }
     const { outcome } = operand;
+    const name = nameOf(outcome);
+    this.#note(name);
     if ('dynamic' in outcome) return this.#leaveDynamic(outcome.dynamic);
-    const name = 'next' in outcome ? 'next' : 'exit' in outcome ? `exit:${outcome.exit}` : outcome.verdict;
     let entry = this.#joins.get(name);
     if (!entry) {
       entry = { join: lowering.newJoin(), outcome };
@@ -91,22 +128,39 @@ export class Exits {
 
   /** Emits the ways out that were taken. */
   finish(): void {
-    const { lowering } = this.#program;
+    const { lowering, placement } = this.#program;
     for (const [name, { join, outcome }] of this.#joins) {
       lowering.place = join.incoming[0]?.from.nodes.at(-1)?.place ?? lowering.place;
       lowering.enter(join);
       this.#count(name);
-      if ('verdict' in outcome) lowering.return(verdictNumber(lowering, outcome.verdict));
-      else if ('next' in outcome) this.#follow(this.#program.placement?.next ?? { verdict: 'pass' });
-      else if ('exit' in outcome) this.#follow(this.#program.placement?.exits[outcome.exit] ?? { verdict: 'pass' });
+      if ('verdict' in outcome) this.#end(outcome.verdict);
+      else if ('next' in outcome) this.#follow(placement?.next ?? { verdict: 'pass' });
+      else if ('exit' in outcome) this.#follow(placement?.exits[outcome.exit] ?? { verdict: 'pass' });
     }
+    for (const join of this.#crossings.values()) {
+      lowering.enter(join);
+      if (placement?.crossing) cross(this.#program, placement.crossing);
+      lowering.return(verdictNumber(lowering, 'pass'));
+    }
+  }
+
+  /** Keeps of an outcome's fields those that this path has written too. */
+  #note(name: string): void {
+    const { lowering, stage, placement } = this.#program;
+    const known = this.#writes.get(name);
+    const fields = known ?? Object.keys(stage.writes);
+    const written = [...fields].filter((field) => {
+      const place = placement?.metadata?.[field];
+      return place !== undefined && lowering.written.isWhole(lowering.environment, metadataOffset(lowering, place.offset), place.layout);
+    });
+    this.#writes.set(name, new Set(written));
   }
 
   #count(name: string): void {
     const { lowering, placement } = this.#program;
     if (placement?.state?.counters === undefined) return;
     count(this.#program, this.#names, 'bytes', exact(lowering, packetLength(this.#program)));
-    count(this.#program, this.#names, name, lowering.constant(1));
+    count(this.#program, this.#names, name, lowering.hook.kind === 'tc' ? exact(lowering, segments(this.#program)) : lowering.constant(1));
   }
 
   #leaveDynamic(value: Value): void {
@@ -128,16 +182,30 @@ export class Exits {
     );
   }
 
+  #end(verdict: string, way: 'pass' | 'miss' = 'pass'): void {
+    const { lowering, placement } = this.#program;
+    if (verdict !== 'pass' || !placement?.crossing) return lowering.return(verdictNumber(lowering, verdict));
+    const join = this.#crossings.get(way) ?? lowering.newJoin();
+    this.#crossings.set(way, join);
+    lowering.jump(join);
+  }
+
   /** Along an edge: a verdict is a constant, a slot a tail call that comes back only where the slot is empty. */
   #follow(edge: Edge): void {
     const { lowering, placement, stage } = this.#program;
-    if ('verdict' in edge) return lowering.return(verdictNumber(lowering, edge.verdict));
+    if ('verdict' in edge) return this.#end(edge.verdict);
     if (placement) {
       lowering.call(Helper.tail_call, [lowering.graph.context, lowering.mapHandle(placement.array), lowering.constant(edge.slot)]);
       // look the state up again: keeping its address across the jump would cost every packet
       lowering.environment.values.delete(fact('state'));
       if (placement.state?.counters !== undefined) count(this.#program, this.#names, 'misses', lowering.constant(1));
     }
-    lowering.return(verdictNumber(lowering, stage.onMiss));
+    this.#end(stage.onMiss, 'miss');
   }
+}
+
+/** An outcome by the name of its counter; a redirect by the one that counts where it works. */
+function nameOf(outcome: VerdictOperand['outcome']): string {
+  if ('dynamic' in outcome) return 'redirect';
+  return 'next' in outcome ? 'next' : 'exit' in outcome ? `exit:${outcome.exit}` : outcome.verdict;
 }
