@@ -80,7 +80,6 @@ function mergeRefs(emitter: Emitter, join: Join, operands: readonly (RefOperand 
   for (const r of refs) {
     if (r.layout !== first.layout) return conflict('it refers to different layouts on different paths');
     if (r.map !== first.map) return conflict('it refers to different kinds of maps on different paths');
-    if (r.map !== first.map) return conflict('it refers to different kinds of maps on different paths');
     if (r.space !== first.space || r.shared !== first.shared) return conflict('it refers to different kinds of memory on different paths');
     if (r.offset !== first.offset && r.nullable)
       return conflict('it refers to different places on different paths', 'test each reference for undefined before they meet');
