@@ -3,12 +3,24 @@ import type { AnyMap } from '@tailrace/stage';
 
 /** XDP's verdicts in the kernel's order (enum xdp_action). */
 const xdpVerdicts = ['abort', 'drop', 'pass', 'tx', 'redirect'] as const;
+/** TC's by number (enum tcx_action_base; clsact has the same). */
+const tcVerdicts: ReadonlyMap<number, OutcomeVerdict> = new Map([
+  [0xffff_ffff, 'pass'],
+  [2, 'drop'],
+  [7, 'redirect'],
+]);
 
 /** A verdict, or a way on along the chain. */
 export type OutcomeVerdict = (typeof xdpVerdicts)[number] | 'next' | 'exit';
 
 /** Where a redirect leads: an interface, or what a map of interfaces, CPUs or AF_XDP sockets has under a key. */
-export type RedirectTarget = { readonly ifindex: number } | { readonly map: AnyMap; readonly key: number };
+export type RedirectTarget =
+  | {
+      readonly ifindex: number;
+      /** In there instead of out, or out with the neighbour's address, or in at its peer. */
+      readonly how?: 'ingress' | 'neighbour' | 'peer';
+    }
+  | { readonly map: AnyMap; readonly key: number };
 
 /** How a packet left a stage. */
 export interface Outcome {
@@ -19,9 +31,9 @@ export interface Outcome {
   readonly redirect?: RedirectTarget;
 }
 
-/** The outcome behind a program's return value; undefined for what is no XDP verdict. */
-export function outcomeOf(returnValue: number): Outcome | undefined {
-  const verdict = xdpVerdicts[returnValue];
+/** The outcome behind a program's return value, as its kind of hook numbers verdicts; undefined for what is none. */
+export function outcomeOf(returnValue: number, kind: 'xdp' | 'tc' = 'xdp'): Outcome | undefined {
+  const verdict = kind === 'tc' ? tcVerdicts.get(returnValue) : xdpVerdicts[returnValue];
   return verdict === undefined ? undefined : { verdict };
 }
 
@@ -29,5 +41,6 @@ export function outcomeOf(returnValue: number): Outcome | undefined {
 export function describeOutcome({ verdict, exit, redirect }: Outcome): string {
   if (verdict === 'exit') return `exit '${exit}'`;
   if (redirect === undefined) return verdict;
-  return 'ifindex' in redirect ? `redirect to interface ${redirect.ifindex}` : `redirect to '${redirect.map.name}' at ${redirect.key}`;
+  if (!('ifindex' in redirect)) return `redirect to '${redirect.map.name}' at ${redirect.key}`;
+  return `redirect to interface ${redirect.ifindex}${redirect.how === undefined ? '' : ` (${redirect.how})`}`;
 }

@@ -416,6 +416,9 @@ test('what the compiler refuses is an error', () => {
     program: (ctx, { table }) => (table.update(1 / 3, 1) ? ctx.pass() : ctx.drop()),
   });
   expect(() => simulate(fraction, packet())).toThrow('0.3333333333333333 is written to a u32');
-  const shaped = stage({ name: 'shaped', hook: 'tc', program: (ctx) => ctx.pass() });
-  expect(() => simulate(shaped, packet())).toThrow("stage 'shaped' has hook 'tc', only 'xdp' can be simulated");
+  const parser = stage({ name: 'parser', hook: 'skSkb', program: (ctx) => ctx.pass() });
+  expect(() => simulate(parser, packet())).toThrow("stage 'parser' has hook 'skSkb', only 'xdp' and those of TC can be simulated");
+  expect(() => simulate(acl, packet(), { skb: { mark: 1 } })).toThrow("stage 'acl' has hook 'xdp', where a packet is its bytes alone");
+  const bounce = stage({ name: 'bounce', hook: 'xdp', program: (ctx) => ctx.tx() });
+  expect(() => simulate(bounce, packet(), { hook: 'tcEgress' })).toThrow('ctx.tx is not there at tcEgress');
 });

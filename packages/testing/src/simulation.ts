@@ -4,37 +4,51 @@
  * the stage's own source. Time, randomness and the CPU are what the options say.
  */
 import { ArgumentError } from '@tailrace/bpf';
-import { type AnyStage, decodeFrom, encodeInto, type Schemas } from '@tailrace/stage';
-import { checksum, fold } from './checksum.ts';
+import { type AnyStage, decodeFrom, encodeInto, type Hook, type Schemas } from '@tailrace/stage';
 import { type Place, readPlace, SimulationError, writePlace } from './live-view.ts';
 import type { Outcome } from './outcome.ts';
 import { frameBytes, type Packet } from './packet.ts';
+import { type ContextParts, tcContext, xdpContext } from './simulated-context.ts';
+import type { OffloadedVlan } from './simulated-headers.ts';
 import { SimulatedMaps } from './simulated-map.ts';
+import { tag } from './simulated-moves.ts';
 import { SimulatedPacket } from './simulated-packet.ts';
-import { bagOf, redirectMapOf } from './simulated-uses.ts';
+import type { SimulatedSkbOptions, SimulatedSkbResult } from './simulated-skb.ts';
+import { bagOf } from './simulated-uses.ts';
+import { stageAt } from './stage-at.ts';
 
 /** What a simulated program finds. All defaults are fixed: two simulations of one packet are the same. */
 export interface SimulationOptions {
+  /** The hook to run at; default the stage's own. */
+  readonly hook?: Hook;
   /** State that several simulations share; default fresh maps. */
   readonly maps?: SimulatedMaps;
   /** Metadata that earlier stages wrote; a field that is not given is zero. */
   readonly meta?: Readonly<Record<string, unknown>>;
+  /** At TC: what is known of the packet besides its bytes. */
+  readonly skb?: SimulatedSkbOptions;
+  /** At TC: the outer VLAN tag, which the driver took out of the frame. */
+  readonly offloadedVlan?: OffloadedVlan;
   /** `ctx.now()` and `ctx.nowCoarse()`, in ns; default 0. */
   readonly now?: bigint;
   /** The values of `ctx.random()`, one after the other and then again; default 0. */
   readonly random?: readonly number[];
   /** Default 0. Per-CPU maps have one CPU whatever it is. */
   readonly cpu?: number;
-  /** Default 1. */
+  /** At XDP; default 1. */
   readonly ingressIfindex?: number;
-  /** Default 0. */
+  /** At XDP; default 0. */
   readonly rxQueue?: number;
 }
 
 /** What came of it. */
 export interface SimulationResult extends Outcome {
-  /** The packet as the stage left it. */
+  /** The packet as the stage left it, without a tag that the card puts in. */
   readonly packet: Uint8Array;
+  /** At TC: the outer VLAN tag, where the card is going to put it in. */
+  readonly offloadedVlan?: OffloadedVlan;
+  /** At TC: what the stage left besides the packet's bytes. */
+  readonly skb?: SimulatedSkbResult;
   /** All metadata that the stage declares, as it left it. */
   readonly meta: Readonly<Record<string, unknown>>;
   /** The maps, for more simulations. */
@@ -43,91 +57,50 @@ export interface SimulationResult extends Outcome {
 
 /**
  * Runs a stage on one packet. Throws SimulationError where the body does what the compiler refuses (a stale header, a
- * value of the wrong kind, no verdict), ArgumentError for stages of other hooks than XDP.
+ * value of the wrong kind, no verdict), ArgumentError for stages of sockets' hooks and for options of another hook.
  */
 export function simulate(stage: AnyStage, frame: Packet | Uint8Array, options: SimulationOptions = {}): SimulationResult {
-  if (stage.hook !== 'xdp') throw new ArgumentError(`stage '${stage.name}' has hook '${stage.hook}', only 'xdp' can be simulated`);
-  const { maps = new SimulatedMaps() } = options;
-  const packet = new SimulatedPacket(frameBytes(frame));
-  const meta = new Metadata({ ...stage.reads, ...stage.writes }, options.meta ?? {});
-  const program = stage.program as unknown as (this: void, ctx: unknown, uses: unknown) => unknown;
+  const subject = stageAt(stage, options.hook ?? stage.hook);
+  const { maps = new SimulatedMaps(), offloadedVlan } = options;
+  const isTc = subject.hook.startsWith('tc');
+  if (!isTc && subject.hook !== 'xdp')
+    throw new ArgumentError(`stage '${stage.name}' has hook '${subject.hook}', only 'xdp' and those of TC can be simulated`);
+  if (!isTc && (options.skb !== undefined || offloadedVlan !== undefined))
+    throw new ArgumentError(`stage '${stage.name}' has hook 'xdp', where a packet is its bytes alone: no skb, no offloadedVlan`);
+  const packet = new SimulatedPacket(frameBytes(frame), offloadedVlan);
+  const meta = new Metadata({ ...subject.reads, ...subject.writes }, options.meta ?? {});
   const verdicts = new WeakSet<object>();
-  const leave = (outcome: Outcome): Outcome => {
-    const verdict = Object.freeze(outcome);
-    verdicts.add(verdict);
-    return verdict;
+  const parts: ContextParts = {
+    stage: subject,
+    packet,
+    meta: meta.view,
+    maps,
+    machine: { now: 0n, random: [0], cpu: 0, ingressIfindex: 1, rxQueue: 0, ...options },
+    leave: (outcome) => {
+      const verdict = Object.freeze(outcome);
+      verdicts.add(verdict);
+      return verdict;
+    },
   };
-  const returned = program(contextOf(packet, meta, maps, options, leave), bagOf(stage.uses, maps));
+  const { ctx, skb } = isTc ? tcContext(parts, options.skb) : { ctx: xdpContext(parts), skb: undefined };
+  const program = subject.program as unknown as (this: void, ctx: unknown, uses: unknown) => unknown;
+  const returned = program(ctx, bagOf(subject.uses, maps));
   if (typeof returned !== 'object' || returned === null || !verdicts.has(returned))
     throw new SimulationError(`stage '${stage.name}' returned ${String(returned)}, expected a verdict`);
-  return { ...(returned as Outcome), packet: packet.bytes(), meta: meta.values(), maps };
+  return {
+    ...(returned as Outcome),
+    packet: packet.bytes(),
+    meta: meta.values(),
+    maps,
+    ...(packet.offloadedVlan === undefined ? {} : { offloadedVlan: packet.offloadedVlan }),
+    ...(skb === undefined ? {} : { skb: skb.result() }),
+  };
 }
 
-function contextOf(
-  packet: SimulatedPacket,
-  meta: Metadata,
-  maps: SimulatedMaps,
-  options: SimulationOptions,
-  leave: (outcome: Outcome) => Outcome,
-): object {
-  const { now = 0n, random = [0], cpu = 0, ingressIfindex = 1, rxQueue = 0 } = options;
-  let drawn = 0;
-  return Object.freeze({
-    get length() {
-      return packet.length;
-    },
-    meta: meta.view,
-    ingressIfindex,
-    rxQueue,
-    next: () => leave({ verdict: 'next' }),
-    exit: (label: string) => leave({ verdict: 'exit', exit: label }),
-    pass: () => leave({ verdict: 'pass' }),
-    drop: () => leave({ verdict: 'drop' }),
-    tx: () => leave({ verdict: 'tx' }),
-    abort: () => leave({ verdict: 'abort' }),
-    redirect: (target: unknown, key?: number) => leave(redirect(target, key, maps)),
-    ethernet: () => packet.ethernet(),
-    ipv4: () => packet.ipv4(),
-    ipv6: () => packet.ipv6(),
-    tcp: () => packet.transport('tcp'),
-    udp: () => packet.transport('udp'),
-    icmp: () => packet.transport('icmp'),
-    icmpv6: () => packet.transport('icmpv6'),
-    ports: () => packet.transport('ports'),
-    at: (schema: { readonly layout: Parameters<SimulatedPacket['at']>[0] }, offset: number) => packet.at(schema.layout, offset),
-    offsetOf: (header: unknown) => packet.offsetOf(header),
-    checksum: (header: unknown, length?: number) => headerChecksum(packet, header, length),
-    checksumReplace,
-    adjustHead: (delta: number) => packet.adjustHead(delta),
-    adjustTail: (delta: number) => packet.adjustTail(delta),
-    now: () => now,
-    nowCoarse: () => now,
-    random: () => (random[drawn++ % random.length] ?? 0) >>> 0,
-    cpu: () => cpu,
-  });
-}
-
-/** A map without an entry under the key makes it an abort (`bpf_redirect_map` without flags). */
-function redirect(target: unknown, key: number | undefined, maps: SimulatedMaps): Outcome {
-  if (typeof target === 'number') return { verdict: 'redirect', redirect: { ifindex: target } };
-  const map = redirectMapOf(target);
-  if (map === undefined || key === undefined) throw new SimulationError('redirect takes an interface, or a map of targets and a key');
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, key, true);
-  return maps.of(map).lookup(bytes) === undefined ? { verdict: 'abort' } : { verdict: 'redirect', redirect: { map, key } };
-}
-
-/** Whole words of 4 bytes as long as both `length` and the packet have more, as compiled programs take them. */
-function headerChecksum(packet: SimulatedPacket, header: unknown, length = packet.sizeOf(header)): number {
-  const offset = packet.offsetOf(header);
-  const words = Math.min(Math.ceil(length / 4), Math.floor((packet.length - offset) / 4));
-  return checksum(packet.slice(offset, 4 * words));
-}
-
-/** RFC 1624, equation 3, over 32-bit words: ~(~check + ~from + to). */
-function checksumReplace(check: number, from: number, to: number): number {
-  const halves = (word: number): number => (word >>> 16) + (word & 0xffff);
-  return ~fold((~check & 0xffff) + halves(~from >>> 0) + halves(to >>> 0)) & 0xffff;
+/** The packet as it goes onto the wire: with the tag that the card puts in. */
+export function onWire({ packet, offloadedVlan }: Pick<SimulationResult, 'packet' | 'offloadedVlan'>): Uint8Array {
+  if (offloadedVlan === undefined) return packet;
+  return Uint8Array.from([...packet.subarray(0, 12), ...tag(offloadedVlan), ...packet.subarray(12)]);
 }
 
 /** Metadata fields, each in memory of its own. */
