@@ -6,7 +6,8 @@ import * as R from '../range.ts';
 import { argumentNode, numberArgument } from './argument.ts';
 import { AT_XDP, type Members } from './context-member.ts';
 import { forgetPacket } from './fact.ts';
-import type { Operand } from './operand.ts';
+import type { Lowering } from './lowering.ts';
+import type { NumberOperand, Operand } from './operand.ts';
 import type { Program } from './program.ts';
 import { exact } from './scalar.ts';
 import { lengthened, packetLength } from './state.ts';
@@ -26,16 +27,65 @@ export const MOVES: Members = {
   adjustTail: {
     call: (program, node, args) => {
       const { lowering } = program;
+      if (lowering.hook.kind === 'tc') return changeTail(program, numberArgument(lowering, argumentNode(node, 0), args[0], TAIL_DELTA));
       const by = delta(program, node, args);
-      if (lowering.hook.kind === 'xdp') return moved(program, 'adjustTail', Helper.xdp_adjust_tail, [by], () => lengthened(program, by));
-      const length = lowering.binary('add', exact(lowering, packetLength(program)), by);
-      return moved(program, 'adjustTail', Helper.skb_change_tail, [length, lowering.constant(0)]);
+      return moved(program, 'adjustTail', Helper.xdp_adjust_tail, [by], () => lengthened(program, by));
     },
   },
 };
 
+/** What is zeroed at once, and how often at most: TC leaves in new bytes what was in memory before, XDP clears them. */
+const ZEROS = 64;
+const TAIL_DELTA = R.range(R.INT32.lo, 1024n);
+
 function delta({ lowering }: Program, node: SyntaxNode, args: readonly Operand[]): Value {
   return exact(lowering, numberArgument(lowering, argumentNode(node, 0), args[0], R.INT32));
+}
+
+function changeTail(program: Program, by: NumberOperand): Operand {
+  const { lowering } = program;
+  const before = exact(lowering, packetLength(program));
+  const length = lowering.binary('add', before, exact(lowering, by));
+  return moved(program, 'adjustTail', Helper.skb_change_tail, [length, lowering.constant(0)], () => zeroTail(lowering, before, by));
+}
+
+/** Clears the `by` bytes behind the packet's first `before`. */
+function zeroTail(lowering: Lowering, before: Value, by: NumberOperand): void {
+  const { hi } = by.range;
+  if (hi <= 0n) return;
+  const size = Math.min(ZEROS, Math.ceil(Number(hi) / 8) * 8);
+  const slot = lowering.slot(size);
+  const zeros = lowering.stackAddress(slot);
+  for (let at = 0; at < size; at += 8) lowering.store(8, 'stack', zeros, at, lowering.constant(0));
+  const done = lowering.newJoin();
+  for (let at = 0; at < hi; at += size) {
+    const left = lowering.binary('sub', exact(lowering, by), lowering.constant(at));
+    const some = lowering.newJoin();
+    lowering.branch(
+      'sgt',
+      left,
+      lowering.constant(0),
+      () => lowering.jump(some),
+      () => lowering.jump(done),
+    );
+    lowering.enter(some);
+    const all = lowering.newJoin();
+    lowering.branch(
+      'gt',
+      left,
+      lowering.constant(size),
+      () => lowering.jump(all, lowering.number(size)),
+      () => lowering.jump(all, { kind: 'number', range: R.range(1n, BigInt(size)), exact: left }),
+    );
+    const count = exact(lowering, lowering.enter(all) as NumberOperand);
+    const to = lowering.binary('add', before, lowering.constant(at));
+    lowering.call(Helper.skb_store_bytes, [lowering.graph.context, to, zeros, count, lowering.constant(0)], {
+      movesPacket: true,
+      readsStack: [slot],
+    });
+  }
+  lowering.jump(done);
+  lowering.enter(done);
 }
 
 /** Calls a helper that moves the packet: every reference into it is stale, whether the call works or not. */
