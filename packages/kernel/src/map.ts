@@ -184,6 +184,8 @@ export class KernelMap implements LoadedMap {
   }
 
   pop(): Uint8Array | undefined {
+    const { type } = this.spec;
+    if (type !== 'queue' && type !== 'stack') throw new ArgumentError(`${this.#about} is a ${type}, nothing can be taken out of it`);
     const result = this.#call('BPF_MAP_LOOKUP_AND_DELETE_ELEM', this.#pop);
     if (result === 0) return this.#value.slice();
     if (result === -Errno.ENOENT) return undefined;
@@ -191,6 +193,7 @@ export class KernelMap implements LoadedMap {
   }
 
   has(value: Uint8Array): boolean {
+    if (this.spec.type !== 'bloomFilter') throw new ArgumentError(`${this.#about} is a ${this.spec.type} and no bloom filter`);
     this.#setValue(value);
     const result = this.#call('BPF_MAP_LOOKUP_ELEM', this.#lookup);
     if (result === 0) return true;
