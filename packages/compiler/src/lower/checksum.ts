@@ -2,7 +2,7 @@
 import type { Node as SyntaxNode } from 'acorn';
 import type { Value } from '../ir.ts';
 import { isConstant, mayBe, range, UINT32, within } from '../range.ts';
-import { packetEnd } from './header.ts';
+import { packetEnd } from './linear.ts';
 import type { Lowering } from './lowering.ts';
 import { describe, type NumberOperand, type Operand, type RefOperand } from './operand.ts';
 import { exact } from './scalar.ts';

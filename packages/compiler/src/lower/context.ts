@@ -7,6 +7,7 @@ import { AT_XDP, type Member, type Members } from './context-member.ts';
 import { FRAME_MEMBERS } from './frame-member.ts';
 import { MOVES } from './move.ts';
 import type { Operand } from './operand.ts';
+import { PACKET_MEMBERS } from './packet-member.ts';
 import type { Program } from './program.ts';
 import { contextWord, packetLength } from './state.ts';
 import { TC_MEMBERS } from './tc-member.ts';
@@ -42,7 +43,7 @@ const MACHINE: Members = {
 const TIME = R.range(0n, R.INT64.hi);
 
 const MEMBERS: ReadonlyMap<string, Member> = new Map(
-  Object.entries({ ...COMMON, ...TC_MEMBERS, ...FRAME_MEMBERS, ...VERDICTS, ...MOVES, ...MACHINE }),
+  Object.entries({ ...COMMON, ...TC_MEMBERS, ...FRAME_MEMBERS, ...PACKET_MEMBERS, ...VERDICTS, ...MOVES, ...MACHINE }),
 );
 
 /** `ctx.name`. */

@@ -24,12 +24,18 @@ export function fact(name: string): Variable {
  */
 export function remembered(lowering: Lowering, name: string, make: () => Operand): Operand {
   const variable = fact(name);
-  const known = lowering.read(variable);
-  const stale = known?.kind === 'ref' && known.epoch && known.epoch !== lowering.environment.epoch;
-  if (known && known.kind !== 'conflict' && !stale) return known;
+  const known = current(lowering, variable);
+  if (known) return known;
   const made = make();
   lowering.write(variable, made);
   return made;
+}
+
+/** What the path remembers, as far as it still holds. */
+export function current(lowering: Lowering, variable: Variable): Operand | undefined {
+  const known = lowering.read(variable);
+  const stale = known?.kind === 'ref' && known.epoch && known.epoch !== lowering.environment.epoch;
+  return known?.kind === 'conflict' || stale ? undefined : known;
 }
 
 /** A machine value that is remembered as it is. */
@@ -44,7 +50,12 @@ export function rememberedValue(lowering: Lowering, name: string, make: () => Va
 
 /** Forgets all that hung on where the packet lies. */
 export function forgetPacket(lowering: Lowering): void {
-  for (const [name, variable] of facts) if (name.startsWith('packet:')) lowering.environment.values.delete(variable);
+  forgetFacts(lowering, () => true);
+}
+
+/** Forgets facts of the packet whose names match. */
+export function forgetFacts(lowering: Lowering, matches: (name: string) => boolean): void {
+  for (const [name, variable] of facts) if (name.startsWith('packet:') && matches(name)) lowering.environment.values.delete(variable);
 }
 
 /** Forgets single facts. */

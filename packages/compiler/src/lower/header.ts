@@ -1,61 +1,63 @@
 /**
- * Headers as `ctx` finds them: a reference into the packet, or undefined where the packet does not have one. Every
- * bounds check is made here; each header is looked for once on a path.
- *
- * Packet references are `base + offset` with a constant offset. IPv4's base is the packet's first byte; layer 4 adds
- * the header length to it, so that one check of that base proves the whole of a header.
+ * Headers as `ctx` finds them: a reference into the packet, or undefined where the packet does not have one, and what is
+ * told of them. Each is looked for once on a path.
  */
-import { Ethernet, Icmp, Icmpv6, Ipv4, Ipv6, type Layout, Ports, Tcp, Udp } from '@tailrace/stage';
+import { Ethernet, type Layout } from '@tailrace/stage';
 import type { Node as SyntaxNode } from 'acorn';
-import type { CompareOp, Value } from '../ir.ts';
-import { isConstant, mayBe, range } from '../range.ts';
-import { remembered, rememberedValue } from './fact.ts';
+import type { Value } from '../ir.ts';
+import { isConstant, mayBe } from '../range.ts';
+import { argumentNode } from './argument.ts';
+import { findUpper, IPV6, knownUpper, NO_PROTOCOL, type Upper } from './extension-header.ts';
+import { remembered } from './fact.ts';
+import { advanceBy, guardedRef, MAX_PACKET_OFFSET, packetStart, unless } from './linear.ts';
 import type { Lowering } from './lowering.ts';
+import { networkHeader } from './network-header.ts';
 import { describe, type NumberOperand, type Operand, type RefOperand, UNDEFINED } from './operand.ts';
 import type { Join } from './path.ts';
-import { exact, known } from './scalar.ts';
+import {
+  ifIpv4Fragment,
+  ipv4Protocol,
+  over,
+  TRANSPORT_NAMES,
+  type TransportName,
+  type TunnelName,
+  transportHeader,
+  tunnelHeader,
+  tunnelPort,
+} from './transport-header.ts';
 
-const ETHERNET_SIZE = 14;
-/** The verifier takes packet offsets of 15 bits, not of 16. */
-const MAX_PACKET_OFFSET = 0x7fff;
-
-/** Big-endian constants as they are loaded: compared without a swap. */
-const ETHERTYPE_IPV4 = 0x0008n;
-const ETHERTYPE_IPV6 = 0xdd86n;
-/** The 13 bits of the fragment offset. */
-const FRAGMENT_OFFSET_BITS = 0xff1fn;
-
-interface Layer4 {
-  readonly layout: Layout;
-  /** IP protocols that it serves, over IPv4 and over IPv6. */
-  readonly ipv4: readonly number[];
-  readonly ipv6: readonly number[];
-}
-const LAYER4 = {
-  tcp: { layout: Tcp.layout, ipv4: [6], ipv6: [6] },
-  udp: { layout: Udp.layout, ipv4: [17], ipv6: [17] },
-  icmp: { layout: Icmp.layout, ipv4: [1], ipv6: [] },
-  icmpv6: { layout: Icmpv6.layout, ipv4: [], ipv6: [58] },
-  ports: { layout: Ports.layout, ipv4: [6, 17], ipv6: [6, 17] },
-} as const satisfies Readonly<Record<string, Layer4>>;
-
-export type HeaderName = 'ethernet' | 'ipv4' | 'ipv6' | keyof typeof LAYER4;
-export const HEADER_NAMES: ReadonlySet<string> = new Set<HeaderName>(['ethernet', 'ipv4', 'ipv6', 'tcp', 'udp', 'icmp', 'icmpv6', 'ports']);
+export type HeaderName = 'ethernet' | 'arp' | 'ipv4' | 'ipv6' | 'ipv6Fragment' | TransportName;
+export const HEADER_NAMES: ReadonlySet<string> = new Set<HeaderName>([
+  'ethernet',
+  'arp',
+  'ipv4',
+  'ipv6',
+  'ipv6Fragment',
+  ...TRANSPORT_NAMES,
+]);
 
 /** `ctx.ipv4()` and its like. */
 export function header(lowering: Lowering, name: HeaderName): Operand {
-  return remembered(lowering, `packet:${name}`, () => {
-    switch (name) {
-      case 'ethernet':
-        return ethernet(lowering);
-      case 'ipv4':
-        return ipv4(lowering);
-      case 'ipv6':
-        return ipv6(lowering);
-      default:
-        return layer4(lowering, LAYER4[name]);
-    }
-  });
+  switch (name) {
+    case 'ethernet':
+      return remembered(lowering, 'packet:ethernet', () =>
+        guardedRef(lowering, Ethernet.layout, packetStart(lowering), 0, lowering.number(0)),
+      );
+    case 'arp':
+    case 'ipv4':
+    case 'ipv6':
+      return networkHeader(lowering, name);
+    case 'ipv6Fragment':
+      return remembered(lowering, 'packet:ipv6Fragment', () => fragmentHeader(lowering));
+    default:
+      return remembered(lowering, `packet:${name}`, () => transportHeader(lowering, name));
+  }
+}
+
+/** `ctx.vxlan(port)` and its like. */
+export function tunnel(lowering: Lowering, node: SyntaxNode, name: TunnelName, port: Operand | undefined): Operand {
+  const number = portOf(lowering, node, name, port);
+  return remembered(lowering, `packet:${name}:${number}`, () => tunnelHeader(lowering, name, number));
 }
 
 /** `ctx.at(schema, offset)`. */
@@ -71,207 +73,98 @@ export function at(lowering: Lowering, node: SyntaxNode, layout: Layout, offset:
     );
   const data = packetStart(lowering);
   if (isConstant(offset.range)) return guardedRef(lowering, layout, data, Number(lo), offset);
-  return guardedRef(lowering, layout, lowering.advance(data, exact(lowering, offset), 'packet'), 0, offset);
+  return guardedRef(lowering, layout, advanceBy(lowering, data, offset), 0, offset);
 }
 
-export function packetStart(lowering: Lowering): Value {
-  return rememberedValue(lowering, 'packet:data', () =>
-    lowering.load(4, 'context', lowering.graph.context, lowering.hook.context.data, 'packet'),
-  );
+/** `ctx.protocol`. */
+export function protocolNumber(lowering: Lowering): NumberOperand {
+  return remembered(lowering, 'packet:protocol', () => {
+    const [done, other, none] = [lowering.newJoin(), lowering.newJoin(), lowering.newJoin()];
+    over(lowering, networkHeader(lowering, 'ipv4'), (ip) => lowering.jump(done, ipv4Protocol(lowering, ip)), other);
+    lowering.enter(other);
+    ipv6Upper(lowering, ({ protocol }) => lowering.jump(done, protocol), none);
+    lowering.enter(none);
+    lowering.jump(done, lowering.number(NO_PROTOCOL));
+    return lowering.enter(done) ?? UNDEFINED;
+  }) as NumberOperand;
 }
 
-export function packetEnd(lowering: Lowering): Value {
-  return rememberedValue(lowering, 'packet:end', () =>
-    lowering.load(4, 'context', lowering.graph.context, lowering.hook.context.dataEnd, 'packet'),
-  );
-}
-
-/** A chain of tests that all have to hold; the first that does not leads to undefined. */
-function found(lowering: Lowering, tests: (absent: Join) => RefOperand): Operand {
-  const [absent, done] = [lowering.newJoin(), lowering.newJoin()];
-  // facts that the tests establish must hold on both paths: load the packet's ends first
-  packetEnd(lowering);
-  packetStart(lowering);
-  const ref = tests(absent);
-  lowering.jump(done, ref);
-  lowering.enter(absent);
-  lowering.jump(done, UNDEFINED);
-  return lowering.enter(done) ?? UNDEFINED;
-}
-
-function fits(lowering: Lowering, pointer: Value, size: number, absent: Join): void {
-  const ok = lowering.newJoin();
-  lowering.check(
-    pointer,
-    size,
-    packetEnd(lowering),
-    () => lowering.jump(ok),
-    () => lowering.jump(absent),
-  );
-  lowering.enter(ok);
-}
-
-/** Goes on where the comparison does not hold. */
-function unless(lowering: Lowering, left: Value, op: CompareOp, right: Value, absent: Join): void {
-  const on = lowering.newJoin();
-  lowering.branch(
-    op,
-    left,
-    right,
-    () => lowering.jump(absent),
-    () => lowering.jump(on),
-    'else',
-  );
-  lowering.enter(on);
-}
-
-function packetRef(lowering: Lowering, layout: Layout, base: Value, offset: number, position: NumberOperand): RefOperand {
-  return {
-    kind: 'ref',
-    layout,
-    base,
-    offset,
-    space: 'packet',
-    shared: false,
-    nullable: false,
-    epoch: lowering.environment.epoch,
-    position,
-  };
-}
-
-function guardedRef(lowering: Lowering, layout: Layout, base: Value, offset: number, position: NumberOperand): Operand {
-  return found(lowering, (absent) => {
-    fits(lowering, base, offset + layout.size, absent);
-    return packetRef(lowering, layout, base, offset, position);
-  });
-}
-
-function ethernet(lowering: Lowering): Operand {
-  return guardedRef(lowering, Ethernet.layout, packetStart(lowering), 0, lowering.number(0));
-}
-
-function ipv4(lowering: Lowering): Operand {
-  return found(lowering, (absent) => {
-    const data = packetStart(lowering);
-    fits(lowering, data, ETHERNET_SIZE + Ipv4.layout.size, absent);
-    unless(lowering, lowering.load(2, 'packet', data, 12), 'ne', lowering.constant(ETHERTYPE_IPV4), absent);
-    // version 4 and at least 5 words: 0x45 to 0x4f
-    const first = lowering.load(1, 'packet', data, ETHERNET_SIZE);
-    unless(lowering, lowering.binary('sub', first, lowering.constant(0x45), 32), 'gt', lowering.constant(0x4f - 0x45), absent);
-    return packetRef(lowering, Ipv4.layout, data, ETHERNET_SIZE, lowering.number(ETHERNET_SIZE));
-  });
-}
-
-function ipv6(lowering: Lowering): Operand {
-  return found(lowering, (absent) => {
-    const data = packetStart(lowering);
-    fits(lowering, data, ETHERNET_SIZE + Ipv6.layout.size, absent);
-    unless(lowering, lowering.load(2, 'packet', data, 12), 'ne', lowering.constant(ETHERTYPE_IPV6), absent);
-    unless(
-      lowering,
-      lowering.binary('rsh', lowering.load(1, 'packet', data, ETHERNET_SIZE), lowering.constant(4), 32),
-      'ne',
-      lowering.constant(6),
-      absent,
-    );
-    return packetRef(lowering, Ipv6.layout, data, ETHERNET_SIZE, lowering.number(ETHERNET_SIZE));
-  });
-}
-
-function layer4(lowering: Lowering, wanted: Layer4): Operand {
-  const done = lowering.newJoin();
-  if (wanted.ipv4.length > 0) {
-    const otherwise = lowering.newJoin();
+/** `ctx.fragment`: an IPv6 packet with a fragment header of offset 0 and no more fragments is whole (RFC 6946). */
+export function isFragment(lowering: Lowering): Operand {
+  return remembered(lowering, 'packet:fragment', () => {
+    const [done, other, none] = [lowering.newJoin(), lowering.newJoin(), lowering.newJoin()];
+    const answer = (bit: number): void => lowering.jump(done, { kind: 'boolean', value: lowering.constant(bit) });
     over(
       lowering,
-      header(lowering, 'ipv4'),
-      (ip) => {
-        lowering.jump(done, overIpv4(lowering, ip, wanted));
-      },
-      otherwise,
-    );
-    lowering.enter(otherwise);
-  }
-  if (wanted.ipv6.length > 0 && lowering.block) {
-    const otherwise = lowering.newJoin();
-    over(
-      lowering,
-      header(lowering, 'ipv6'),
-      (ip) => {
-        lowering.jump(done, overIpv6(lowering, ip, wanted));
-      },
-      otherwise,
-    );
-    lowering.enter(otherwise);
-  }
-  lowering.jump(done, UNDEFINED);
-  return lowering.enter(done) ?? UNDEFINED;
-}
-
-function over(lowering: Lowering, ip: Operand, then: (ip: RefOperand) => void, otherwise: Join): void {
-  if (ip.kind !== 'ref') return lowering.jump(otherwise);
-  if (!ip.nullable) return then(ip);
-  lowering.branch(
-    'ne',
-    ip.base,
-    lowering.constant(0),
-    () => {
-      then(lowering.assumePresent(ip));
-    },
-    () => {
-      lowering.assumeAbsent(ip);
-      lowering.jump(otherwise);
-    },
-  );
-}
-
-/** Bytes of the IPv4 header, 20..60. */
-function headerLength(lowering: Lowering, ip: RefOperand): NumberOperand {
-  const first = lowering.load(1, 'packet', ip.base, ip.offset);
-  const words = lowering.binary('and', first, lowering.constant(15), 32);
-  return { kind: 'number', range: range(20n, 60n), exact: lowering.binary('lsh', words, lowering.constant(2), 32) };
-}
-
-function overIpv4(lowering: Lowering, ip: RefOperand, wanted: Layer4): Operand {
-  return found(lowering, (absent) => {
-    protocolIs(lowering, lowering.load(1, 'packet', ip.base, ip.offset + 9), wanted.ipv4, absent);
-    unless(lowering, lowering.load(2, 'packet', ip.base, ip.offset + 6), 'set', lowering.constant(FRAGMENT_OFFSET_BITS), absent);
-    const length = headerLength(lowering, ip);
-    const total = lowering.unary('swap16', lowering.load(2, 'packet', ip.base, ip.offset + 2));
-    const needed = lowering.binary('add', exact(lowering, length), lowering.constant(wanted.layout.size));
-    unless(lowering, total, 'lt', needed, absent);
-    const base = rememberedValue(lowering, 'packet:layer4', () => lowering.advance(ip.base, exact(lowering, length), 'packet'));
-    fits(lowering, base, ip.offset + wanted.layout.size, absent);
-    const position = known(lowering, lowering.binary('add', exact(lowering, length), lowering.constant(ETHERNET_SIZE)), range(34n, 74n));
-    return packetRef(lowering, wanted.layout, base, ip.offset, position);
-  });
-}
-
-function overIpv6(lowering: Lowering, ip: RefOperand, wanted: Layer4): Operand {
-  return found(lowering, (absent) => {
-    protocolIs(lowering, lowering.load(1, 'packet', ip.base, ip.offset + 6), wanted.ipv6, absent);
-    const payload = lowering.unary('swap16', lowering.load(2, 'packet', ip.base, ip.offset + 4));
-    unless(lowering, payload, 'lt', lowering.constant(wanted.layout.size), absent);
-    const base = lowering.advance(ip.base, lowering.constant(Ipv6.layout.size), 'packet');
-    fits(lowering, base, ip.offset + wanted.layout.size, absent);
-    return packetRef(lowering, wanted.layout, base, ip.offset, lowering.number(ETHERNET_SIZE + Ipv6.layout.size));
-  });
-}
-
-function protocolIs(lowering: Lowering, protocol: Value, wanted: readonly number[], absent: Join): void {
-  const [only, ...more] = wanted;
-  if (more.length === 0) return unless(lowering, protocol, 'ne', lowering.constant(only ?? 0), absent);
-  const match = lowering.newJoin();
-  for (const [i, number] of wanted.entries()) {
-    const other = lowering.newJoin();
-    lowering.branch(
-      'eq',
-      protocol,
-      lowering.constant(number),
-      () => lowering.jump(match),
-      () => lowering.jump(i === wanted.length - 1 ? absent : other),
+      networkHeader(lowering, 'ipv4'),
+      (ip) =>
+        ifIpv4Fragment(
+          lowering,
+          ip,
+          () => answer(1),
+          () => answer(0),
+        ),
+      other,
     );
     lowering.enter(other);
-  }
-  lowering.enter(match);
+    ipv6Upper(
+      lowering,
+      ({ fragment }) =>
+        over(
+          lowering,
+          fragment,
+          (there) => {
+            unless(lowering, fragmentBits(lowering, there), 'eq', lowering.constant(0), none);
+            answer(1);
+          },
+          none,
+        ),
+      none,
+    );
+    lowering.enter(none);
+    answer(0);
+    return lowering.enter(done) ?? UNDEFINED;
+  });
+}
+
+/** Offset and "more fragments", as they are loaded. */
+function fragmentBits(lowering: Lowering, there: RefOperand): Value {
+  return lowering.binary('and', lowering.load(2, 'packet', there.base, there.offset + 2), lowering.constant(0xf9ff), 32);
+}
+
+function fragmentHeader(lowering: Lowering): Operand {
+  const [done, none] = [lowering.newJoin(), lowering.newJoin()];
+  ipv6Upper(lowering, ({ fragment }) => lowering.jump(done, fragment), none);
+  lowering.enter(none);
+  lowering.jump(done, UNDEFINED);
+  return lowering.enter(done) ?? UNDEFINED;
+}
+
+/** Goes into `then`, which ends the path, where there is IPv6. */
+function ipv6Upper(lowering: Lowering, then: (upper: Upper) => void, none: Join): void {
+  over(
+    lowering,
+    networkHeader(lowering, 'ipv6'),
+    (ip) => {
+      const next = (): Value => lowering.load(1, 'packet', ip.base, ip.offset + IPV6.nextHeader);
+      then(knownUpper(lowering) ?? findUpper(lowering, ip, next()));
+    },
+    none,
+  );
+}
+
+function portOf(lowering: Lowering, node: SyntaxNode, name: TunnelName, port: Operand | undefined): number {
+  if (!port || port.kind === 'undefined') return tunnelPort(name);
+  const given = argumentNode(node, 0);
+  if (port.kind !== 'number') return lowering.fail(given, 'type', `${describe(port)} as a port, expected a number`);
+  if (!isConstant(port.range))
+    return lowering.fail(
+      given,
+      'range',
+      `the port ${mayBe(port.range)}, expected a constant`,
+      `compare ctx.udp().dport, and read behind it with ctx.at()`,
+    );
+  if (port.range.lo < 0n || port.range.hi > 0xffffn)
+    return lowering.fail(given, 'range', `the port is ${port.range.lo}, expected 0..65535`);
+  return Number(port.range.lo);
 }

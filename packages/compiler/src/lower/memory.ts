@@ -4,7 +4,7 @@ import type { Node as SyntaxNode } from 'acorn';
 import type { Value } from '../ir.ts';
 import { exactly, isConstant, mayBe, ofInteger, range } from '../range.ts';
 import { loadBytes, SWAP } from './access.ts';
-import { packetEnd } from './header.ts';
+import { packetEnd } from './linear.ts';
 import type { Lowering } from './lowering.ts';
 import { type BigintOperand, describe, type NumberOperand, type Operand, type RefOperand, type View } from './operand.ts';
 import { bigint, exact, known } from './scalar.ts';
@@ -152,6 +152,8 @@ export function element(lowering: Lowering, node: SyntaxNode, ref: RefOperand, i
     );
   }
   if (isConstant(index.range)) return member(ref, layout.item, Number(index.range.lo) * layout.item.size);
+  if (ref.space === 'skb')
+    lowering.fail(node, 'memory', 'an array among the metadata of TC has constant indices only', 'compare the index with each constant');
   const at = guarded(lowering, exact(lowering, index), layout.length);
   const distance = layout.item.size === 1 ? at : lowering.binary('mul', at, lowering.constant(layout.item.size));
   const base = lowering.advance(ref.base, distance, ref.space);
@@ -167,7 +169,7 @@ function checkedAgain(lowering: Lowering, pointer: Value, size: number): void {
     size,
     packetEnd(lowering),
     () => lowering.jump(join),
-    () => lowering.return(lowering.constant(0)),
+    () => lowering.return(lowering.constant(lowering.hook.lost)),
   );
   lowering.enter(join);
 }
@@ -181,7 +183,7 @@ function guarded(lowering: Lowering, index: Value, length: number): Value {
     index,
     lowering.constant(length),
     () => lowering.jump(join),
-    () => lowering.return(lowering.constant(0)),
+    () => lowering.return(lowering.constant(lowering.hook.lost)),
     'then',
   );
   lowering.enter(join);

@@ -1,39 +1,76 @@
-/** What a path may no longer take for known once the program has written into the packet: which headers there are. */
+/**
+ * What a path may no longer take for known once the program has written into the packet: which headers there are, and what
+ * is behind them. Where a write goes is judged by how far its pointer is from those that headers were found with.
+ */
 import type { Value } from '../ir.ts';
-import { fact, forget } from './fact.ts';
+import { type Range, range } from '../range.ts';
+import { current, fact, forgetFacts } from './fact.ts';
+import { distanceOf } from './linear.ts';
 import type { Lowering } from './lowering.ts';
+import type { RefOperand } from './operand.ts';
 
-const LAYER4 = ['packet:tcp', 'packet:udp', 'packet:icmp', 'packet:icmpv6', 'packet:ports', 'packet:layer4'];
-const LAYER3 = ['packet:ipv4', 'packet:ipv6', ...LAYER4];
+/** Never changed by bytes: where the packet starts and ends, and that it has 14 of them. */
+const ENDS: ReadonlySet<string> = new Set(['packet:data', 'packet:end', 'packet:ethernet']);
+/** Decided by EtherType, tags, and the first byte of the network header. */
+const NETWORK: ReadonlySet<string> = new Set([
+  ...ENDS,
+  ...['network', 'type', 'arp', 'ipv4', 'ipv6', 'vlanTags', 'vlanTci', 'innerVlanTci'].map((name) => `packet:${name}`),
+]);
+const NETWORK_HEADERS = ['packet:ipv4', 'packet:ipv6', 'packet:arp'].map(fact);
+const UPPER_HEADERS = ['upperStart', 'tcp', 'udp', 'icmp', 'icmpv6', 'ports', 'gre'].map((name) => fact(`packet:${name}`));
+const TUNNEL = /^packet:(vxlan|gue):/;
 
-/** Bytes that decide whether a header is there and where, from the packet's first. */
-const DECIDING: readonly { readonly from: number; readonly to: number; readonly facts: readonly string[] }[] = [
-  // EtherType, and the byte with version and header length
-  { from: 12, to: 15, facts: LAYER3 },
-  // total length, payload length, next header, fragment offset, protocol
-  { from: 16, to: 24, facts: LAYER4 },
-];
+/** Bytes that decide what the network header is, behind its base: up to the byte with version and header length. */
+const VERSION_END = 15n;
+/** Lengths, protocol and fragment offset, behind the base of a network header. */
+const LENGTHS = range(16n, 24n);
+/** Where an upper layer starts at the earliest, and extension headers do, behind the base of a network header. */
+const UPPER_START = 34n;
+const EXTENSIONS_START = 54n;
+/** EtherTypes and tags of a frame, counted from its first byte. */
+const TAGS_START = 12n;
+/** Bytes of two tags. */
+const TAGS_SIZE = 8n;
 
 /** Forgets what a store of `size` bytes at `base + offset` may have changed. */
 export function packetWritten(lowering: Lowering, base: Value, offset: number, size: number): void {
-  const start = placeOf(lowering, base);
-  if (start === undefined) return forget(lowering, LAYER3);
-  const at = start + offset;
-  for (const { from, to, facts } of DECIDING) if (at < to && at + size > from) forget(lowering, facts);
+  const forgetNetwork = (): void => forgetFacts(lowering, (name) => !ENDS.has(name));
+  const forgetUpper = (): void => forgetFacts(lowering, (name) => !NETWORK.has(name));
+  const bytes = (from: Range): Range => range(from.lo + BigInt(offset), from.hi + BigInt(offset + size));
+  const header = NETWORK_HEADERS.map((variable) => distanceFrom(lowering, base, current(lowering, variable))).find((d) => d !== undefined);
+  if (header) {
+    // everything that decides about the network header lies in front of this place
+    const written = bytes(header);
+    if (written.lo < VERSION_END) return forgetNetwork();
+    if (meets(written, LENGTHS)) return forgetUpper();
+    return forgetBehind(lowering, written, 0n, base, offset, forgetUpper);
+  }
+  const distance = distanceOf(lowering, base);
+  if (!distance) return forgetNetwork();
+  const written = bytes(distance);
+  if (meets(written, range(TAGS_START, VERSION_END + TAGS_SIZE))) return forgetNetwork();
+  if (meets(written, range(LENGTHS.lo, LENGTHS.hi + TAGS_SIZE))) return forgetUpper();
+  forgetBehind(lowering, written, TAGS_SIZE, base, offset, forgetUpper);
 }
 
-/** How far a pointer is at least from the packet's first byte; undefined where it may be anywhere. */
-function placeOf(lowering: Lowering, base: Value): number | undefined {
-  if (base.kind === 'load' && base.space === 'context') return 0;
-  // an IPv4 header length is at least 20 bytes
-  const layer4 = lowering.read(fact('packet:layer4'));
-  if (layer4?.kind === 'number' && layer4.exact === base) return 20;
-  // a header that was tested: null on the other paths
-  if (base.kind === 'phi') {
-    const places = base.inputs.filter((i) => i.kind !== 'const').map((i) => placeOf(lowering, i));
-    return places.every((p) => p === places[0]) ? places[0] : undefined;
-  }
-  if (base.kind !== 'binary' || base.right.kind !== 'const') return undefined;
-  const from = placeOf(lowering, base.left);
-  return from === undefined ? undefined : from + Number(base.right.value);
+/** Writes behind the fixed part of a network header: into extension headers, the upper layer, or what it carries. */
+function forgetBehind(lowering: Lowering, written: Range, tags: bigint, base: Value, offset: number, forgetUpper: () => void): void {
+  if (written.hi > EXTENSIONS_START && !isUpper(lowering, base, offset)) return forgetUpper();
+  if (written.hi > UPPER_START - tags) forgetFacts(lowering, (name) => TUNNEL.test(name));
 }
+
+/** Is the place within an upper layer that the path knows, and so behind all extension headers? */
+function isUpper(lowering: Lowering, base: Value, offset: number): boolean {
+  return UPPER_HEADERS.some((variable) => {
+    const known = current(lowering, variable);
+    const distance = distanceFrom(lowering, base, known);
+    return known?.kind === 'ref' && distance !== undefined && distance.lo + BigInt(offset) >= BigInt(known.offset);
+  });
+}
+
+/** How far a pointer is from the base of a header; undefined where that is not known. */
+function distanceFrom(lowering: Lowering, base: Value, header: ReturnType<typeof current>): Range | undefined {
+  return header?.kind === 'ref' ? distanceOf(lowering, base, (header as RefOperand).base) : undefined;
+}
+
+const meets = (a: Range, b: Range): boolean => a.lo < b.hi && a.hi > b.lo;

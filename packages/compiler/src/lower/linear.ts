@@ -1,0 +1,116 @@
+/**
+ * The bytes of a packet that a program can reach: where they start and end, and the checks that the verifier wants before
+ * each first access. Packet references are `base + constant offset`.
+ */
+import type { Layout } from '@tailrace/stage';
+import type { CompareOp, Value } from '../ir.ts';
+import { type Range, range, union } from '../range.ts';
+import { rememberedValue } from './fact.ts';
+import type { Lowering } from './lowering.ts';
+import { type NumberOperand, type Operand, type RefOperand, UNDEFINED } from './operand.ts';
+import type { Join } from './path.ts';
+import { exact } from './scalar.ts';
+
+/** The verifier takes packet offsets of 15 bits, not of 16. */
+export const MAX_PACKET_OFFSET = 0x7fff;
+
+/** The packet's first byte. */
+export function packetStart(lowering: Lowering): Value {
+  return rememberedValue(lowering, 'packet:data', () =>
+    lowering.load(4, 'context', lowering.graph.context, lowering.hook.context.data, 'packet'),
+  );
+}
+
+/** Where the bytes end that can be reached. */
+export function packetEnd(lowering: Lowering): Value {
+  return rememberedValue(lowering, 'packet:end', () =>
+    lowering.load(4, 'context', lowering.graph.context, lowering.hook.context.dataEnd, 'packet'),
+  );
+}
+
+/** Pointers that a number was added to, and how much that may be. */
+const advances = new WeakMap<Value, Range>();
+
+/** A packet pointer, moved on by a number. */
+export function advanceBy(lowering: Lowering, pointer: Value, by: NumberOperand): Value {
+  const moved = lowering.advance(pointer, exact(lowering, by), 'packet');
+  advances.set(moved, by.range);
+  return moved;
+}
+
+/** How far a packet pointer is from `root`, or from the packet's first byte; undefined where that is not known. */
+export function distanceOf(lowering: Lowering, pointer: Value, root?: Value): Range | undefined {
+  if (root ? pointer === root : pointer.kind === 'load' && pointer.space === 'context') return range(0n, 0n);
+  if (pointer.kind === 'phi') {
+    // a header that was tested: null on the other paths
+    const distances = pointer.inputs.filter((input) => input.kind !== 'const').map((input) => distanceOf(lowering, input, root));
+    return distances.reduce((a, b) => a && b && union(a, b));
+  }
+  if (pointer.kind !== 'binary' || pointer.op !== 'add') return undefined;
+  const by = pointer.right.kind === 'const' ? range(pointer.right.value, pointer.right.value) : advances.get(pointer);
+  const from = by && distanceOf(lowering, pointer.left, root);
+  return from && by && range(from.lo + by.lo, from.hi + by.hi);
+}
+
+/** A chain of tests that all have to hold; the first that does not leads to undefined. */
+export function found(lowering: Lowering, tests: (absent: Join) => RefOperand | undefined): Operand {
+  const [absent, done] = [lowering.newJoin(), lowering.newJoin()];
+  // facts that the tests establish must hold on both paths: load the packet's ends first
+  packetEnd(lowering);
+  packetStart(lowering);
+  const ref = tests(absent);
+  lowering.jump(done, ref);
+  lowering.enter(absent);
+  lowering.jump(done, UNDEFINED);
+  return lowering.enter(done) ?? UNDEFINED;
+}
+
+/** Goes on where `size` bytes from a pointer are there. */
+export function fits(lowering: Lowering, pointer: Value, size: number, absent: Join): void {
+  const ok = lowering.newJoin();
+  lowering.check(
+    pointer,
+    size,
+    packetEnd(lowering),
+    () => lowering.jump(ok),
+    () => lowering.jump(absent),
+  );
+  lowering.enter(ok);
+}
+
+/** Goes on where the comparison does not hold, which is the usual case. */
+export function unless(lowering: Lowering, left: Value, op: CompareOp, right: Value, absent: Join): void {
+  const on = lowering.newJoin();
+  lowering.branch(
+    op,
+    left,
+    right,
+    () => lowering.jump(absent),
+    () => lowering.jump(on),
+    'else',
+  );
+  lowering.enter(on);
+}
+
+/** A place in the packet whose bytes were checked. */
+export function packetRef(lowering: Lowering, layout: Layout, base: Value, offset: number, position?: NumberOperand): RefOperand {
+  return {
+    kind: 'ref',
+    layout,
+    base,
+    offset,
+    space: 'packet',
+    shared: false,
+    nullable: false,
+    epoch: lowering.environment.epoch,
+    ...(position ? { position } : {}),
+  };
+}
+
+/** A place in the packet, or undefined where it ends before. */
+export function guardedRef(lowering: Lowering, layout: Layout, base: Value, offset: number, position: NumberOperand): Operand {
+  return found(lowering, (absent) => {
+    fits(lowering, base, offset + layout.size, absent);
+    return packetRef(lowering, layout, base, offset, position);
+  });
+}
