@@ -3,15 +3,18 @@
  * outcome, packet, metadata and map contents. Tests hand in @tailrace/testing, which this package may not import.
  */
 import { runInThisContext } from 'node:vm';
-import { type EngineInstance, isPerCpu, type LoadedMap } from '@tailrace/bpf';
-import { type AnyMap, type AnyStage, decode, type Resource, type Schemas, stage } from '@tailrace/stage';
+import { type EngineInstance, isPerCpu, type LoadedMap, type LoadedProgram } from '@tailrace/bpf';
+import { type AnyMap, type AnyStage, decode, type Hook, type Resource, type Schemas, stage, toMapSpec } from '@tailrace/stage';
 import { expect } from 'vitest';
 import { type CompiledStage, compileStage } from './compile.ts';
 import { CompileError, formatDiagnostic } from './diagnostic.ts';
+import { hookVerdicts } from './placement.ts';
 
 /** What a stage made of text has beside its body. */
 export interface TextOptions {
   readonly name?: string;
+  /** Default `xdp`. */
+  readonly hook?: Hook;
   readonly uses?: Readonly<Record<string, unknown>>;
   readonly reads?: Schemas;
   readonly writes?: Schemas;
@@ -23,8 +26,11 @@ export function functionOf(text: string): (...args: never[]) => never {
 }
 
 /** A stage whose whole program is text. */
-export function programStage(text: string, { name = 'sample', uses = {}, reads = {}, writes = {} }: TextOptions = {}): AnyStage {
-  return stage({ name, hook: 'xdp', uses, reads, writes, program: functionOf(text) as never });
+export function programStage(
+  text: string,
+  { name = 'sample', hook = 'xdp', uses = {}, reads = {}, writes = {} }: TextOptions = {},
+): AnyStage {
+  return stage({ name, hook, uses, reads, writes, program: functionOf(text) as never });
 }
 
 /** A stage whose body is text; all uses are names in it. */
@@ -110,6 +116,53 @@ export async function agree<M extends { of(map: AnyMap): LoadedMap }>(
     results.push(expected);
   }
   return results;
+}
+
+/** A stage at one hook, loaded with maps of its own. */
+class Placed implements Disposable {
+  readonly program: LoadedProgram;
+  readonly maps: ReadonlyMap<AnyMap, LoadedMap>;
+  readonly #verdicts: ReadonlyMap<number, string>;
+
+  private constructor(program: LoadedProgram, maps: ReadonlyMap<AnyMap, LoadedMap>, hook: 'xdp' | 'tc') {
+    this.program = program;
+    this.maps = maps;
+    this.#verdicts = new Map(Object.entries(hookVerdicts[hook]).map(([name, number]) => [number >>> 0, name]));
+  }
+
+  static async load(engine: EngineInstance, subject: AnyStage): Promise<Placed> {
+    const { program, maps } = compileStage(subject);
+    const made = new Map([...maps.values()].map((map) => [map, engine.createMap(toMapSpec(map, map.name))]));
+    const named = new Map([...maps].map(([name, map]) => [name, made.get(map) as LoadedMap]));
+    return new Placed(await engine.loadProgram(program, named), made, subject.hook === 'xdp' ? 'xdp' : 'tc');
+  }
+
+  /** What comes of a packet, and what the maps hold after it, on every CPU alike. */
+  async run(packet: Uint8Array, cpus: number): Promise<Readonly<Record<string, unknown>>> {
+    const before = new Map([...this.maps].map(([map, loaded]) => [map, rawEntries(loaded)]));
+    const result = await this.program.testRun({ packet });
+    const left = [...this.maps].map(([map, loaded]) => {
+      const copies = isPerCpu(map.type) ? cpus : 1;
+      if (copies > 1) spread(loaded, before.get(map) as Map<string, string>, copies);
+      return [map.name, contents(map, loaded, copies)] as const;
+    });
+    return { verdict: this.#verdicts.get(result.returnValue), packet: hex(result.packet), maps: left };
+  }
+
+  [Symbol.dispose](): void {
+    this.program.close();
+    for (const map of this.maps.values()) map.close();
+  }
+}
+
+/** Runs every frame through a stage of XDP and the same stage at TC: verdicts, packets and the stage's own maps must be equal. */
+export async function sameAtTc(engine: EngineInstance, subject: AnyStage, frames: readonly Uint8Array[]): Promise<void> {
+  using xdp = await Placed.load(engine, subject);
+  using tc = await Placed.load(engine, (subject as AnyStage & { at(hook: Hook): AnyStage }).at('tcIngress'));
+  for (const [index, frame] of frames.entries()) {
+    const about = `packet ${index}: ${hex(frame)}\n${subject.program}`;
+    expect(await tc.run(frame, engine.cpus), about).toEqual(await xdp.run(frame, engine.cpus));
+  }
 }
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');

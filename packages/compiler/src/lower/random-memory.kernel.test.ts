@@ -1,9 +1,9 @@
-/** Random programs over memory leave in the kernel what they leave in JavaScript. */
+/** Random programs over memory leave in the kernel what they leave in JavaScript, at XDP and at TC. */
 import { createNamespace, type KernelInstance, kernel, Rtnetlink } from '@tailrace/kernel';
 import * as testing from '@tailrace/testing';
 import fc from 'fast-check';
 import { afterAll, beforeAll, test } from 'vitest';
-import { agree, stageOf } from '../fixture.ts';
+import { agree, sameAtTc, stageOf } from '../fixture.ts';
 import { memoryUses, RandomMemory } from './random-memory.ts';
 
 let engine: KernelInstance;
@@ -26,6 +26,8 @@ test('maps, literals and copies', async () => {
       const body = new RandomMemory(list).body();
       const uses = Object.fromEntries(Object.entries(memoryUses).filter(([name]) => new RegExp(`\\b${name}\\b`).test(body)));
       await agree(testing, engine, stageOf(body, { uses }), frames);
+      // TC has no tx
+      await sameAtTc(engine, stageOf(body.replaceAll('ctx.tx()', 'ctx.pass()'), { uses }), frames);
     }),
     { numRuns, interruptAfterTimeLimit: 20_000 },
   );

@@ -1,4 +1,4 @@
-/** Random expressions and statements mean in the kernel what they mean in JavaScript. */
+/** Random expressions and statements mean in the kernel what they mean in JavaScript, at XDP and at TC. */
 import { createNamespace, type KernelInstance, kernel, Rtnetlink } from '@tailrace/kernel';
 import { type AnyStage, array, arrayMap, i64, struct, u64 } from '@tailrace/stage';
 import * as testing from '@tailrace/testing';
@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, test } from 'vitest';
 import { lowered } from '../compile.ts';
 import { CompileError } from '../diagnostic.ts';
-import { agree, stageOf } from '../fixture.ts';
+import { agree, sameAtTc, stageOf } from '../fixture.ts';
 import { Fields, RandomProgram } from './random-program.ts';
 
 let engine: KernelInstance;
@@ -74,7 +74,9 @@ test('expressions', async () => {
         }
       });
       const stage = acceptedStage(lines);
-      if (stage) await agree(testing, engine, stage, packets);
+      if (!stage) return;
+      await agree(testing, engine, stage, packets);
+      await sameAtTc(engine, stage, packets);
     }),
     { numRuns: runs, interruptAfterTimeLimit: 20_000 },
   );
@@ -86,7 +88,9 @@ test('statements', async () => {
     fc.asyncProperty(choices, frames, async (list, packets) => {
       let i = 0;
       const stage = acceptedStage([new RandomProgram(list).block((name) => `o.n[${i++}] = BigInt(${name});`).replaceAll('\n', ' ')]);
-      if (stage) await agree(testing, engine, stage, packets);
+      if (!stage) return;
+      await agree(testing, engine, stage, packets);
+      await sameAtTc(engine, stage, packets);
     }),
     { numRuns: runs, interruptAfterTimeLimit: 20_000 },
   );
