@@ -39,6 +39,11 @@ export function decodeFrom(layout: Layout, view: DataView, offset: number): unkn
   return codecOf(layout).read(view, offset);
 }
 
+/** What `decodeFrom` does for one layout. */
+export function readerOf(layout: Layout): (view: DataView, offset: number) => unknown {
+  return codecOf(layout).read;
+}
+
 /** A compiled layout. */
 interface Codec {
   readonly write: (view: DataView, at: number, value: unknown) => void;
@@ -205,7 +210,11 @@ function arrayCodec({ item, length }: ArrayLayout): Codec {
         }
       }
     },
-    read: (view, at) => Array.from({ length }, (_, i) => read(view, at + i * stride)),
+    read(view, at) {
+      const items: unknown[] = [];
+      for (let i = 0; i < length; i++) items.push(read(view, at + i * stride));
+      return items;
+    },
   };
 }
 

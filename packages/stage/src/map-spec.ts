@@ -13,7 +13,8 @@ export function toMapSpec(map: AnyMap, scopedName: string): MapSpec {
     name: scopedName,
     type,
     keySize: key?.layout.size ?? 0,
-    valueSize: value.layout.size,
+    // A ring holds records, whose size is said when they are written.
+    valueSize: type === 'ringBuffer' ? 0 : value.layout.size,
     maxEntries,
     flags,
     ...(inner === undefined ? {} : { inner: toMapSpec(inner, `${scopedName}.${inner.name}`) }),
