@@ -1,7 +1,7 @@
 /** Assignments: to variables, to fields of object literals, and to memory, atomically where other CPUs add to it too. */
 import type { AssignmentExpression, Expression, MemberExpression, Pattern, UpdateExpression } from 'acorn';
 import * as R from '../range.ts';
-import { noVerdict, numberArgument } from './argument.ts';
+import { noVerdict } from './argument.ts';
 import { type ArithmeticOperator, arithmetic } from './arithmetic.ts';
 import { assignableMember, nearest } from './context.ts';
 import { namedMember, namedPlace, objectOf, propertyName } from './member.ts';
@@ -101,8 +101,15 @@ function memoryPlace(program: Program, target: MemberExpression, object: Operand
 /** Refuses what a member of ctx does not hold. */
 function inRange(program: Program, target: MemberExpression, object: Operand, from: Expression, value: Operand): void {
   if (object.kind !== 'context') return;
-  const within = assignableMember(program, target.property, propertyName(program, target))?.assignable;
-  if (within) numberArgument(program.lowering, from, value, within);
+  const name = propertyName(program, target);
+  const within = assignableMember(program, target.property, name)?.assignable;
+  if (!within || value.kind !== 'number' || R.within(value.range, within)) return;
+  program.lowering.fail(
+    from,
+    'range',
+    `ctx.${name} takes ${within.lo}..${within.hi}; the value ${R.mayBe(value.range)}`,
+    'mask it: & 0x7fff',
+  );
 }
 
 /** `x op= y`: read, compute, write; atomically where other CPUs add to the same memory. */

@@ -27,7 +27,7 @@ export const MOVES: Members = {
   adjustTail: {
     call: (program, node, args) => {
       const { lowering } = program;
-      if (lowering.hook.kind === 'tc') return changeTail(program, numberArgument(lowering, argumentNode(node, 0), args[0], TAIL_DELTA));
+      if (lowering.hook.kind === 'tc') return changeTail(program, tailDelta(lowering, argumentNode(node, 0), args[0]));
       const by = delta(program, node, args);
       return moved(program, 'adjustTail', Helper.xdp_adjust_tail, [by], () => lengthened(program, by));
     },
@@ -40,6 +40,15 @@ const TAIL_DELTA = R.range(R.INT32.lo, 1024n);
 
 function delta({ lowering }: Program, node: SyntaxNode, args: readonly Operand[]): Value {
   return exact(lowering, numberArgument(lowering, argumentNode(node, 0), args[0], R.INT32));
+}
+
+/** Up to what is zeroed. */
+function tailDelta(lowering: Lowering, node: SyntaxNode, operand: Operand | undefined): NumberOperand {
+  const by = numberArgument(lowering, node, operand, R.INT32);
+  const { lo, hi } = TAIL_DELTA;
+  if (!R.within(by.range, TAIL_DELTA))
+    lowering.fail(node, 'range', `the argument ${R.mayBe(by.range)}, at TC expected ${lo}..${hi}`, `bound it: Math.min(x, ${hi})`);
+  return by;
 }
 
 function changeTail(program: Program, by: NumberOperand): Operand {
