@@ -137,6 +137,14 @@ export class KernelMap implements LoadedMap {
     if (isMapOfMaps(this.spec.type)) {
       throw new ArgumentError(`${this.#about} holds maps, not bytes`, { hint: 'use setMap and clearMap' });
     }
+    const { type } = this.spec;
+    // These maps of devices and CPUs take flags in ways of their own, or not at all.
+    if (flag !== 'any' && (type === 'devmap' || type === 'devmapHash' || type === 'cpumap')) {
+      if ((this.lookup(key) === undefined) === (flag === 'exist')) {
+        throw bpfError('BPF_MAP_UPDATE_ELEM', flag === 'exist' ? -Errno.ENOENT : -Errno.EEXIST, this.#about);
+      }
+      return this.update(key, value);
+    }
     this.#setKey(key);
     this.#setValue(value);
     this.#update.view.setBigUint64(commands.BPF_MAP_UPDATE_ELEM.fields.flags[0], BigInt(UpdateFlag[flag]), true);
