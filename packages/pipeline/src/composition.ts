@@ -8,7 +8,7 @@ import { type AnyFunction, type AnyResource, type ControllerRecipe, mapsIn, type
 import { Container, ContainerModule, type ResolvedValueInjectOptions, type ServiceIdentifier } from 'inversify';
 import { ChainError } from './chain-error.ts';
 import { EngineMapRegistry, type MapClaim, type MapRegistry as Registry } from './registry.ts';
-import { Clock, Compiler, defaultClock, defaultCompiler, Engine, EngineInstance, MapRegistry } from './service.ts';
+import { Clock, Compiler, defaultClock, defaultCompiler, Engine, EngineInstance, GracePeriod, MapRegistry } from './service.ts';
 
 // Without `jitless` inversify generates code after some resolutions, which hardened Node flags forbid.
 const containerOptions = { defaultScope: 'Singleton', jitless: true } as const;
@@ -25,6 +25,7 @@ export class Composition {
     platform.bind(Compiler).toConstantValue(defaultCompiler);
     platform.bind(Clock).toConstantValue(defaultClock);
     platform.bind(MapRegistry).toResolvedValue((instance: BpfEngineInstance) => new EngineMapRegistry(instance), [EngineInstance]);
+    platform.bind(GracePeriod).toResolvedValue((instance: BpfEngineInstance) => () => instance.gracePeriod(), [EngineInstance]);
     for (const declared of functions) this.#functions.set(declared.name, new FunctionContainer(declared, platform));
     for (const { service, value } of overrides) this.#override(service, value);
   }

@@ -8,5 +8,5 @@ export { type Pipeline, pipeline, type RunOptions } from './pipeline.ts';
 export { MAX_TAIL_CALLS } from './plan.ts';
 export { EngineMapRegistry, type MapClaim, type MapHold } from './registry.ts';
 export type { Running, TestPacket } from './running.ts';
-export { Clock, Compiler, Engine, MapRegistry, type StageCompiler } from './service.ts';
+export { Clock, Compiler, Engine, GracePeriod, MapRegistry, type StageCompiler } from './service.ts';
 export type { ChainStats, RootStats, StageStats, Stats, VerdictsOf } from './stats.ts';

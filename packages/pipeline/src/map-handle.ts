@@ -157,12 +157,12 @@ class PerCpuKeyedHandle implements PerCpuHandle<unknown, unknown> {
     return this.#entries.delete(key);
   }
 
-  entries(): Iterable<[key: unknown, values: unknown[]]> {
-    return this.getAll();
+  *entries(): Iterable<[key: unknown, values: unknown[]]> {
+    for (const [key, values] of this.#entries.all()) yield [key, [...values]];
   }
 
   getAll(): [key: unknown, values: unknown[]][] {
-    return [...this.#entries.all()].map(([key, values]) => [key, [...values]]);
+    return [...this.entries()];
   }
 
   setMany(entries: Iterable<readonly [key: unknown, values: readonly unknown[]]>): void {

@@ -14,6 +14,14 @@ export const Engine = token<BpfEngine>('Engine');
 /** The opened engine. Made by `Engine`; to replace it, replace that. */
 export const EngineInstance = token<BpfEngineInstance>('EngineInstance');
 
+/**
+ * Resolves once no CPU runs a program that started before the call: what controllers wait for before they take out what
+ * programs may still be at work on. About 15 ms in the kernel, off the main thread.
+ */
+export type GracePeriod = () => Promise<void>;
+/** The engine's grace period. */
+export const GracePeriod = token<GracePeriod>('GracePeriod');
+
 /** Makes and shares maps. */
 export const MapRegistry = token<Registry>('MapRegistry');
 
