@@ -26,9 +26,10 @@ export type CompareOp = 'eq' | 'ne' | 'gt' | 'ge' | 'lt' | 'le' | 'sgt' | 'sge' 
 /**
  * What memory an address lies in. Loads from `context` and `packet` change only at a call with `movesPacket`. `skb` is what
  * programs write of the context at TC (mark, priority, queue_mapping, cb): it changes only at stores; its base is the
- * context itself, since the verifier takes no other pointer into it.
+ * context itself, since the verifier takes no other pointer into it. `ring` is a record that is being written: nobody else
+ * sees it before it is submitted.
  */
-export type Space = 'context' | 'skb' | 'packet' | 'stack' | 'map';
+export type Space = 'context' | 'skb' | 'packet' | 'stack' | 'map' | 'ring';
 
 /** Bytes on the program's stack. Its address is 8-aligned; the allocator places it. */
 export interface StackSlot {

@@ -1,4 +1,4 @@
-/** Methods of maps inside a program: lookup, update, delete here, those of kinds without keys in queue-call.ts. */
+/** Methods of maps inside a program: lookup, update, delete here, those of kinds without keys in queue-call.ts and ring-call.ts. */
 import { Helper, isMapOfMaps, isPerCpu, UpdateFlag } from '@tailrace/bpf';
 import { nothing } from '@tailrace/stage';
 import type { Node as SyntaxNode } from 'acorn';
@@ -9,6 +9,7 @@ import type { Lowering } from './lowering.ts';
 import { kindOf } from './map-kind.ts';
 import type { MapOperand, Operand, RefOperand } from './operand.ts';
 import { filterCall, queueCall } from './queue-call.ts';
+import { ringCall } from './ring-call.ts';
 import { onStack } from './store.ts';
 import { succeeded } from './success.ts';
 
@@ -22,6 +23,8 @@ export function mapCall(lowering: Lowering, node: SyntaxNode, target: MapOperand
       return queueCall(lowering, node, { handle: handleOf(lowering, target), layout: map.value.layout }, name, args);
     case 'bloomFilter':
       return filterCall(lowering, node, { handle: handleOf(lowering, target), layout: map.value.layout }, name, args);
+    case 'ringBuffer':
+      return ringCall(lowering, node, { handle: handleOf(lowering, target), layout: map.value.layout }, args);
     default:
       return keyedCall(lowering, node, target, name, args);
   }

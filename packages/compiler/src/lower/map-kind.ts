@@ -24,6 +24,7 @@ const KINDS: Readonly<Partial<Record<MapType, Kind>>> = {
   hashOfMaps: MAPS,
   queue: VALUES,
   stack: VALUES,
+  ringBuffer: { methods: ['output'], hint: 'programs only write to it: output(value)' },
   bloomFilter: { methods: ['add', 'has'], hint: 'it has no keys, and values stay: add(value), has(value)' },
   devmap: TARGETS,
   devmapHash: TARGETS,

@@ -18,7 +18,7 @@ export function numberValues(graph: Graph): boolean {
 }
 
 const COMMUTATIVE: ReadonlySet<string> = new Set(['add', 'mul', 'and', 'or', 'xor']);
-const SPACES: readonly Space[] = ['context', 'skb', 'packet', 'stack', 'map'];
+const SPACES: readonly Space[] = ['context', 'skb', 'packet', 'stack', 'map', 'ring'];
 
 /** A load or store that is known to hold a value, by the version of memory in which it does. */
 interface Held {

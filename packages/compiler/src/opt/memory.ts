@@ -3,7 +3,7 @@
  * with one version yield one value.
  *
  * - `context` and `packet` change at calls that move the packet; `packet` also at stores to it, `context` at stores.
- * - `skb` changes at stores to it alone.
+ * - `skb` and `ring` change at stores to them alone.
  * - `stack` changes at stores to it and at calls that write it.
  * - `map` memory belongs to other CPUs too: it changes at every store, atomic and call, and at every block boundary.
  */
@@ -22,7 +22,7 @@ export interface MemoryVersions {
   atEnd(block: Block): Readonly<Record<Space, MemoryVersion>>;
 }
 
-const SPACES: readonly Space[] = ['context', 'skb', 'packet', 'stack', 'map'];
+const SPACES: readonly Space[] = ['context', 'skb', 'packet', 'stack', 'map', 'ring'];
 
 /** True where the node may change what loads from `space` yield. */
 export function clobbers(node: Node, space: Space): boolean {
@@ -33,7 +33,7 @@ export function clobbers(node: Node, space: Space): boolean {
     case 'call':
       if (node.pure) return false;
       if (space === 'map') return true;
-      if (space === 'skb') return false;
+      if (space === 'skb' || space === 'ring') return false;
       if (space === 'stack') return node.writesStack.length > 0;
       return node.movesPacket;
     default:
@@ -54,6 +54,7 @@ export function memoryVersions(graph: Graph): MemoryVersions {
       packet: undefined,
       stack: undefined,
       map: undefined,
+      ring: undefined,
     };
     for (const space of SPACES) versions[space] = atStart(block, space);
     for (const node of block.nodes) {
