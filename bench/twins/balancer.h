@@ -18,12 +18,16 @@ struct traffic {
 	u64 packets, bytes;
 };
 
-/* Addresses are in network order, `state` and `seed` in the host's. Place 0 stands for nobody. */
+/*
+ * Addresses are in network order, `state`, `seed` and `fits` in the host's. Place 0 stands for nobody. `fits` is 0 where
+ * the real has an IPv6 address, which neither twin knows.
+ */
 struct real {
 	u32 address, source;
 	struct mac hop, own;
 	u16 state, seed;
 	u32 ifindex;
+	u16 fits, padding;
 };
 
 enum { REAL_DOWN, REAL_UP };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The L4 balancer of functions/l4lb, stage by stage: the same structures in the same maps, the same tests in the same
- * order, the same counters, chained by constant slots.
+ * The L4 balancer of functions/l4lb over IPv4, stage by stage: the same structures in the same maps, the same tests in the
+ * same order, the same counters, chained by constant slots. IPv6 and ICMP pass.
  */
 #include "balancer.h"
 
@@ -17,7 +17,7 @@ struct state {
 	struct counters pick;
 	u64 pick_no_real;
 	struct counters encap;
-	u64 encap_too_big;
+	u64 encap_over6, encap_too_big;
 };
 
 enum { SLOT_VIP, SLOT_PICK, SLOT_ENCAP };
@@ -274,8 +274,12 @@ SECTION("xdp/encap") int encap(struct xdp_md *ctx)
 	struct real *real = entry(&reals, place);
 	if (!real)
 		goto drop;
-	if (be16(ip->total_length) + sizeof(struct ipv4) > MTU) {
-		COUNT(s, encap, encap_too_big);
+	u16 fits = real->fits;
+	if (be16(ip->total_length) > fits) {
+		if (fits)
+			COUNT(s, encap, encap_too_big);
+		else
+			COUNT(s, encap, encap_over6);
 		return XDP_DROP;
 	}
 	count_traffic(&real_traffic, place, s->length);

@@ -1,13 +1,18 @@
 import '@tailrace/testing/matchers';
 import { fragments, type Packet, packet, parse, SimulatedMaps, simulate, simulatedHandle, truncations } from '@tailrace/testing';
 import { describe, expect, it } from 'vitest';
+import { type IpAddress, parseIp } from '../address.ts';
 import { DecapController, decap, decapMaps, decapStage } from './index.ts';
 
-function setUp(sources?: readonly number[]) {
+function setUp(sources?: readonly IpAddress[], addresses: readonly string[] = ['10.0.1.1']) {
   const tables = decapMaps(4);
   const maps = new SimulatedMaps();
-  const needs = { tunnels: simulatedHandle(maps, tables.tunnels), unpacked: simulatedHandle(maps, tables.unpacked) };
-  const controller = new DecapController(needs, { addresses: ['10.0.1.1'], sources: sources ?? [0], maxTunnels: 4 });
+  const needs = {
+    tunnels: simulatedHandle(maps, tables.tunnels),
+    tunnels6: simulatedHandle(maps, tables.tunnels6),
+    unpacked: simulatedHandle(maps, tables.unpacked),
+  };
+  const controller = new DecapController(needs, { addresses, sources, maxTunnels: 4 });
   const stage = decapStage.with({ ...tables, anySource: sources === undefined });
   return { controller, unpack: (frame: Packet | Uint8Array) => simulate(stage, frame, { maps }) };
 }
@@ -50,7 +55,7 @@ describe('decap', () => {
   });
 
   it('listens to balancers that are named', () => {
-    const { unpack } = setUp([0x0a00_0001]);
+    const { unpack } = setUp([parseIp('10.0.0.1')]);
     expect(unpack(outer())).toEqualPacket(inner());
     expect(unpack(outer({ saddr: '10.0.0.9' }))).toEqualPacket(outer({ saddr: '10.0.0.9' }));
   });
@@ -97,6 +102,81 @@ describe('decap', () => {
   });
 });
 
+const headers = {
+  4: (p: Packet, tos = 0) => p.ipv4({ saddr: '10.0.0.1', daddr: '10.0.1.1', tos }),
+  6: (p: Packet, tos = 0) => p.ipv6({ saddr: 'fd00::1', daddr: 'fd00:1::1', trafficClass: tos }),
+} as const;
+const within = {
+  4: (p: Packet, tos = 0) => p.ipv4({ tos, ttl: 7 }).tcp({ syn: true }).payload('hello'),
+  6: (p: Packet, tos = 0) => p.ipv6({ trafficClass: tos, flowLabel: 0xabcde, hopLimit: 7 }).tcp({ syn: true }).payload('hello'),
+} as const;
+const bytesOf = { 4: 20, 6: 40 } as const;
+
+describe.each([
+  [4, 4],
+  [6, 4],
+  [4, 6],
+  [6, 6],
+] as const)('IPv%i in IPv%i', (inside, outside) => {
+  const both = ['10.0.1.1', 'fd00:1::1'];
+  const wrapped = (outerTos = 0, innerTos = 0) => within[inside](headers[outside](packet(), outerTos), innerTos);
+  const alone = (tos = 0) => within[inside](packet(), tos);
+
+  it('is unpacked whole', () => {
+    const { controller, unpack } = setUp(undefined, both);
+    const result = unpack(wrapped());
+    expect(result).toNext();
+    expect(result).toEqualPacket(alone());
+    expect(controller.unpacked).toEqual({ packets: 1n, bytes: BigInt(14 + bytesOf[outside] + bytesOf[inside] + 25) });
+    controller.remove(outside === 4 ? '10.0.1.1' : 'FD00:1:0::1');
+    expect(unpack(wrapped())).toEqualPacket(wrapped());
+  });
+
+  it('is unpacked from sources that are named', () => {
+    const known = setUp([parseIp('10.0.0.1'), parseIp('fd00::1')], both);
+    expect(known.unpack(wrapped())).toEqualPacket(alone());
+    const others = setUp([parseIp('10.0.0.2'), parseIp('fd00::2')], both);
+    expect(others.unpack(wrapped())).toEqualPacket(wrapped());
+  });
+
+  it('has marks of congestion carried in', () => {
+    const { unpack } = setUp(undefined, both);
+    for (const [outer, inner, after] of [
+      [3, 1, 3],
+      [3, 2, 3],
+      [0xff, 0x2a, 0x2b],
+      [0, 2, 2],
+      [1, 0, 0],
+      [0xfc, 0x28, 0x28],
+    ]) {
+      const result = unpack(wrapped(outer, inner));
+      expect(result).toEqualPacket(alone(after));
+      expect(result).toHaveValidChecksums();
+    }
+    expect(unpack(wrapped(3, 0))).toExit('malformed');
+  });
+
+  it('is malformed where lengths lie, or where it is the other family', () => {
+    const { unpack } = setUp(undefined, both);
+    for (const cut of truncations(wrapped())) {
+      const readable = cut.length >= 14 + bytesOf[outside];
+      if (readable) expect(unpack(cut)).toExit('malformed');
+      else expect(unpack(cut)).toNext();
+    }
+    const lying = inside === 4 ? packet().ipv4({ totalLength: 21 }) : packet().ipv6({ payloadLength: 1 });
+    const other = inside === 4 ? packet().ipv6() : packet().ipv4();
+    for (const inner of [lying, other]) {
+      const protocol = inside === 4 ? 4 : 41;
+      const payload = inner.bytes().subarray(14);
+      const frame =
+        outside === 4
+          ? packet().ipv4({ daddr: '10.0.1.1', protocol }).payload(payload)
+          : packet().ipv6({ daddr: 'fd00:1::1', nextHeader: protocol }).payload(payload);
+      expect(unpack(frame)).toExit('malformed');
+    }
+  });
+});
+
 describe('decap()', () => {
   it('checks its options', () => {
     expect(() => decap({ addresses: ['here'] })).toThrow("ip: 'here' is no IPv4 address");
@@ -105,7 +185,10 @@ describe('decap()', () => {
     expect(() => decap({ maxTunnels: 1, addresses: ['10.0.0.1', '10.0.0.2'] })).toThrow(
       '2 pairs of address and source, expected at most 1',
     );
-    expect(decap({ addresses: ['10.0.0.1'] }).stages.xdp).toHaveLength(1);
+    expect(() => decap({ addresses: ['fd00::1'], sources: ['10.0.0.1'] })).toThrow(
+      'decap: no source can send to fd00::1, expected one of IPv6',
+    );
+    expect(decap({ addresses: ['10.0.0.1', 'fd00::1'], sources: ['10.0.0.2', 'fd00::2'] }).stages.xdp).toHaveLength(1);
   });
 
   it('takes addresses as long as there is room', () => {

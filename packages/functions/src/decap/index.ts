@@ -1,14 +1,15 @@
 /** The real's side of a tunnel: `decap({ addresses: ['10.0.1.1'] })` unpacks what a balancer sends in IP in IP. */
-import { ArgumentError, defineFunction, formatIp, type HandleOf, ip } from '@tailrace/stage';
+import { ArgumentError, defineFunction, type HandleOf } from '@tailrace/stage';
+import { formatAddress, type IpAddress, parseIp } from '../address.ts';
 import { decapMaps, decapStage } from './stage.ts';
 
-export { decapMaps, decapStage, Tunnel, Unpacked } from './stage.ts';
+export { decapMaps, decapStage, Tunnel, Tunnel6, Unpacked } from './stage.ts';
 
 /** How to make a decapsulator. */
 export interface DecapOptions {
-  /** Our own addresses, e.g. `10.0.1.1`: what outer headers are addressed to. */
+  /** Our own addresses, e.g. `10.0.1.1` or `2001:db8:1::1`: what outer headers are addressed to. */
   readonly addresses?: readonly string[];
-  /** Balancers that may send; default: anybody, so keep others off the link, or from sending IP in IP. */
+  /** Balancers that may send, to addresses of their family; default: anybody, so keep others off the link, or from sending IP in IP. */
   readonly sources?: readonly string[];
   /** Pairs of address and source; default 64. */
   readonly maxTunnels?: number;
@@ -23,16 +24,17 @@ export function decap(options: DecapOptions = {}) {
   if (!Number.isSafeInteger(maxTunnels) || maxTunnels < 1 || maxTunnels > 65_536)
     throw new ArgumentError(`decap: maxTunnels is ${maxTunnels}, expected 1..65536`);
   if (sources?.length === 0) throw new ArgumentError('decap: sources is empty, expected at least one, or no list for anybody');
-  const from = sources?.map(ip) ?? [0];
-  checkRoom(addresses.map(ip).length * from.length, maxTunnels);
-  const { tunnels, unpacked } = decapMaps(maxTunnels);
+  const from = sources?.map(parseIp);
+  const pairs = addresses.map(parseIp).reduce((sum, address) => sum + sourcesFor(address, from).length, 0);
+  checkRoom(pairs, maxTunnels);
+  const { tunnels, tunnels6, unpacked } = decapMaps(maxTunnels);
   return defineFunction({
     name: 'decap',
     stages: {
-      xdp: [decapStage.with({ tunnels, unpacked, anySource: sources === undefined }).on({ fragment: 'drop', malformed: 'drop' })],
+      xdp: [decapStage.with({ tunnels, tunnels6, unpacked, anySource: sources === undefined }).on({ fragment: 'drop', malformed: 'drop' })],
     },
     controller: {
-      needs: { tunnels, unpacked },
+      needs: { tunnels, tunnels6, unpacked },
       create: (needs) => new DecapController(needs, { addresses, sources: from, maxTunnels }),
     },
   });
@@ -43,20 +45,22 @@ type Maps = ReturnType<typeof decapMaps>;
 /** What the controller works on. */
 export interface DecapNeeds {
   readonly tunnels: HandleOf<Maps['tunnels']>;
+  readonly tunnels6: HandleOf<Maps['tunnels6']>;
   readonly unpacked: HandleOf<Maps['unpacked']>;
 }
 
 /** Says which outer addresses are ours while the stage runs. */
 export class DecapController {
   readonly #needs: DecapNeeds;
-  readonly #sources: readonly number[];
+  readonly #sources: readonly IpAddress[] | undefined;
   readonly #maxTunnels: number;
   readonly #addresses = new Set<string>();
+  #pairs = 0;
 
-  /** `sources` are host numbers, 0 for anybody. */
+  /** Without `sources` anybody may send. */
   constructor(
     needs: DecapNeeds,
-    options: { readonly addresses: readonly string[]; readonly sources: readonly number[]; readonly maxTunnels: number },
+    options: { readonly addresses: readonly string[]; readonly sources?: readonly IpAddress[] | undefined; readonly maxTunnels: number },
   ) {
     this.#needs = needs;
     this.#sources = options.sources;
@@ -64,7 +68,7 @@ export class DecapController {
     for (const address of options.addresses) this.add(address);
   }
 
-  /** Our addresses. */
+  /** Our addresses, canonical. */
   get addresses(): readonly string[] {
     return [...this.#addresses];
   }
@@ -74,24 +78,53 @@ export class DecapController {
     return this.#needs.unpacked.sum(0) ?? { packets: 0n, bytes: 0n };
   }
 
-  /** Unpacks what is addressed to `address`. False where it is unpacked already. Throws ArgumentError for one too many. */
+  /**
+   * Unpacks what is addressed to `address`. False where it is unpacked already. Throws ArgumentError for one too many, and
+   * for one whose family no source has.
+   */
   add(address: string): boolean {
-    const number = ip(address);
-    const name = formatIp(number);
+    const parsed = parseIp(address);
+    const name = formatAddress(parsed);
     if (this.#addresses.has(name)) return false;
-    checkRoom((this.#addresses.size + 1) * this.#sources.length, this.#maxTunnels);
-    for (const source of this.#sources) this.#needs.tunnels.set({ address: number, source }, true);
+    const sources = sourcesFor(parsed, this.#sources);
+    checkRoom(this.#pairs + sources.length, this.#maxTunnels);
+    for (const source of sources) {
+      if (parsed.family === 6) this.#needs.tunnels6.set({ address: { ...parsed.value }, source: halvesOf(source) }, true);
+      else this.#needs.tunnels.set({ address: parsed.value, source: numberOf(source) }, true);
+    }
     this.#addresses.add(name);
+    this.#pairs += sources.length;
     return true;
   }
 
   /** Leaves what is addressed to `address` as it is. False where it was. */
   remove(address: string): boolean {
-    const number = ip(address);
-    if (!this.#addresses.delete(formatIp(number))) return false;
-    for (const source of this.#sources) this.#needs.tunnels.delete({ address: number, source });
+    const parsed = parseIp(address);
+    if (!this.#addresses.delete(formatAddress(parsed))) return false;
+    const sources = sourcesFor(parsed, this.#sources);
+    for (const source of sources) {
+      if (parsed.family === 6) this.#needs.tunnels6.delete({ address: { ...parsed.value }, source: halvesOf(source) });
+      else this.#needs.tunnels.delete({ address: parsed.value, source: numberOf(source) });
+    }
+    this.#pairs -= sources.length;
     return true;
   }
+}
+
+/** Who may send to that address: sources of its family, or anybody. Throws ArgumentError where nobody may. */
+function sourcesFor(address: IpAddress, sources: readonly IpAddress[] | undefined): readonly (IpAddress | undefined)[] {
+  if (sources === undefined) return [undefined];
+  const fitting = sources.filter(({ family }) => family === address.family);
+  if (fitting.length > 0) return fitting;
+  throw new ArgumentError(`decap: no source can send to ${formatAddress(address)}, expected one of IPv${address.family}`);
+}
+
+function numberOf(source: IpAddress | undefined): number {
+  return source?.family === 4 ? source.value : 0;
+}
+
+function halvesOf(source: IpAddress | undefined): { hi: bigint; lo: bigint } {
+  return source?.family === 6 ? { ...source.value } : { hi: 0n, lo: 0n };
 }
 
 function checkRoom(tunnels: number, maxTunnels: number): void {

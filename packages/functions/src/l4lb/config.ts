@@ -2,13 +2,15 @@
  * What a balancer is told to do, as a value: vips, their reals, weights and drains. Every change is a pure function from
  * one configuration to the next; plan.ts says what it means for the maps.
  */
-import { ArgumentError, formatIp, formatMac, IpProtocol, ip, macAddress } from '@tailrace/stage';
+import { ArgumentError, formatMac, IpProtocol, type Ipv6Halves, macAddress } from '@tailrace/stage';
+import { canonicalIp, formatAddress, type IpAddress, type IpFamily, parseIp, withPort } from '../address.ts';
 import { MAX_WEIGHT } from '../structures/maglev.ts';
+import { OUTER_BYTES, OUTER_BYTES6 } from './encap.ts';
 import type { NextHop } from './next-hop.ts';
 
 /** A vip by what packets to it carry. */
 export interface VipAddress {
-  /** IPv4, e.g. `198.51.100.1`. */
+  /** IPv4 or IPv6, e.g. `198.51.100.1` or `2001:db8::1`. */
   readonly address: string;
   /** 1..65535. */
   readonly port: number;
@@ -24,7 +26,7 @@ export interface VipOptions extends VipAddress {
 
 /** One who serves a vip. */
 export interface RealOptions {
-  /** IPv4, e.g. `10.0.0.2`; unique within the vip. */
+  /** IPv4 or IPv6, whatever its vip has, e.g. `10.0.0.2`; unique within the vip. */
   readonly address: string;
   /** Its share relative to the vip's other reals, 0..1000; default 1. 0 gets no new flows. */
   readonly weight?: number;
@@ -36,7 +38,7 @@ export interface RealOptions {
 export interface VipConfig {
   /** See `vipName`. */
   readonly name: string;
-  readonly address: number;
+  readonly address: IpAddress;
   readonly port: number;
   readonly protocol: number;
   /** Its number in the maps: of its ring, its counters and its flows. */
@@ -47,6 +49,7 @@ export interface VipConfig {
 
 /** A real in a configuration: one who serves two vips is there twice. */
 export interface RealConfig {
+  /** Canonical. */
   readonly address: string;
   readonly weight: number;
   readonly drained: boolean;
@@ -55,26 +58,48 @@ export interface RealConfig {
   readonly place: number;
 }
 
-/** The whole. */
-export interface BalancerConfig {
+/** The outer source addresses, by family; a family that no real has needs none. */
+export interface Sources {
+  readonly ipv4?: number;
+  readonly ipv6?: Ipv6Halves;
+}
+
+/** What stays as it is while the balancer runs. */
+export interface BalancerLimits {
   readonly maxVips: number;
   readonly maxReals: number;
+  readonly sources: Sources;
+  /** The largest IP packet on the way to reals. */
+  readonly mtu: number;
+}
+
+/** The whole. */
+export interface BalancerConfig extends BalancerLimits {
   readonly vips: readonly VipConfig[];
   /** Numbers are given out in turn, so that those of old flows come back late. */
   readonly lastIndex: number;
   readonly lastPlace: number;
 }
 
+/** Packets of IPv6 may be this large wherever they go (RFC 8200, section 5): an outer header must leave so much. */
+const MIN_MTU6 = 1_280;
+
 /** No vips. */
-export function emptyConfig({ maxVips, maxReals }: Pick<BalancerConfig, 'maxVips' | 'maxReals'>): BalancerConfig {
-  return { maxVips, maxReals, vips: [], lastIndex: -1, lastPlace: 0 };
+export function emptyConfig({ maxVips, maxReals, sources, mtu }: BalancerLimits): BalancerConfig {
+  return { maxVips, maxReals, sources, mtu, vips: [], lastIndex: -1, lastPlace: 0 };
 }
 
-/** `198.51.100.1:80/tcp`. Throws ArgumentError for an address, port or protocol that no vip can have. */
+/** Reads one address, of either family, or one for each. Throws ArgumentError for text that is none, and for another family's. */
+export function parseSources(source: string | { readonly ipv4?: string; readonly ipv6?: string }): Sources {
+  const { ipv4, ipv6 } = typeof source === 'string' ? (source.includes(':') ? { ipv6: source } : { ipv4: source }) : source;
+  return { ...sourceOf(4, ipv4), ...sourceOf(6, ipv6) };
+}
+
+/** `198.51.100.1:80/tcp`, `[2001:db8::1]:80/tcp`. Throws ArgumentError for an address, port or protocol that no vip can have. */
 export function vipName({ address, port, protocol }: VipAddress): string {
   if (protocol !== 'tcp' && protocol !== 'udp') throw new ArgumentError(`vip: protocol is '${String(protocol)}', expected 'tcp' or 'udp'`);
   checkPort('vip', port);
-  return `${formatIp(ip(address))}:${port}/${protocol}`;
+  return `${withPort(canonicalIp(address), port)}/${protocol}`;
 }
 
 /** Throws ArgumentError for a vip that is there, and where there are too many, as `addReal` does for its reals. */
@@ -87,7 +112,7 @@ export function addVip(config: BalancerConfig, options: VipOptions): BalancerCon
   if (index === undefined) throw new ArgumentError(`vip ${name}: there are ${config.maxVips} vips already`, { hint: 'raise maxVips' });
   const vip: VipConfig = {
     name,
-    address: ip(address),
+    address: parseIp(address),
     port,
     protocol: IpProtocol[protocol],
     index,
@@ -104,12 +129,17 @@ export function removeVip(config: BalancerConfig, name: string): BalancerConfig 
   return { ...config, vips: config.vips.filter((vip) => vip !== gone) };
 }
 
-/** Throws ArgumentError for a real that the vip has, one that cannot be, and where there are too many. */
+/**
+ * Throws ArgumentError for a real that the vip has, one that cannot be, one whose family has no source, and where there
+ * are too many.
+ */
 export function addReal(config: BalancerConfig, name: string, options: RealOptions): BalancerConfig {
   const vip = vipOf(config, name);
-  const address = formatIp(ip(options.address));
+  const parsed = parseIp(options.address);
+  const address = formatAddress(parsed);
   const owner = `real ${address} of ${name}`;
   if (vip.reals.some((real) => real.address === address)) throw new ArgumentError(`${owner} is there already`);
+  checkTunnel(config, vip, parsed.family, owner);
   const { weight = 1, nextHop } = options;
   checkWeight(owner, weight);
   const hop = nextHop === undefined ? undefined : checkNextHop(nextHop);
@@ -145,6 +175,30 @@ export function setDrained(config: BalancerConfig, address: string, drained: boo
   if (serving.length === 0 && name !== undefined) vipOf(config, name);
   if (serving.length === 0) throw new ArgumentError(`real ${address} serves no vip`);
   return serving.reduce<BalancerConfig>((before, vip) => changeReal(before, vip.name, address, (real) => ({ ...real, drained })), config);
+}
+
+/** A real can be sent packets of the vip in an outer header. */
+function checkTunnel({ sources, mtu }: BalancerConfig, vip: VipConfig, family: IpFamily, owner: string): void {
+  const name = family === 4 ? 'ipv4' : 'ipv6';
+  if (sources[name] === undefined)
+    throw new ArgumentError(`${owner}: the balancer has no IPv${family} source, expected an address of its own`, {
+      hint: `l4lb({ source: { ${name}: '${family === 4 ? '10.0.0.1' : '2001:db8::1'}' } })`,
+    });
+  const least = MIN_MTU6 + outerBytes(family);
+  if (vip.address.family === 6 && mtu < least)
+    throw new ArgumentError(`${owner}: mtu is ${mtu}, expected at least ${least} for packets of IPv6 in an outer header`);
+}
+
+/** Bytes of the outer header to a real of that family. */
+export function outerBytes(family: IpFamily): number {
+  return family === 4 ? OUTER_BYTES : OUTER_BYTES6;
+}
+
+function sourceOf(family: IpFamily, text: string | undefined): Sources {
+  if (text === undefined) return {};
+  const address = parseIp(text);
+  if (address.family !== family) throw new ArgumentError(`l4lb: source.ipv${family} is '${text}', expected an IPv${family} address`);
+  return address.family === 4 ? { ipv4: address.value } : { ipv6: address.value };
 }
 
 function changeReal(config: BalancerConfig, name: string, address: string, change: (real: RealConfig) => RealConfig): BalancerConfig {

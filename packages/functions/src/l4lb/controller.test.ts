@@ -37,14 +37,20 @@ function setUp(vips: readonly VipOptions[] = [], options: { nextHops?: typeof no
   };
   const handles = {
     vips: simulatedHandle(maps, tables.vips),
+    vips6: simulatedHandle(maps, tables.vips6),
+    conns6: simulatedHandle(maps, tables.conns6),
+    reals6: simulatedHandle(maps, tables.reals6),
     vipTraffic: simulatedHandle(maps, tables.vipTraffic),
     ring: simulatedHandle(maps, tables.ring),
     conns: simulatedHandle(maps, tables.conns),
     reals: simulatedHandle(maps, tables.reals),
     realTraffic: simulatedHandle(maps, tables.realTraffic),
   };
-  const config = vips.reduce<BalancerConfig>((before, one) => addVip(before, one), emptyConfig({ maxVips, maxReals }));
-  const controller = new BalancerController({ ...handles, health, nextHops, clock: new VirtualTimeScheduler() }, config, 0x0a00_0001);
+  const config = vips.reduce<BalancerConfig>(
+    (before, one) => addVip(before, one),
+    emptyConfig({ maxVips, maxReals, mtu: 1_500, sources: { ipv4: 0x0a00_0001 } }),
+  );
+  const controller = new BalancerController({ ...handles, health, nextHops, clock: new VirtualTimeScheduler() }, config);
   const stages = [
     vip.with({ vips: tables.vips, vipTraffic: tables.vipTraffic }),
     pick.with({ conns: tables.conns, ring: tables.ring, reals: tables.reals }),
@@ -307,7 +313,6 @@ describe('l4lb()', () => {
   it('gives vips the common reals', () => {
     const lb = l4lb({ source: '10.0.0.1', vips: [web], reals: [real(1)] });
     expect(lb.stages.xdp?.map((stage) => stage.name)).toEqual(['vip', 'pick', 'encap']);
-    expect(lb.stages.xdp?.[2]?.uses.mtu).toBe(1500);
   });
 
   it('checks its options', () => {
@@ -322,6 +327,7 @@ describe('l4lb()', () => {
     expect(
       [
         { source: 'here' },
+        { source: { ipv4: 'fd00::1' } },
         { mtu: 100 },
         { maxVips: 0 },
         { maxReals: 16_384 },
@@ -331,6 +337,7 @@ describe('l4lb()', () => {
     ).toMatchInlineSnapshot(`
       [
         "ArgumentError: ip: 'here' is no IPv4 address, expected four numbers of 0..255",
+        "ArgumentError: l4lb: source.ipv4 is 'fd00::1', expected an IPv4 address",
         "ArgumentError: l4lb: mtu is 100, expected 576..65535",
         "ArgumentError: l4lb: maxVips is 0, expected 1..4096",
         "ArgumentError: l4lb: maxReals is 16384, expected 1..16383",

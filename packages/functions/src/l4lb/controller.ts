@@ -1,5 +1,4 @@
 /** Runs a balancer: commands, health checks and next hops in, maps and a stream of states out. */
-import { formatIp, ip } from '@tailrace/stage';
 import {
   BehaviorSubject,
   combineLatest,
@@ -12,6 +11,7 @@ import {
   shareReplay,
   timer,
 } from 'rxjs';
+import { canonicalIp } from '../address.ts';
 import {
   addReal,
   addVip,
@@ -28,7 +28,7 @@ import {
 import type { HealthChecker } from './health.ts';
 import { type BalancerHandles, MapWriter } from './map-writer.ts';
 import type { NextHops } from './next-hop.ts';
-import { healthKeys, hopKeys, type PlannedVip, planBalancer, type RealCondition } from './plan.ts';
+import { healthKeys, healthTarget, hopKeys, type PlannedVip, planBalancer, type RealCondition } from './plan.ts';
 import { watchEach } from './watch-each.ts';
 
 /** What the controller works on. */
@@ -38,7 +38,7 @@ export interface BalancerNeeds extends BalancerHandles {
   readonly clock: SchedulerLike;
 }
 
-/** A vip by name, `198.51.100.1:80/tcp`, or by what its packets carry. */
+/** A vip by name, `198.51.100.1:80/tcp` or `[2001:db8::1]:80/tcp`, or by what its packets carry. */
 export type VipReference = string | VipAddress;
 
 /** A vip as it is. */
@@ -87,10 +87,9 @@ export class BalancerController implements Disposable {
   /** Counters of vips and reals, at once and then every second, shared. */
   readonly traffic$: Observable<readonly VipTraffic[]>;
 
-  /** `source` is the outer source address, a host number. */
-  constructor(needs: BalancerNeeds, config: BalancerConfig, source: number) {
+  constructor(needs: BalancerNeeds, config: BalancerConfig) {
     this.#needs = needs;
-    this.#writer = new MapWriter(needs, source);
+    this.#writer = new MapWriter(needs, config);
     this.#checkNextHops(hopKeys(config));
     this.#config = new BehaviorSubject(config);
     this.traffic$ = timer(0, 1_000, needs.clock).pipe(
@@ -119,22 +118,22 @@ export class BalancerController implements Disposable {
 
   /** Takes a real away at once: its flows are picked anew. */
   removeReal(vip: VipReference, address: string): void {
-    this.#change((config) => removeReal(config, nameOf(vip), canonical(address)));
+    this.#change((config) => removeReal(config, nameOf(vip), canonicalIp(address)));
   }
 
   /** A real's share of new flows relative to the vip's others, 0..1000. */
   setWeight(vip: VipReference, address: string, weight: number): void {
-    this.#change((config) => setWeight(config, nameOf(vip), canonical(address), weight));
+    this.#change((config) => setWeight(config, nameOf(vip), canonicalIp(address), weight));
   }
 
   /** New flows go elsewhere, those that it has stay: of one vip, or of all that it serves. */
   drain(address: string, vip?: VipReference): void {
-    this.#change((config) => setDrained(config, canonical(address), true, vip === undefined ? undefined : nameOf(vip)));
+    this.#change((config) => setDrained(config, canonicalIp(address), true, vip === undefined ? undefined : nameOf(vip)));
   }
 
   /** Ends a drain. */
   restore(address: string, vip?: VipReference): void {
-    this.#change((config) => setDrained(config, canonical(address), false, vip === undefined ? undefined : nameOf(vip)));
+    this.#change((config) => setDrained(config, canonicalIp(address), false, vip === undefined ? undefined : nameOf(vip)));
   }
 
   /** Vips and reals as they are. */
@@ -175,7 +174,7 @@ export class BalancerController implements Disposable {
     const config$ = this.#config;
     const health$ = config$.pipe(
       map(healthKeys),
-      watchEach((key) => this.#needs.health.watch(targetOf(key))),
+      watchEach((key) => this.#needs.health.watch(healthTarget(key))),
     );
     const hops$ = config$.pipe(
       map(hopKeys),
@@ -227,14 +226,4 @@ export class BalancerController implements Disposable {
 
 function nameOf(vip: VipReference): string {
   return typeof vip === 'string' ? vip : vipName(vip);
-}
-
-function canonical(address: string): string {
-  return formatIp(ip(address));
-}
-
-/** From `healthKey`. */
-function targetOf(key: string): { readonly address: string; readonly port: number } {
-  const [address = '', port = ''] = key.split(':');
-  return { address, port: Number(port) };
 }

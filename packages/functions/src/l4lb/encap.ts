@@ -1,14 +1,16 @@
 /**
- * The third stage: puts the packet into an outer IPv4 header (IP in IP, RFC 2003) and sends it to its real, which
- * answers the client directly.
+ * The third stage: puts an IPv4 packet into an outer IPv4 header (IP in IP, RFC 2003) and sends it to its real, which
+ * answers the client directly. Where the real or the packet is IPv6, encap6.ts and encap6in4.ts do the same.
  */
 import { Ethernet, Ipv4, stage, u16 } from '@tailrace/stage';
 import { type Real, tables } from './tables.ts';
 
 const { reals, realTraffic } = tables;
 
-/** Bytes that encapsulation adds. */
+/** Bytes that encapsulation adds: an outer IPv4 header. */
 export const OUTER_BYTES = 20;
+/** Bytes that encapsulation for a real with an IPv6 address adds. */
+export const OUTER_BYTES6 = 40;
 /** The largest packet that is sent on unless said otherwise: Ethernet's, with the outer header, without the frame's. */
 export const DEFAULT_MTU = 1_500;
 
@@ -16,20 +18,28 @@ export const DEFAULT_MTU = 1_500;
  * The outer header has the inner one's type of service (RFC 2003, section 3.1; RFC 6040 compatibility mode keeps ECN)
  * and forbids fragments, so that its id may stay 0 (RFC 6864, section 4.1). The inner packet is not changed.
  *
- * Exit: `tooBig`, packets of more than `mtu` bytes with the outer header.
+ * Exits: `over6`, packets for a real whose address is IPv6; `tooBig`, packets that do not fit behind the outer header.
+ * Writes `fits` for the latter, the bytes that do.
  */
 export const encap = stage({
   name: 'encap',
   hook: 'xdp',
-  uses: { reals, realTraffic, Ethernet, Ipv4, mtu: DEFAULT_MTU },
+  uses: { reals, realTraffic, Ethernet, Ipv4 },
   reads: { real: u16 },
-  program(ctx, { reals, realTraffic, Ethernet, Ipv4, mtu }) {
+  writes: { fits: u16 },
+  program(ctx, { reals, realTraffic, Ethernet, Ipv4 }) {
     const ip = ctx.ipv4();
     if (!ip) return ctx.drop();
     const place = ctx.meta.real;
     const real = reals.lookup(place);
     if (!real) return ctx.drop();
-    if (ip.totalLength + 20 > mtu) return ctx.exit('tooBig');
+    const fits = real.fits;
+    // one test for both: nothing fits an outer IPv4 header that there is none of
+    if (ip.totalLength > fits) {
+      if (fits === 0) return ctx.exit('over6');
+      ctx.meta.fits = fits;
+      return ctx.exit('tooBig');
+    }
     const traffic = realTraffic.lookup(place);
     if (traffic) {
       traffic.packets += 1n;

@@ -3,7 +3,7 @@ import { createConnection } from 'node:net';
 import { ArgumentError, token } from '@tailrace/stage';
 import { asyncScheduler, distinctUntilChanged, exhaustMap, map, Observable, of, type SchedulerLike, scan, timeout, timer } from 'rxjs';
 
-/** What is checked: an IPv4 address and a port. */
+/** What is checked: an address of either family and a port. */
 export interface HealthTarget {
   readonly address: string;
   readonly port: number;

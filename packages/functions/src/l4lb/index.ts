@@ -1,21 +1,38 @@
 /**
  * A layer 4 load balancer in three stages: `vip` finds the flow, `pick` its real, `encap` sends it there in IP in IP; the
- * real takes the outer header off (see the decap function) and answers the client directly.
+ * real takes the outer header off (see the decap function) and answers the client directly. IPv6 has its own `pick6`, and
+ * `encap6` and `encap6in4` serve the other combinations of packet and real; `echo` and `icmpError` stand beside the way.
  */
 import { Clock } from '@tailrace/pipeline';
-import { ArgumentError, defineFunction, ip } from '@tailrace/stage';
+import { ArgumentError, defineFunction } from '@tailrace/stage';
 import { ContainerModule } from 'inversify';
-import { addVip, type BalancerConfig, emptyConfig, type RealOptions, type VipOptions } from './config.ts';
+import { addVip, type BalancerConfig, emptyConfig, parseSources, type RealOptions, type VipOptions } from './config.ts';
 import { BalancerController } from './controller.ts';
-import { DEFAULT_MTU, encap, OUTER_BYTES } from './encap.ts';
+import { echo } from './echo.ts';
+import { DEFAULT_MTU, encap } from './encap.ts';
+import { encap6 } from './encap6.ts';
+import { encap6in4 } from './encap6in4.ts';
 import { HealthChecker, tcpHealth } from './health.ts';
+import { icmpError } from './icmp-error.ts';
 import { NextHops, noNextHops } from './next-hop.ts';
 import { pick } from './pick.ts';
+import { pick6 } from './pick6.ts';
 import { balancerTables, type Capacity } from './tables.ts';
 import { tooBig } from './too-big.ts';
+import { tooBig6 } from './too-big6.ts';
 import { vip } from './vip.ts';
 
-export type { BalancerConfig, RealConfig, RealOptions, VipAddress, VipConfig, VipOptions } from './config.ts';
+export type { IpAddress, IpFamily } from '../address.ts';
+export type {
+  BalancerConfig,
+  BalancerLimits,
+  RealConfig,
+  RealOptions,
+  Sources,
+  VipAddress,
+  VipConfig,
+  VipOptions,
+} from './config.ts';
 export { vipName } from './config.ts';
 export {
   BalancerController,
@@ -25,26 +42,48 @@ export {
   type VipStatus,
   type VipTraffic,
 } from './controller.ts';
-export { checksumSeed, DEFAULT_MTU, encap, OUTER_BYTES } from './encap.ts';
+export { echo } from './echo.ts';
+export { checksumSeed, DEFAULT_MTU, encap, OUTER_BYTES, OUTER_BYTES6 } from './encap.ts';
+export { encap6 } from './encap6.ts';
+export { encap6in4 } from './encap6in4.ts';
 export { type Connect, connectTcp, HealthChecker, type HealthTarget, riseAndFall, type TcpHealthOptions, tcpHealth } from './health.ts';
+export { icmpError } from './icmp-error.ts';
 export type { BalancerHandles } from './map-writer.ts';
 export { givenNextHops, type NeighbourEntry, type NextHop, NextHops, neighbourNextHops, noNextHops } from './next-hop.ts';
 export { clientHash, pick } from './pick.ts';
+export { clientHash6, pick6 } from './pick6.ts';
 export { type Observed, type PlannedReal, type PlannedVip, planBalancer, type RealCondition } from './plan.ts';
-export { type BalancerTables, balancerTables, type Capacity, Real, RealState, Traffic, type VipTarget, vipKey } from './tables.ts';
+export {
+  type BalancerTables,
+  balancerTables,
+  type Capacity,
+  Real,
+  Real6,
+  RealState,
+  Traffic,
+  type VipTarget,
+  vipKey,
+  vipKey6,
+} from './tables.ts';
 export { TooBigMessage, tooBig } from './too-big.ts';
+export { TooBigMessage6, tooBig6 } from './too-big6.ts';
 export { vip } from './vip.ts';
 
 /** How to make a balancer. */
 export interface L4lbOptions extends Capacity {
-  /** The outer source address of what reals get, e.g. `10.0.0.1`: an address of the balancer, and none of a real's. */
-  readonly source: string;
+  /**
+   * The outer source address of what reals get, e.g. `10.0.0.1`: an address of the balancer, and none of a real's. One for
+   * each family that reals have: `{ ipv4: '10.0.0.1', ipv6: '2001:db8::1' }`.
+   */
+  readonly source: string | { readonly ipv4?: string; readonly ipv6?: string };
   /** Vips from the start. */
   readonly vips?: readonly VipOptions[];
   /** Reals of those vips that name none. */
   readonly reals?: readonly RealOptions[];
-  /** The largest IP packet on the way to reals, 576..65535; default 1,500. */
+  /** The largest IP packet on the way to reals, 576..65535, and at least 1,320 where IPv6 goes in IPv6; default 1,500. */
   readonly mtu?: number;
+  /** Answers ICMP echo requests to the vips; default true. False leaves them to the network stack. */
+  readonly echo?: boolean;
 }
 
 /**
@@ -53,29 +92,35 @@ export interface L4lbOptions extends Capacity {
  * What it does with odd packets: IP options are carried along; fragments to the address of a vip, malformed packets and
  * packets for a vip without reals are dropped, each counted at its exit (`fragment`, `malformed`, `noReal`); packets
  * larger than `mtu` with the outer header are answered with ICMP "fragmentation needed" where they must not be
- * fragmented, and dropped otherwise, behind the exit `tooBig`.
+ * fragmented, and dropped otherwise, behind the exit `tooBig`; those of IPv6 with "packet too big", behind `tooBig6`. Echo
+ * requests to a vip's address are answered; ICMP errors about a flow go to its real, others to the network stack.
  *
  * Throws ArgumentError for options that make no sense.
  */
 export function l4lb(options: L4lbOptions) {
-  const { source, mtu = DEFAULT_MTU } = options;
+  const { mtu = DEFAULT_MTU, echo: answersEcho = true } = options;
   if (!Number.isInteger(mtu) || mtu < 576 || mtu > 65_535) throw new ArgumentError(`l4lb: mtu is ${mtu}, expected 576..65535`);
-  const outerSource = ip(source);
-  const config = initialConfig(options);
+  const config = initialConfig(options, mtu);
   const tables = balancerTables(options);
-  const { vips, vipTraffic, ring, conns, reals, realTraffic } = tables;
+  const { vips, vips6, vipTraffic, ring, conns, conns6, reals, reals6, realTraffic } = tables;
+  const in4 = encap6in4.with({ reals, realTraffic }).on({ tooBig6 });
+  const in6 = encap6.with({ reals, reals6, realTraffic }).on({ tooBig, tooBig6, over4: in4 });
+  const ipv6 = [pick6.with({ conns6, ring, reals }).on({ noReal: 'drop' }), in6] as const;
+  const errors = icmpError.with({ vips, vips6, vipTraffic }).on({ ipv6, noFlow: 'pass' });
   return defineFunction({
     name: 'l4lb',
     stages: {
       xdp: [
-        vip.with({ vips, vipTraffic }).on({ fragment: 'drop', malformed: 'drop' }),
+        vip
+          .with({ vips, vips6, vipTraffic })
+          .on({ fragment: 'drop', malformed: 'drop', ipv6, echo: answersEcho ? echo : 'pass', icmpError: [errors, 'next'] }),
         pick.with({ conns, ring, reals }).on({ noReal: 'drop' }),
-        encap.with({ reals, realTraffic, mtu }).on({ tooBig: tooBig.with({ fits: mtu - OUTER_BYTES }) }),
+        encap.with({ reals, realTraffic }).on({ tooBig, over6: in6 }),
       ],
     },
     controller: {
       needs: { ...tables, health: HealthChecker, nextHops: NextHops, clock: Clock },
-      create: (needs) => new BalancerController(needs, config, outerSource),
+      create: (needs) => new BalancerController(needs, config),
     },
     services: new ContainerModule(({ bind }) => {
       bind(HealthChecker).toConstantValue(tcpHealth());
@@ -85,7 +130,7 @@ export function l4lb(options: L4lbOptions) {
 }
 
 /** Throws ArgumentError for vips and reals that cannot be, and sizes that the maps cannot have. */
-function initialConfig(options: L4lbOptions): BalancerConfig {
+function initialConfig(options: L4lbOptions, mtu: number): BalancerConfig {
   const { vips = [], reals = [], maxVips = 64, maxReals = 1_023, flowsPerCpu = 131_072 } = options;
   if (!Number.isInteger(maxVips) || maxVips < 1 || maxVips > 4_096)
     throw new ArgumentError(`l4lb: maxVips is ${maxVips}, expected 1..4096`);
@@ -94,5 +139,6 @@ function initialConfig(options: L4lbOptions): BalancerConfig {
     throw new ArgumentError(`l4lb: maxReals is ${maxReals}, expected 1..${Math.min(most, 65_535)}`, {
       hint: 'more flowsPerCpu leave room for more reals',
     });
-  return vips.reduce<BalancerConfig>((before, vip) => addVip(before, { reals, ...vip }), emptyConfig({ maxVips, maxReals }));
+  const empty = emptyConfig({ maxVips, maxReals, mtu, sources: parseSources(options.source) });
+  return vips.reduce<BalancerConfig>((before, vip) => addVip(before, { reals, ...vip }), empty);
 }

@@ -1,36 +1,41 @@
 /** Makes the maps what a plan says, writing only what differs, in an order that no packet falls through. */
-import { type HandleOf, type Infer, ip, macAddress } from '@tailrace/stage';
+import { type HandleOf, type Infer, macAddress } from '@tailrace/stage';
+import { formatAddress, parseIp } from '../address.ts';
 import { maglevTable, slotsByValue } from '../structures/maglev.ts';
+import type { WideKey } from '../structures/mix.ts';
+import { type BalancerLimits, outerBytes } from './config.ts';
 import { checksumSeed } from './encap.ts';
 import { isUp, type PlannedReal, type PlannedVip } from './plan.ts';
-import { type BalancerTables, type Real, RealState, vipKey } from './tables.ts';
+import { type BalancerTables, type Real, type Real6, RealState, vipKey, vipKey6 } from './tables.ts';
 
 /** The handles of a balancer's maps. */
 export type BalancerHandles = { readonly [K in keyof BalancerTables]: HandleOf<BalancerTables[K]> };
 
 type RealValue = Infer<typeof Real>;
+type Real6Value = Infer<typeof Real6>;
 
-/** An entry of the table of vips. */
-interface VipEntry {
-  readonly key: bigint;
-  readonly value: number;
-}
+/** An entry of a table of vips. */
+type VipEntry =
+  | { readonly family: 4; readonly key: bigint; readonly value: number }
+  | { readonly family: 6; readonly key: WideKey; readonly value: number };
+
+const nowhere: Real6Value = { address: { hi: 0n, lo: 0n }, source: { hi: 0n, lo: 0n }, fits: 0 };
 
 /** Writes plans. */
 export class MapWriter {
   readonly #maps: BalancerHandles;
-  readonly #source: number;
+  readonly #limits: BalancerLimits;
   readonly #vips = new Map<string, VipEntry>();
   readonly #reals = new Map<number, RealValue>();
+  readonly #reals6 = new Map<number, Real6Value>();
   readonly #rings = new Map<number, { readonly members: string; readonly slots: ReadonlyMap<number, number> }>();
   /** Who had a number last: flows of another must be forgotten before it is used again. */
   readonly #vipOf = new Map<number, string>();
   readonly #realOf = new Map<number, string>();
 
-  /** `source` is the outer source address, a host number. */
-  constructor(maps: BalancerHandles, source: number) {
+  constructor(maps: BalancerHandles, limits: BalancerLimits) {
     this.#maps = maps;
-    this.#source = source;
+    this.#limits = limits;
   }
 
   /**
@@ -39,19 +44,22 @@ export class MapWriter {
    */
   write(plan: readonly PlannedVip[]): void {
     const vips = vipEntries(plan);
-    for (const [name, { key }] of this.#vips) {
+    for (const [name, entry] of this.#vips) {
       if (vips.has(name)) continue;
-      this.#maps.vips.delete(key);
+      if (entry.family === 4) this.#maps.vips.delete(entry.key);
+      else this.#maps.vips6.delete(entry.key);
       this.#vips.delete(name);
     }
     this.#reuse(plan);
+    this.#writeReals6(plan.flatMap(({ reals }) => reals.map((real) => [real.real.place, this.#real6Entry(real)])));
     const reals = this.#realEntries(plan);
     this.#writeReals(reals.filter(([, value]) => value.state === RealState.up));
     for (const { vip, members } of plan) this.#writeRing(vip.index, members);
     this.#writeReals(reals.filter(([, value]) => value.state === RealState.down));
     for (const [name, entry] of vips) {
       if (this.#vips.has(name)) continue;
-      this.#maps.vips.set(entry.key, entry.value);
+      if (entry.family === 4) this.#maps.vips.set(entry.key, entry.value);
+      else this.#maps.vips6.set(entry.key, entry.value);
       this.#vips.set(name, entry);
     }
   }
@@ -71,8 +79,10 @@ export class MapWriter {
       this.#realOf,
       plan.flatMap(({ vip, reals }) => reals.map(({ real }) => [real.place, `${vip.name} ${real.address}`])),
     );
-    if (indices.used.size + places.used.size > 0)
+    if (indices.used.size + places.used.size > 0) {
       this.#maps.conns.forget(({ key, value }) => places.used.has(value) || indices.used.has(Number(key & 0xffffn)));
+      this.#maps.conns6.forget(({ key, value }) => places.used.has(value) || indices.used.has(Number(key.low & 0xffffn)));
+    }
     for (const [counters, owners] of [
       [this.#maps.vipTraffic, indices],
       [this.#maps.realTraffic, places],
@@ -88,7 +98,9 @@ export class MapWriter {
   }
 
   #realEntry({ real, hop, condition }: PlannedReal): RealValue {
-    const addresses = { address: ip(real.address), source: this.#source };
+    const { mtu, sources } = this.#limits;
+    const address = parseIp(real.address);
+    const addresses = { address: address.family === 4 ? address.value : 0, source: address.family === 4 ? (sources.ipv4 ?? 0) : 0 };
     return {
       ...addresses,
       hop: hop === undefined ? 0 : macAddress(hop.mac),
@@ -96,7 +108,23 @@ export class MapWriter {
       state: isUp(condition) ? RealState.up : RealState.down,
       seed: checksumSeed(addresses),
       ifindex: hop?.egress?.ifindex ?? 0,
+      fits: address.family === 4 ? mtu - outerBytes(4) : 0,
     };
+  }
+
+  #real6Entry({ real }: PlannedReal): Real6Value {
+    const { mtu, sources } = this.#limits;
+    const address = parseIp(real.address);
+    if (address.family === 4 || sources.ipv6 === undefined) return nowhere;
+    return { address: { ...address.value }, source: { ...sources.ipv6 }, fits: mtu - outerBytes(6) };
+  }
+
+  /** Before the reals themselves: they are not up yet under these numbers. */
+  #writeReals6(entries: readonly [place: number, value: Real6Value][]): void {
+    const changed = entries.filter(([place, value]) => !sameReal6(this.#reals6.get(place) ?? nowhere, value));
+    if (changed.length === 0) return;
+    this.#maps.reals6.setMany(changed);
+    for (const [place, value] of changed) this.#reals6.set(place, value);
   }
 
   #writeReals(entries: readonly [place: number, value: RealValue][]): void {
@@ -115,12 +143,18 @@ export class MapWriter {
   }
 }
 
-/** The entries of the table of vips: one for each vip, one for each address. */
+/** The entries of the tables of vips: one for each vip, one for each address. */
 function vipEntries(plan: readonly PlannedVip[]): Map<string, VipEntry> {
-  const entries = plan.flatMap(({ vip: { name, address, port, protocol, index } }) => [
-    [`address ${address}`, { key: vipKey({ address, port: 0, protocol: 0 }), value: 1 }] as const,
-    [`${name} ${index}`, { key: vipKey({ address, port, protocol }), value: index + 1 }] as const,
-  ]);
+  const entries = plan.flatMap(({ vip: { name, address, port, protocol, index } }) => {
+    const entry = (port: number, protocol: number, value: number): VipEntry =>
+      address.family === 4
+        ? { family: 4, key: vipKey({ address: address.value, port, protocol }), value }
+        : { family: 6, key: vipKey6({ address: address.value, port, protocol }), value };
+    return [
+      [`address ${formatAddress(address)}`, entry(0, 0, 1)] as const,
+      [`${name} ${index}`, entry(port, protocol, index + 1)] as const,
+    ];
+  });
   return new Map(entries);
 }
 
@@ -140,4 +174,12 @@ function newOwners(
 
 function sameReal(a: RealValue | undefined, b: RealValue): boolean {
   return a !== undefined && JSON.stringify(a) === JSON.stringify(b);
+}
+
+function sameReal6(a: Real6Value, b: Real6Value): boolean {
+  return sameHalves(a.address, b.address) && sameHalves(a.source, b.source) && a.fits === b.fits;
+}
+
+function sameHalves(a: Real6Value['address'], b: Real6Value['address']): boolean {
+  return a.hi === b.hi && a.lo === b.lo;
 }

@@ -1,6 +1,7 @@
 /** Where packets for a real go on the link: given, or learnt from whoever knows the neighbours. */
-import { ArgumentError, formatIp, ip, token } from '@tailrace/stage';
+import { ArgumentError, token } from '@tailrace/stage';
 import { distinctUntilChanged, map, type Observable, of, shareReplay } from 'rxjs';
+import { canonicalIp } from '../address.ts';
 
 /** The next hop on the way to a real. */
 export interface NextHop {
@@ -13,7 +14,7 @@ export interface NextHop {
 /** Knows next hops. */
 export interface NextHops {
   /**
-   * The next hop to an IPv4 address, now and whenever it changes; `undefined` while it is not known, and no packet is
+   * The next hop to an address, now and whenever it changes; `undefined` while it is not known, and no packet is
    * sent there meanwhile. Throws ArgumentError for an address that it cannot know.
    */
   watch(address: string): Observable<NextHop | undefined>;
@@ -32,9 +33,7 @@ export const noNextHops: NextHops = {
 
 /** Next hops from a table by address. `watch` throws ArgumentError for others. */
 export function givenNextHops(table: Readonly<Record<string, string | NextHop>>): NextHops {
-  const hops = new Map(
-    Object.entries(table).map(([address, hop]) => [formatIp(ip(address)), typeof hop === 'string' ? { mac: hop } : hop]),
-  );
+  const hops = new Map(Object.entries(table).map(([address, hop]) => [canonicalIp(address), typeof hop === 'string' ? { mac: hop } : hop]));
   return {
     watch(address) {
       const hop = hops.get(address);
@@ -46,6 +45,7 @@ export function givenNextHops(table: Readonly<Record<string, string | NextHop>>)
 
 /** One entry of a kernel's neighbour table. */
 export interface NeighbourEntry {
+  /** Canonical: IPv6 as in RFC 5952. */
   readonly address: string;
   /** Undefined while the kernel does not know it. */
   readonly mac: string | undefined;

@@ -1,4 +1,5 @@
 /** From what a balancer is told and what is observed to what its maps shall hold. Pure. */
+import { withPort } from '../address.ts';
 import type { RingMember } from '../structures/maglev.ts';
 import type { BalancerConfig, RealConfig, VipConfig } from './config.ts';
 import type { NextHop } from './next-hop.ts';
@@ -64,9 +65,15 @@ export function hopKeys(config: BalancerConfig): readonly string[] {
   return config.vips.flatMap(({ reals }) => reals.filter(({ nextHop }) => nextHop === undefined).map(({ address }) => address));
 }
 
-/** `10.0.0.2:80`: vips with a real and a port in common share its checks. */
+/** `10.0.0.2:80`, `[2001:db8::2]:80`: vips with a real and a port in common share its checks. */
 export function healthKey(address: string, port: number): string {
-  return `${address}:${port}`;
+  return withPort(address, port);
+}
+
+/** From `healthKey`. */
+export function healthTarget(key: string): { readonly address: string; readonly port: number } {
+  const end = key.lastIndexOf(':');
+  return { address: key.slice(0, end).replace(/^\[|\]$/g, ''), port: Number(key.slice(end + 1)) };
 }
 
 function conditionOf(real: RealConfig, hop: NextHop | undefined, well: boolean | undefined): RealCondition {

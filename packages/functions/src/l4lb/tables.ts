@@ -1,13 +1,16 @@
 /** The balancer's maps: what its stages read and count, and what its controller fills. */
-import { arrayMap, be32, mac, perCpuArray, struct, u16, u32, u64 } from '@tailrace/stage';
+import { arrayMap, be32, type Ipv6Halves, ipv6Address, mac, perCpuArray, struct, u16, u32, u64 } from '@tailrace/stage';
 import { exactTable } from '../structures/exact-table.ts';
 import { flowCache } from '../structures/flow-cache.ts';
 import { maglevRing } from '../structures/maglev-ring.ts';
+import type { WideKey } from '../structures/mix.ts';
+import { wideFlowCache } from '../structures/wide-flow-cache.ts';
+import { wideTable } from '../structures/wide-table.ts';
 
 /** What a packet is for. Port and protocol 0 stand for the address alone: whether there is any vip on it. */
-export interface VipTarget {
-  /** IPv4, as a host number. */
-  readonly address: number;
+export interface VipTarget<A = number> {
+  /** A host number for IPv4, two halves for IPv6. */
+  readonly address: A;
   readonly port: number;
   /** A protocol number, see IpProtocol. */
   readonly protocol: number;
@@ -16,6 +19,11 @@ export interface VipTarget {
 /** The key of a target in the table `vips`, as the stage `vip` makes it: address, port, 8 bits of zero, protocol. */
 export function vipKey({ address, port, protocol }: VipTarget): bigint {
   return (BigInt(address) << 32n) | (BigInt(port) << 16n) | BigInt(protocol);
+}
+
+/** The key of an IPv6 target in the table `vips6`: address, port, 8 bits of zero, protocol. */
+export function vipKey6({ address: { hi, lo }, port, protocol }: VipTarget<Ipv6Halves>): WideKey {
+  return { hi, lo, low: (BigInt(port) << 16n) | BigInt(protocol) };
 }
 
 /** Packets, and their bytes with all headers as they came in. */
@@ -29,11 +37,11 @@ export const RealState = {
   up: 1,
 } as const;
 
-/** Where packets for a real go: 28 bytes. Place 0 stands for nobody. */
+/** Where packets for a real go: 32 bytes. Place 0 stands for nobody. */
 export const Real = struct({
-  /** Outer destination. */
+  /** Outer destination; 0 where that is IPv6, see Real6. */
   address: be32,
-  /** Outer source. */
+  /** Outer source; 0 where that is IPv6. */
   source: be32,
   /** MAC address of the next hop. */
   hop: mac,
@@ -45,6 +53,18 @@ export const Real = struct({
   seed: u16,
   /** The interface to leave through; 0 for the one that the packet came in on. */
   ifindex: u32,
+  /** The largest packet that fits behind the outer IPv4 header; 0 where the outer header is IPv6. */
+  fits: u16,
+});
+
+/** What more is known of a real that has an IPv6 address, by the same place: 40 bytes. */
+export const Real6 = struct({
+  /** Outer destination. */
+  address: ipv6Address,
+  /** Outer source. */
+  source: ipv6Address,
+  /** The largest packet that fits behind the outer IPv6 header; 0 where the outer header is IPv4. */
+  fits: u16,
 });
 
 /** Sizes of a balancer's maps. */
@@ -53,20 +73,23 @@ export interface Capacity {
   readonly maxVips?: number;
   /** Reals of all vips together; default 1,023. */
   readonly maxReals?: number;
-  /** Flows that are remembered, see FlowCacheOptions. */
+  /** Flows over IPv4 that are remembered, see FlowCacheOptions. */
   readonly flows?: number;
-  /** Flows that each CPU remembers, see FlowCacheOptions. */
+  /** Flows over IPv6 that are remembered; default 262,144 (6 MiB). */
+  readonly flows6?: number;
+  /** Flows over IPv4 that each CPU remembers, see FlowCacheOptions. */
   readonly flowsPerCpu?: number;
-  /** CPUs that remember flows of their own, see FlowCacheOptions. */
+  /** CPUs that remember flows over IPv4 of their own, see FlowCacheOptions. */
   readonly shards?: number;
 }
 
 /** Declares fresh maps. Throws ArgumentError for sizes that no map can have. */
 export function balancerTables(capacity: Capacity = {}) {
-  const { maxVips = 64, maxReals = 1_023, flows, flowsPerCpu, shards } = capacity;
+  const { maxVips = 64, maxReals = 1_023, flows, flows6, flowsPerCpu, shards } = capacity;
   return {
     // for each vip an entry of its own, the vip's index and 1, and one of its address
     vips: exactTable({ name: 'vips', entries: 2 * maxVips, maxValue: maxVips }),
+    vips6: wideTable({ name: 'vips6', entries: 2 * maxVips }),
     vipTraffic: perCpuArray({ name: 'vipTraffic', value: Traffic, maxEntries: maxVips }),
     ring: maglevRing({ name: 'ring', rings: maxVips }),
     conns: flowCache({
@@ -75,7 +98,9 @@ export function balancerTables(capacity: Capacity = {}) {
       ...(flowsPerCpu === undefined ? {} : { perCpu: flowsPerCpu }),
       ...(shards === undefined ? {} : { shards }),
     }),
+    conns6: wideFlowCache({ name: 'conns6', ...(flows6 === undefined ? {} : { flows: flows6 }) }),
     reals: arrayMap({ name: 'reals', value: Real, maxEntries: maxReals + 1 }),
+    reals6: arrayMap({ name: 'reals6', value: Real6, maxEntries: maxReals + 1 }),
     realTraffic: perCpuArray({ name: 'realTraffic', value: Traffic, maxEntries: maxReals + 1 }),
   };
 }

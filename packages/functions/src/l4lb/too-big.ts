@@ -1,6 +1,5 @@
 /** Behind the exit `tooBig`: tells the sender which packets would fit. */
-import { array, be16, be32, Ipv4, stage, struct, u8 } from '@tailrace/stage';
-import { DEFAULT_MTU, OUTER_BYTES } from './encap.ts';
+import { array, be16, be32, Ipv4, stage, struct, u8, u16 } from '@tailrace/stage';
 
 /**
  * An ICMP "fragmentation needed" (RFC 792; the MTU field is RFC 1191's, section 4) with the first 68 bytes of the packet
@@ -10,17 +9,19 @@ export const TooBigMessage = struct({ type: u8, code: u8, checksum: be16, unused
 
 /**
  * Turns a packet that must not be fragmented into the ICMP answer to its sender, in place, from the vip's address. Others
- * are dropped: nothing here fragments them. So are packets whose source nobody may answer (RFC 1122, section 3.2.2).
+ * are dropped: nothing here fragments them. So are packets whose source nobody may answer, and ICMP errors (RFC 1122,
+ * section 3.2.2).
  */
 export const tooBig = stage({
   name: 'tooBig',
   hook: 'xdp',
-  uses: { Ipv4, TooBigMessage, fits: DEFAULT_MTU - OUTER_BYTES },
-  program(ctx, { Ipv4, TooBigMessage, fits }) {
+  uses: { Ipv4, TooBigMessage },
+  reads: { fits: u16 },
+  program(ctx, { Ipv4, TooBigMessage }) {
     const eth = ctx.ethernet();
     const ip = ctx.ipv4();
     if (!eth || !ip) return ctx.drop();
-    if (!ip.dontFragment) return ctx.drop();
+    if (!ip.dontFragment || ip.protocol === 1) return ctx.drop();
     const client = ip.saddr;
     const vip = ip.daddr;
     // 0.0.0.0, multicast and what lies above
@@ -52,7 +53,7 @@ export const tooBig = stage({
     message.code = 4;
     message.checksum = 0;
     message.unused = 0;
-    message.mtu = fits;
+    message.mtu = ctx.meta.fits;
     message.checksum = ctx.checksum(message);
     return ctx.tx();
   },
