@@ -1,8 +1,9 @@
 /**
  * Vitest matchers for verdicts and packets. `import '@tailrace/testing/matchers'` adds them to `expect` and to its types.
  *
- * Verdict matchers take what `simulate` and `run` give, an engine's test run, or a program's return value; packet
- * matchers take bytes, a builder, or any of those with the packet as the stage left it.
+ * Verdict matchers take what `simulate` and `run` give, an engine's test run, or a program's return value (2 is XDP's
+ * pass; a test run with an skb is TC's). Packet matchers take bytes, a builder, or any of those with the packet as the
+ * stage left it.
  */
 import { ArgumentError } from '@tailrace/bpf';
 import { expect } from 'vitest';
@@ -19,8 +20,8 @@ declare module 'vitest' {
     toDrop(): R;
     /** The packet went back out of the interface that it came in on. */
     toTx(): R;
-    /** The packet went out of another interface: of this one, where it is given. */
-    toRedirect(ifindex?: number): R;
+    /** The packet went to another interface: to this one, and in this way, where they are given and known. */
+    toRedirect(ifindex?: number, how?: 'ingress' | 'neighbour' | 'peer'): R;
     /** The program gave up. */
     toAbort(): R;
     /** The stage handed the packet to the next one. */
@@ -46,8 +47,11 @@ expect.extend({
   toAbort: (received: unknown) => matchVerdict(received, { verdict: 'abort' }),
   toNext: (received: unknown) => matchVerdict(received, { verdict: 'next' }),
   toExit: (received: unknown, exit: string) => matchVerdict(received, { verdict: 'exit', exit }),
-  toRedirect: (received: unknown, ifindex?: number) =>
-    matchVerdict(received, { verdict: 'redirect', ...(ifindex === undefined ? {} : { redirect: { ifindex } }) }),
+  toRedirect: (received: unknown, ifindex?: number, how?: 'ingress' | 'neighbour' | 'peer') =>
+    matchVerdict(received, {
+      verdict: 'redirect',
+      ...(ifindex === undefined ? {} : { redirect: { ifindex, ...(how === undefined ? {} : { how }) } }),
+    }),
   toEqualPacket: matchPacket,
   toHaveValidChecksums: matchChecksums,
 });
@@ -83,19 +87,23 @@ function matchChecksums(received: unknown): MatcherResult {
 /** A redirect without a known target matches any: the kernel does not tell where it leads. */
 function sameTarget(actual: Outcome, expected: Outcome): boolean {
   if (expected.redirect === undefined || actual.redirect === undefined) return true;
-  return 'ifindex' in expected.redirect && 'ifindex' in actual.redirect && expected.redirect.ifindex === actual.redirect.ifindex;
+  if (!('ifindex' in expected.redirect && 'ifindex' in actual.redirect)) return false;
+  const { ifindex, how = actual.redirect.how } = expected.redirect;
+  return ifindex === actual.redirect.ifindex && how === actual.redirect.how;
 }
 
 const verdicts: ReadonlySet<unknown> = new Set<OutcomeVerdict>(['abort', 'drop', 'pass', 'tx', 'redirect', 'next', 'exit']);
 
 /** Throws for what has no outcome, so that a negated matcher fails too. */
 function receivedOutcome(received: unknown): Outcome {
-  const returned = typeof received === 'object' && received !== null && 'returnValue' in received ? received.returnValue : received;
-  const outcome = typeof returned === 'number' ? outcomeOf(returned) : undefined;
+  const isObject = typeof received === 'object' && received !== null;
+  const returned = isObject && 'returnValue' in received ? received.returnValue : received;
+  const isTc = isObject && 'skb' in received;
+  const outcome = typeof returned === 'number' ? ((isTc ? undefined : outcomeOf(returned)) ?? outcomeOf(returned, 'tc')) : undefined;
   if (outcome !== undefined) return outcome;
   if (typeof received === 'object' && received !== null && 'verdict' in received && verdicts.has(received.verdict))
     return received as Outcome;
-  throw new ArgumentError(`${subject(returned)}, expected what a stage gave: a result, a test run or a return value of 0..4`);
+  throw new ArgumentError(`${subject(returned)}, expected what a stage gave: a result, a test run or a return value`);
 }
 
 function requiredPacket(received: unknown): Uint8Array {

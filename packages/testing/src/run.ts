@@ -2,28 +2,31 @@
  * Runs one stage on an engine: compiles it alone, loads it, and gives it packets one by one, with typed handles on its
  * maps. What comes of a packet has the same shape as a simulation's result, so that the two can be compared.
  */
-import { ArgumentError, type Engine, type EngineInstance, type LoadedMap, type LoadedProgram, TailraceError } from '@tailrace/bpf';
-import { type CompiledStage, compileStage, counterNames, exitsOf } from '@tailrace/compiler';
+import {
+  ArgumentError,
+  type AttachHook,
+  type Engine,
+  type EngineInstance,
+  type LoadedMap,
+  type LoadedProgram,
+  type SkbContext,
+  type SkbResult,
+  TailraceError,
+  type XdpContext,
+} from '@tailrace/bpf';
+import { type CompiledStage, compileStage } from '@tailrace/compiler';
 import { createNamespace, kernel, Rtnetlink } from '@tailrace/kernel';
 import { EngineMapRegistry } from '@tailrace/pipeline';
-import {
-  type AnyMap,
-  type AnyStage,
-  array,
-  decode,
-  encodeInto,
-  perCpuArray,
-  type Resource,
-  type Schema,
-  struct,
-  toMapSpec,
-  u64,
-} from '@tailrace/stage';
-import { type Outcome, type OutcomeVerdict, outcomeOf } from './outcome.ts';
+import { type AnyMap, type AnyStage, type Hook, type Resource, toMapSpec } from '@tailrace/stage';
+import { type Outcome, outcomeOf } from './outcome.ts';
 import { frameBytes, type Packet } from './packet.ts';
+import { stageAt } from './stage-at.ts';
+import { STATE, StageState } from './stage-state.ts';
 
 /** Where a stage runs. */
 export interface RunnerOptions {
+  /** The hook to run at; default the stage's own. */
+  readonly hook?: Hook;
   /**
    * A blueprint is opened for this runner and closed with it; an instance stays open. Default: the kernel, in a namespace
    * of its own.
@@ -40,6 +43,12 @@ export interface RunnerOptions {
 export interface PacketOptions {
   /** Metadata that earlier stages wrote; a field that is not given is zero. */
   readonly meta?: Readonly<Record<string, unknown>>;
+  /** At TC: what is known of the packet besides its bytes. */
+  readonly skb?: Omit<SkbContext, 'cb'>;
+  /** At TC: the packet's sum was taken by the card, and the run fails where the stage leaves it wrong. Linux 6.17 and later. */
+  readonly checksumComplete?: boolean;
+  /** At XDP: where the packet came in. */
+  readonly xdp?: Omit<XdpContext, 'metadata'>;
 }
 
 /** What came of a packet. */
@@ -48,6 +57,8 @@ export interface StageRun extends Outcome {
   readonly packet: Uint8Array;
   /** All metadata that the stage declares, as it left it. */
   readonly meta: Readonly<Record<string, unknown>>;
+  /** At TC: mark, priority and what else the kernel tells of the packet, as the stage left it. */
+  readonly skb?: Omit<SkbResult, 'cb'>;
   /** As the engine reports it; one run is far too short to measure anything by it. */
   readonly durationNs: number;
 }
@@ -82,17 +93,25 @@ export class StageRunner implements AsyncDisposable {
     return this.#registry.loaded(map);
   }
 
-  /** Runs one packet. Throws what the engine throws: the kernel takes 14 bytes and more. */
-  async run(frame: Packet | Uint8Array, { meta = {} }: PacketOptions = {}): Promise<StageRun> {
+  /** Runs one packet. Throws what the engine throws: the kernel takes 14 bytes and more; ArgumentError for options of another hook. */
+  async run(frame: Packet | Uint8Array, { meta = {}, skb, xdp, checksumComplete }: PacketOptions = {}): Promise<StageRun> {
+    const { kind } = this.#state;
     this.#stateMap.update(KEY, this.#state.initial(meta, this.#instance.cpus));
-    const { returnValue, packet, durationNs } = await this.#program.testRun({ packet: frameBytes(frame) });
-    const { outcome, meta: left } = this.#state.read(this.#stateMap.lookup(KEY) ?? new Uint8Array(0), this.#instance.cpus);
-    const returned = outcomeOf(returnValue);
+    const { durationNs, returnValue, ...left } = await this.#program.testRun({
+      packet: frameBytes(frame),
+      ...(kind === 'tc' ? { skb: { ...skb, cb: this.#state.controlBlock(meta) } } : skb && { skb }),
+      ...(xdp === undefined ? {} : { xdp }),
+      ...(checksumComplete === undefined ? {} : { checksumComplete }),
+    });
+    const counted = this.#stateMap.lookup(KEY) ?? new Uint8Array(0);
+    const segments = kind === 'tc' ? Math.max(1, skb?.gsoSegments ?? 0) : 1;
+    const { outcome, meta: after } = this.#state.read(counted, this.#instance.cpus, segments, left.skb?.cb);
+    const returned = outcomeOf(returnValue, kind);
     const agrees =
       returned !== undefined &&
       (outcome.verdict === 'next' || outcome.verdict === 'exit' ? returned.verdict === 'pass' : returned.verdict === outcome.verdict);
     if (!agrees) throw new TailraceError('compile', `the program returned ${returnValue}, and counted ${outcome.verdict}`);
-    return { ...outcome, packet, meta: left, durationNs };
+    return { ...outcome, packet: left.packet, meta: after, durationNs, ...(left.skb ? { skb: fieldsOf(left.skb) } : {}) };
   }
 
   close(): Promise<void> {
@@ -118,7 +137,12 @@ interface RunnerParts {
  * Compiles a stage and loads it. Its edges all end in a pass, and its counters tell which one a packet took. Throws
  * CompileError, VerifierError and what opening the engine throws, leaving nothing behind.
  */
-export async function runner(stage: AnyStage, { engine, attach = engine === undefined }: RunnerOptions = {}): Promise<StageRunner> {
+export async function runner(
+  subject: AnyStage,
+  { hook = subject.hook, engine, attach = engine === undefined }: RunnerOptions = {},
+): Promise<StageRunner> {
+  const stage = stageAt(subject, hook);
+  const at = attachHook(stage);
   const state = new StageState(stage);
   const compiled = compileStage(stage, { placement: state.placement });
   await using resources = new AsyncDisposableStack();
@@ -131,7 +155,7 @@ export async function runner(stage: AnyStage, { engine, attach = engine === unde
   const program = await instance.loadProgram(compiled.program, maps.set(STATE, stateMap));
   resources.defer(() => program.close());
   if (attach) {
-    const attachment = await instance.attach(program, 'xdp');
+    const attachment = await instance.attach(program, at);
     resources.defer(() => attachment.detach());
   }
   return new StageRunner({ compiled, instance, registry, program, state, stateMap, resources: resources.move() });
@@ -148,6 +172,17 @@ export async function run(
   return await loaded.run(frame, options);
 }
 
+/** Where a runner attaches: a stage of `tc` at ingress. Throws ArgumentError for stages of sockets' hooks. */
+function attachHook({ name, hook }: AnyStage): AttachHook {
+  if (hook === 'tc') return 'tcIngress';
+  if (hook === 'xdp' || hook === 'tcIngress' || hook === 'tcEgress') return hook;
+  throw new ArgumentError(`stage '${name}' has hook '${hook}', only 'xdp' and those of TC can be run on packets`);
+}
+
+function fieldsOf({ cb: _metadata, ...fields }: SkbResult): Omit<SkbResult, 'cb'> {
+  return fields;
+}
+
 /** The kernel with an interface that nobody uses. */
 async function ownKernel(resources: AsyncDisposableStack): Promise<EngineInstance> {
   const namespace = resources.use(createNamespace());
@@ -156,75 +191,5 @@ async function ownKernel(resources: AsyncDisposableStack): Promise<EngineInstanc
   return resources.use(await kernel({ interfaces: ['run'], netns: namespace }).open());
 }
 
-/** What the program calls its state map; names of other maps are made of identifiers and dots. */
-const STATE = '(state)';
 /** The state map's only key. */
 const KEY = new Uint8Array(4);
-
-/** The state of a chain of one: counters, by which the outcome is told, and metadata. */
-class StageState {
-  readonly map: AnyMap;
-  readonly placement;
-  readonly #names: readonly string[];
-  readonly #schema: Schema<unknown>;
-  readonly #stride: number;
-
-  constructor(stage: AnyStage) {
-    const labels = exitsOf(stage);
-    const fields: Readonly<Record<string, Schema<unknown>>> = { ...stage.reads, ...stage.writes };
-    this.#names = counterNames('xdp', labels);
-    const counters = array(u64, this.#names.length);
-    this.#schema = Object.keys(fields).length === 0 ? struct({ counters }) : struct({ counters, meta: struct(fields) });
-    this.#stride = Math.ceil(this.#schema.layout.size / 8) * 8;
-    this.map = perCpuArray({ name: 'state', value: this.#schema, maxEntries: 1 });
-    this.placement = {
-      array: '(none)',
-      next: { verdict: 'pass' },
-      exits: Object.fromEntries(labels.map((label) => [label, { verdict: 'pass' as const }])),
-      state: { map: STATE, counters: 0 },
-      metadata: this.#fields(),
-    } as const;
-  }
-
-  /** The same for every CPU: counters at zero, and the metadata `meta`. */
-  initial(meta: Readonly<Record<string, unknown>>, cpus: number): Uint8Array {
-    const one = new Uint8Array(this.#stride);
-    const fields = this.#fields();
-    for (const [name, value] of Object.entries(meta)) {
-      const field = fields[name];
-      if (field === undefined) throw new ArgumentError(`metadata '${name}' is not declared by the stage`);
-      encodeInto(field.layout, value, new DataView(one.buffer), field.offset, name);
-    }
-    const all = new Uint8Array(this.#stride * cpus);
-    for (let cpu = 0; cpu < cpus; cpu++) all.set(one, cpu * this.#stride);
-    return all;
-  }
-
-  /** What the CPU that ran the program counted, and the metadata there. */
-  read(bytes: Uint8Array, cpus: number): { readonly outcome: Outcome; readonly meta: Readonly<Record<string, unknown>> } {
-    for (let cpu = 0; cpu < cpus; cpu++) {
-      const { counters, meta = {} } = decode(this.#schema, bytes.subarray(cpu * this.#stride)) as {
-        counters: readonly bigint[];
-        meta?: Record<string, unknown>;
-      };
-      const counted = this.#names.filter((name, index) => name !== 'bytes' && counters[index] === 1n);
-      const [name] = counted;
-      if (counted.length === 1 && name !== undefined) return { outcome: outcomeNamed(name), meta };
-    }
-    throw new TailraceError('compile', 'the program counted no outcome, or several');
-  }
-
-  /** The metadata fields with their offsets in the whole value. */
-  #fields(): Readonly<Record<string, { readonly layout: Schema<unknown>['layout']; readonly offset: number }>> {
-    const { layout } = this.#schema;
-    const meta = layout.kind === 'struct' ? layout.fields.meta : undefined;
-    if (meta?.layout.kind !== 'struct') return {};
-    return Object.fromEntries(
-      Object.entries(meta.layout.fields).map(([name, field]) => [name, { layout: field.layout, offset: meta.offset + field.offset }]),
-    );
-  }
-}
-
-function outcomeNamed(counter: string): Outcome {
-  return counter.startsWith('exit:') ? { verdict: 'exit', exit: counter.slice('exit:'.length) } : { verdict: counter as OutcomeVerdict };
-}
