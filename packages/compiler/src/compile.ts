@@ -159,7 +159,9 @@ function standalone(stage: AnyStage, labels = exitsOf(stage)): { placement: Plac
   const fields: Record<string, Schema<unknown>> = { ...stage.reads, ...stage.writes };
   if (Object.keys(fields).length === 0) return undefined;
   const isTc = modelOf(stage).kind === 'tc';
-  const value = struct(isTc ? fields : { length: u64, ...fields });
+  // where there is little room, the widest first: then no field leaves a gap
+  const widest = Object.entries(fields).sort(([, a], [, b]) => b.layout.align - a.layout.align);
+  const value = struct(isTc ? Object.fromEntries(widest) : { length: u64, ...fields });
   const layout = value.layout as Extract<Layout, { kind: 'struct' }>;
   const metadata = Object.fromEntries(Object.keys(fields).map((name) => [name, layout.fields[name] as { layout: Layout; offset: number }]));
   const exits = Object.fromEntries(labels.map((label) => [label, { verdict: 'pass' as const }]));

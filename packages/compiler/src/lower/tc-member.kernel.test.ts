@@ -1,0 +1,278 @@
+/** What TC's members do: fields of the packet, metadata in cb, the tail; redirects, copies and tunnels on real links. */
+import { type KernelInstance, kernel } from '@tailrace/kernel';
+import { type AnyStage, array, arrayMap, be32, decode, mac, packed, stage, struct, toMapSpec, u8, u16, u32, u64 } from '@tailrace/stage';
+import { packet, topology } from '@tailrace/testing';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { compileStage } from '../compile.ts';
+import { stageOf, type TextOptions } from '../fixture.ts';
+
+const PASS = 0xffff_ffff;
+const DROP = 2;
+const REDIRECT = 7;
+
+let engine: KernelInstance;
+beforeAll(async () => {
+  engine = await kernel({ interfaces: [] }).open();
+});
+afterAll(() => engine.close());
+
+const load = async (subject: AnyStage, on: KernelInstance = engine) => await on.loadProgram(compileStage(subject).program, new Map());
+async function runAtTc(body: string, input: Parameters<Awaited<ReturnType<typeof load>>['testRun']>[0], options: TextOptions = {}) {
+  const program = await load(stageOf(body, { hook: 'tcIngress', ...options }));
+  try {
+    return await program.testRun(input);
+  } finally {
+    program.close();
+  }
+}
+const frame = packet().ipv4().udp().payload(20).bytes();
+
+describe('test runs', () => {
+  test('mark and priority are read and written', async () => {
+    const body = 'ctx.mark = ctx.mark * 2 + ctx.priority; ctx.priority -= 1; return ctx.mark > 20 ? ctx.drop() : ctx.pass();';
+    const { returnValue, skb } = await runAtTc(body, { packet: frame, skb: { mark: 10, priority: 3 } });
+    expect({ returnValue, mark: skb?.mark, priority: skb?.priority }).toEqual({ returnValue: DROP, mark: 23, priority: 2 });
+    expect((await runAtTc(body, { packet: frame, skb: { mark: 2, priority: 3 } })).returnValue).toBe(PASS);
+  });
+
+  test('words wrap as typed arrays do', async () => {
+    const { skb } = await runAtTc('ctx.mark -= 1; ctx.priority = -5; return ctx.next();', { packet: frame });
+    expect([skb?.mark, skb?.priority]).toEqual([0xffff_ffff, 0xffff_fffb]);
+  });
+
+  test('the queue is what was written', async () => {
+    const body = 'ctx.mark = ctx.queue; ctx.queue = 0xfffe; ctx.priority = ctx.queue; return ctx.pass();';
+    const { skb } = await runAtTc(body, { packet: frame });
+    expect([skb?.mark, skb?.priority]).toEqual([0, 0xfffe]);
+  });
+
+  test.each([
+    [0, 1],
+    [1, 1],
+    [45, 45],
+  ])('a packet of %i gso segments stands for %i', async (gsoSegments, segments) => {
+    const { skb } = await runAtTc('ctx.mark = ctx.segments; return ctx.pass();', { packet: frame, skb: { gsoSegments } });
+    expect(skb?.mark).toBe(segments);
+  });
+
+  test('length, interfaces and the hash', async () => {
+    const body = `ctx.meta.length = ctx.length; ctx.meta.ifindex = ctx.ifindex; ctx.meta.ingress = ctx.ingressIfindex;
+      const first = ctx.hash; ctx.meta.same = first === ctx.hash ? 1 : 0; ctx.mark = first; return ctx.pass();`;
+    const writes = { length: u32, ifindex: u32, ingress: u32, same: u32 };
+    const { skb } = await runAtTc(body, { packet: frame, skb: { ifindex: 1, ingressIfindex: 1 } }, { writes });
+    expect(words(skb?.cb)).toEqual([frame.length, 1, 1, 1, 0]);
+    expect(skb?.mark).not.toBe(0);
+  });
+
+  test('metadata of every shape lie in cb', async () => {
+    const writes = { flow: struct({ a: u8, b: u16, list: array(u16, 2) }), big: u64, tail: u32 };
+    const reads = { tail: u32 };
+    const body = `ctx.meta.flow = { a: 1, b: 0x1234, list: [5, 6] }; ctx.meta.flow.list[1] += ctx.meta.flow.a;
+      ctx.meta.big = 0x1122334455667788n; ctx.meta.tail += 3; return ctx.pass();`;
+    const cb = new Uint8Array(20).fill(0xff);
+    const { skb } = await runAtTc(body, { packet: frame, skb: { cb } }, { reads, writes });
+    expect([...(skb?.cb ?? [])]).toEqual([0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 2, 0, 0, 0, 1, 0, 0x34, 0x12, 5, 0, 7, 0]);
+  });
+
+  test('metadata off their alignment, addresses and copies', async () => {
+    const hop = packed({ port: u8, address: be32, hw: mac });
+    const body = `const e = ctx.ethernet(); if (!e) return ctx.drop(); const ip = ctx.ipv4(); if (!ip) return ctx.drop();
+      ctx.meta.hop = { port: 9, address: ip.daddr, hw: e.src };
+      e.dst = ctx.meta.hop.hw; ip.saddr = ctx.meta.hop.address; return ctx.meta.hop.port === 9 ? ctx.pass() : ctx.drop();`;
+    const { skb, packet: left, returnValue } = await runAtTc(body, { packet: frame }, { writes: { hop } });
+    expect(returnValue).toBe(PASS);
+    expect([...(skb?.cb.subarray(0, 11) ?? [])]).toEqual([9, ...frame.subarray(30, 34), ...frame.subarray(6, 12)]);
+    expect([...left.subarray(0, 6)]).toEqual([...frame.subarray(6, 12)]);
+    expect([...left.subarray(26, 30)]).toEqual([...frame.subarray(30, 34)]);
+  });
+
+  test('metadata as a key', async () => {
+    const seen = arrayMap({ name: 'seen', value: u64, maxEntries: 4 });
+    const subject = stageOf(
+      'ctx.meta.at = 2; const s = seen.lookup(ctx.meta.at); if (!s) return ctx.drop(); s.value += 7n; return ctx.pass();',
+      {
+        hook: 'tcEgress',
+        uses: { seen },
+        writes: { at: u32 },
+      },
+    );
+    const map = engine.createMap(toMapSpec(seen, 'seen'));
+    const program = await engine.loadProgram(compileStage(subject).program, new Map([['seen', map]]));
+    expect((await program.testRun({ packet: frame })).returnValue).toBe(PASS);
+    expect(map.lookup(Uint8Array.of(2, 0, 0, 0))?.[0]).toBe(7);
+    program.close();
+    map.close();
+  });
+
+  test.each([
+    ['-5', frame.length - 5, PASS],
+    ['0', frame.length, PASS],
+    ['100', frame.length + 100, PASS],
+    ['ctx.mark & 0x1ff', frame.length + 0x1ab, PASS],
+    ['-1000', frame.length, DROP],
+    ['-(ctx.mark & 0xff)', frame.length, DROP],
+  ])('adjustTail(%s)', async (delta, length, verdict) => {
+    const body = `return ctx.adjustTail(${delta}) && ctx.length === ${length} ? ctx.pass() : ctx.drop();`;
+    const { packet: left, returnValue } = await runAtTc(body, { packet: frame, skb: { mark: 0x1ab } });
+    expect(returnValue).toBe(verdict);
+    expect(left.length).toBe(length);
+    const kept = Math.min(length, frame.length);
+    expect([...left.subarray(0, kept)]).toEqual([...frame.subarray(0, kept)]);
+    expect(left.subarray(kept).every((byte) => byte === 0)).toBe(true);
+  });
+
+  test('headers from before a move are refused, headers after it are there', async () => {
+    const body =
+      'if (!ctx.adjustTail(-4)) return ctx.drop(); const ip = ctx.ipv4(); if (!ip) return ctx.drop(); ip.ttl = 9; return ctx.pass();';
+    expect((await runAtTc(body, { packet: frame })).packet[22]).toBe(9);
+  });
+
+  test('a packet that came out of no tunnel has no key', async () => {
+    expect(
+      (await runAtTc("return ctx.tunnelKey() || ctx.tunnelKey('ipv6') ? ctx.drop() : ctx.pass();", { packet: frame })).returnValue,
+    ).toBe(PASS);
+  });
+
+  test('what a redirect returns', async () => {
+    for (const call of ['redirect(1)', 'redirectIngress(1)', 'redirectNeigh(1)', 'redirectPeer(1)'])
+      expect((await runAtTc(`return ctx.${call};`, { packet: frame })).returnValue, call).toBe(REDIRECT);
+  });
+});
+
+const words = (cb: Uint8Array | undefined): number[] => {
+  const view = new DataView(cb?.buffer ?? new ArrayBuffer(20), cb?.byteOffset);
+  return [0, 4, 8, 12, 16].map((at) => view.getUint32(at, true));
+};
+
+describe('links', () => {
+  /** Two links into a box: what comes from `left` is led on by a stage there. */
+  const network = () =>
+    topology({
+      hosts: { left: {}, box: {}, right: {} },
+      links: [
+        {
+          ends: [
+            { host: 'left', addresses: ['10.0.1.2/24'] },
+            { host: 'box', interface: 'in', addresses: ['10.0.1.1/24'] },
+          ],
+        },
+        {
+          ends: [
+            { host: 'box', interface: 'out', addresses: ['10.0.2.1/24'] },
+            { host: 'right', addresses: ['10.0.2.2/24'] },
+          ],
+        },
+      ],
+    });
+  const probe = packet().ethernet({ etherType: 0x88b5 }).payload(new Uint8Array(50).fill(0x5a));
+  const isProbe = (bytes: Uint8Array): boolean => bytes[12] === 0x88 && bytes[13] === 0xb5;
+
+  test('redirect, and a copy of it', async () => {
+    await using net = await network();
+    const { left, box, right } = net.hosts;
+    await using at = await kernel({ interfaces: ['in'], netns: box.namespace }).open();
+    const out = box.ifindex('out');
+    const lead = stage({
+      name: 'lead',
+      hook: 'tcIngress',
+      uses: { out },
+      program(ctx, { out }) {
+        const e = ctx.ethernet();
+        if (!e) return ctx.drop();
+        if (e.etherType !== 0x88b5) return ctx.next();
+        e.etherType = 0x88b5;
+        if (!ctx.clone(out)) return ctx.drop();
+        const again = ctx.ethernet();
+        if (!again) return ctx.drop();
+        again.src = 0xee0000000001;
+        return ctx.redirect(out);
+      },
+    });
+    await at.attach(await load(lead, at), 'tcIngress');
+    const received = right.frames('box');
+    left.frames('box').send(probe);
+    const [first, second] = [await received.receive({ where: isProbe }), await received.receive({ where: isProbe })];
+    expect([first[6], second[6]]).toEqual([probe.bytes()[6], 0xee]);
+    expect([...second.subarray(14)]).toEqual([...first.subarray(14)]);
+  });
+
+  test('redirects into another interface, to a neighbour and to a peer', async () => {
+    await using net = await network();
+    const { left, box, right } = net.hosts;
+    const out = box.ifindex('out');
+    const mac = (text: string): number[] => text.split(':').map((byte) => Number.parseInt(byte, 16));
+    const datagram = packet()
+      .ethernet({ dst: box.mac('in') })
+      .ipv4({ saddr: '10.0.1.2', daddr: '10.0.2.2' })
+      .udp({ dport: 9999 })
+      .payload(8);
+    const isOurs = (bytes: Uint8Array): boolean => bytes[12] === 8 && bytes[23] === 17 && bytes[36] === 0x27 && bytes[37] === 0x0f;
+    const ways = {
+      ingress: stageOf('return ctx.ipv4() ? ctx.redirectIngress(out) : ctx.next();', { hook: 'tcIngress', uses: { out } }),
+      neighbour: stageOf('return ctx.ipv4() ? ctx.redirectNeigh(out) : ctx.next();', { hook: 'tcIngress', uses: { out } }),
+      peer: stageOf('return ctx.ipv4() ? ctx.redirectPeer(out) : ctx.next();', { hook: 'tcIngress', uses: { out } }),
+    };
+    for (const way of ['ingress', 'neighbour', 'peer'] as const) {
+      const at = await kernel({ interfaces: ['in'], netns: box.namespace }).open();
+      await at.attach(await load(ways[way], at), 'tcIngress');
+      const arrivals = way === 'ingress' ? box.frames('out') : right.frames('box');
+      left.frames('box').send(datagram);
+      const frame = await arrivals.receive({ where: isOurs });
+      expect([...frame.subarray(0, 6)], way).toEqual(mac(way === 'neighbour' ? right.mac('box') : box.mac('in')));
+      await at.close();
+    }
+  });
+
+  test('a tunnel: the key that one end sets is the one that the other gets', async () => {
+    await using net = await network();
+    const { left, box } = net.hosts;
+    for (const host of [left, box]) {
+      host.route.createVxlan({ name: 'tun' });
+      host.route.change('tun', { up: true });
+    }
+    const got = arrayMap({ name: 'got', value: struct({ id: u32, remote: u32, local: u32, tos: u8, ttl: u8 }), maxEntries: 1 });
+    const wrap = stage({
+      name: 'wrap',
+      hook: 'tcEgress',
+      program(ctx) {
+        const key = { id: 0x123456, remote: [0x0a000101, 0, 0, 0], tos: 4, ttl: 9, extra: 0, label: 0, local: [0, 0, 0, 0] };
+        return ctx.setTunnelKey(key) ? ctx.next() : ctx.drop();
+      },
+    });
+    const unwrap = stage({
+      name: 'unwrap',
+      hook: 'tcIngress',
+      uses: { got },
+      program(ctx, { got }) {
+        const e = ctx.ethernet();
+        if (!e) return ctx.drop();
+        if (e.etherType !== 0x88b5) return ctx.next();
+        const key = ctx.tunnelKey();
+        const to = got.lookup(0);
+        if (!key || !to || ctx.tunnelKey('ipv6')) return ctx.drop();
+        to.id = key.id;
+        to.remote = key.remote[0] as number;
+        to.local = key.local[0] as number;
+        to.tos = key.tos;
+        to.ttl = key.ttl;
+        return ctx.next();
+      },
+    });
+    await using outgoing = await kernel({ interfaces: ['tun'], netns: left.namespace }).open();
+    await using incoming = await kernel({ interfaces: ['tun'], netns: box.namespace }).open();
+    await outgoing.attach(await load(wrap, outgoing), 'tcEgress');
+    const map = incoming.createMap(toMapSpec(got, 'got'));
+    await incoming.attach(await incoming.loadProgram(compileStage(unwrap).program, new Map([['got', map]])), 'tcIngress');
+    const received = box.frames('tun');
+    left.frames('tun').send(probe);
+    await received.receive({ where: isProbe });
+    expect(decode(got.value, map.lookup(new Uint8Array(4)) ?? new Uint8Array(0))).toEqual({
+      id: 0x123456,
+      remote: 0x0a000102,
+      local: 0x0a000101,
+      tos: 4,
+      ttl: 9,
+    });
+    map.close();
+  });
+});
