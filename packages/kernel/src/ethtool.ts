@@ -19,6 +19,10 @@ const commands = {
   gro: { get: 0x2b, set: 0x2c },
 } as const;
 
+/** ETHTOOL_GFLAGS, and the bits of its answer (ETH_FLAG_*). */
+const getFlags = 0x25;
+const flags = { rxVlan: 1 << 8, lro: 1 << 15 } as const;
+
 /** The switches of an interface's offloads. */
 export type Offload = keyof typeof commands;
 
@@ -33,6 +37,15 @@ export function setOffloads(socket: RouteSocket, name: string, offloads: Partial
 /** Whether an offload is on. Throws SyscallError, ArgumentError. */
 export function getOffload(socket: RouteSocket, name: string, offload: Offload): boolean {
   return ethtool(socket, name, commands[offload].get, 0, `${offload} of ${name}`) !== 0;
+}
+
+/**
+ * Offloads that take from a packet what programs would see, or put several into one: whether the card takes VLAN tags out of
+ * what comes in, and whether it merges segments. Throws SyscallError, ArgumentError.
+ */
+export function getReceiveOffloads(socket: RouteSocket, name: string): Readonly<Record<keyof typeof flags, boolean>> {
+  const bits = ethtool(socket, name, getFlags, 0, `flags of ${name}`);
+  return { rxVlan: (bits & flags.rxVlan) !== 0, lro: (bits & flags.lro) !== 0 };
 }
 
 function ethtool(socket: RouteSocket, name: string, command: number, data: number, about: string): number {

@@ -1,3 +1,4 @@
+export type { Check, CheckState } from './check.ts';
 export { QdiscConflictError } from './clsact.ts';
 export { type KernelEngine, KernelInstance, type KernelOptions, kernel } from './engine.ts';
 export { errnoName, SyscallError } from './errno.ts';
@@ -20,6 +21,8 @@ export {
   requireCapabilities,
   requireKernel,
 } from './privilege.ts';
+export { type KernelReport, type ProbeOptions, probeKernel } from './probe.ts';
+export type { InterfaceProgram, InterfaceReport, OffloadReport } from './probe-interface.ts';
 export { KernelProgram, type ProgramInfo } from './program.ts';
 export { KernelRing } from './ring.ts';
 export type { InterfaceAddress, Route } from './routing.ts';

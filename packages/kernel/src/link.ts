@@ -17,7 +17,7 @@ const BPF_XDP = 37;
 /** XDP_FLAGS_SKB_MODE and XDP_FLAGS_DRV_MODE (include/uapi/linux/if_link.h). */
 const modeFlags = { generic: 1 << 1, native: 1 << 2 } as const;
 /** ARPHRD_ETHER and ARPHRD_LOOPBACK (include/uapi/linux/if_arp.h): frames start with an Ethernet header. */
-const ethernetTypes: readonly number[] = [1, 772];
+export const ethernetTypes: readonly number[] = [1, 772];
 const ERANGE = 34;
 
 /** `auto` attaches native and, where the driver has no XDP of its own, generic. */

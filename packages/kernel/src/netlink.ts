@@ -13,7 +13,6 @@ import { closeFd, syscall, trySyscall } from './syscall.ts';
 
 const AF_NETLINK = 16;
 const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
-const NETLINK_ROUTE = 0;
 const SOL_NETLINK = 270;
 const NETLINK_ADD_MEMBERSHIP = 1;
 const NETLINK_EXT_ACK = 11;
@@ -27,6 +26,9 @@ const NLM_F_ACK_TLVS = 0x200;
 const NLMSGERR_ATTR_MSG = 1;
 const NLA_TYPE_MASK = 0x3fff;
 const headerBytes = 16;
+
+/** The parts of the kernel that are spoken to: NETLINK_ROUTE and NETLINK_GENERIC. */
+export const NetlinkProtocol = { route: 0, generic: 16 } as const;
 
 /** Flags of a request. */
 export const NetlinkFlag = {
@@ -99,15 +101,15 @@ export function attributeText(bytes: Uint8Array | undefined): string | undefined
   return bytes && cString(bytes);
 }
 
-/** A NETLINK_ROUTE socket. It stays in the namespace it was opened in, whichever thread uses it later. */
+/** A netlink socket, to NETLINK_ROUTE unless said otherwise. It stays in the namespace it was opened in, whichever thread uses it later. */
 export class RouteSocket implements Disposable {
   readonly #descriptor: Descriptor;
   readonly #buffer: Memory;
   #sequence = 0;
 
   /** Opens a socket in `namespace` (undefined: the thread's own). Throws SyscallError. */
-  constructor(namespace?: NetworkNamespace) {
-    const open = () => syscall('socket', 'netlink', AF_NETLINK, SOCK_RAW_CLOEXEC, NETLINK_ROUTE);
+  constructor(namespace?: NetworkNamespace, protocol: keyof typeof NetlinkProtocol = 'route') {
+    const open = () => syscall('socket', 'netlink', AF_NETLINK, SOCK_RAW_CLOEXEC, NetlinkProtocol[protocol]);
     const fd = namespace ? inNamespace(namespace, open) : open();
     try {
       setOption(fd, NETLINK_EXT_ACK, 1);
