@@ -22,6 +22,8 @@ export interface VipOptions extends VipAddress {
   readonly reals?: readonly RealOptions[];
   /** Checks of its reals: on which TCP port, or not at all. Default: the vip's own for TCP, none for UDP. */
   readonly health?: { readonly port: number } | false;
+  /** Full NAT: the port of its reals; default its own. */
+  readonly realPort?: number;
 }
 
 /** One who serves a vip. */
@@ -44,6 +46,8 @@ export interface VipConfig {
   /** Its number in the maps: of its ring, its counters and its flows. */
   readonly index: number;
   readonly healthPort: number | undefined;
+  /** Where its reals listen: another port than its own needs NAT. */
+  readonly realPort: number;
   readonly reals: readonly RealConfig[];
 }
 
@@ -64,8 +68,12 @@ export interface Sources {
   readonly ipv6?: Ipv6Halves;
 }
 
+/** How packets get to reals: in an outer header, or with their addresses rewritten. */
+export type BalancerMode = 'tunnel' | 'nat';
+
 /** What stays as it is while the balancer runs. */
 export interface BalancerLimits {
+  readonly mode: BalancerMode;
   readonly maxVips: number;
   readonly maxReals: number;
   readonly sources: Sources;
@@ -85,8 +93,8 @@ export interface BalancerConfig extends BalancerLimits {
 const MIN_MTU6 = 1_280;
 
 /** No vips. */
-export function emptyConfig({ maxVips, maxReals, sources, mtu }: BalancerLimits): BalancerConfig {
-  return { maxVips, maxReals, sources, mtu, vips: [], lastIndex: -1, lastPlace: 0 };
+export function emptyConfig({ mode, maxVips, maxReals, sources, mtu }: BalancerLimits): BalancerConfig {
+  return { mode, maxVips, maxReals, sources, mtu, vips: [], lastIndex: -1, lastPlace: 0 };
 }
 
 /** Reads one address, of either family, or one for each. Throws ArgumentError for text that is none, and for another family's. */
@@ -105,9 +113,15 @@ export function vipName({ address, port, protocol }: VipAddress): string {
 /** Throws ArgumentError for a vip that is there, and where there are too many, as `addReal` does for its reals. */
 export function addVip(config: BalancerConfig, options: VipOptions): BalancerConfig {
   const name = vipName(options);
-  const { address, port, protocol, reals = [], health } = options;
+  const { address, port, protocol, reals = [], health, realPort = port } = options;
   if (config.vips.some((vip) => vip.name === name)) throw new ArgumentError(`vip ${name} is there already`);
   if (health) checkPort(`vip ${name}: health`, health.port);
+  checkPort(`vip ${name}: realPort`, realPort);
+  if (config.mode === 'tunnel' && realPort !== port)
+    throw new ArgumentError(`vip ${name}: realPort is ${realPort}, expected its own port`, {
+      hint: "what goes in a tunnel keeps its port: l4lb({ mode: 'nat' }) can change it",
+    });
+  if (config.mode === 'nat' && parseIp(address).family === 6) throw new ArgumentError(`vip ${name} is of IPv6, expected IPv4 with NAT`);
   const index = nextFree(config.lastIndex, 0, config.maxVips, new Set(config.vips.map((vip) => vip.index)));
   if (index === undefined) throw new ArgumentError(`vip ${name}: there are ${config.maxVips} vips already`, { hint: 'raise maxVips' });
   const vip: VipConfig = {
@@ -116,7 +130,8 @@ export function addVip(config: BalancerConfig, options: VipOptions): BalancerCon
     port,
     protocol: IpProtocol[protocol],
     index,
-    healthPort: health === false ? undefined : (health?.port ?? (protocol === 'tcp' ? port : undefined)),
+    healthPort: health === false ? undefined : (health?.port ?? (protocol === 'tcp' ? realPort : undefined)),
+    realPort,
     reals: [],
   };
   const added = { ...config, vips: [...config.vips, vip], lastIndex: index };
@@ -139,7 +154,8 @@ export function addReal(config: BalancerConfig, name: string, options: RealOptio
   const address = formatAddress(parsed);
   const owner = `real ${address} of ${name}`;
   if (vip.reals.some((real) => real.address === address)) throw new ArgumentError(`${owner} is there already`);
-  checkTunnel(config, vip, parsed.family, owner);
+  if (config.mode === 'tunnel') checkTunnel(config, vip, parsed.family, owner);
+  else if (parsed.family === 6) throw new ArgumentError(`${owner} is of IPv6, expected IPv4 with NAT`);
   const { weight = 1, nextHop } = options;
   checkWeight(owner, weight);
   const hop = nextHop === undefined ? undefined : checkNextHop(nextHop);

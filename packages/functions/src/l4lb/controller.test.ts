@@ -48,7 +48,7 @@ function setUp(vips: readonly VipOptions[] = [], options: { nextHops?: typeof no
   };
   const config = vips.reduce<BalancerConfig>(
     (before, one) => addVip(before, one),
-    emptyConfig({ maxVips, maxReals, mtu: 1_500, sources: { ipv4: 0x0a00_0001 } }),
+    emptyConfig({ mode: 'tunnel', maxVips, maxReals, mtu: 1_500, sources: { ipv4: 0x0a00_0001 } }),
   );
   const controller = new BalancerController({ ...handles, health, nextHops, clock: new VirtualTimeScheduler() }, config);
   const stages = [

@@ -27,12 +27,15 @@ import {
 } from './config.ts';
 import type { HealthChecker } from './health.ts';
 import { type BalancerHandles, MapWriter } from './map-writer.ts';
+import type { NatHandles } from './nat/writer.ts';
 import type { NextHops } from './next-hop.ts';
 import { healthKeys, healthTarget, hopKeys, type PlannedVip, planBalancer, type RealCondition } from './plan.ts';
 import { watchEach } from './watch-each.ts';
 
 /** What the controller works on. */
 export interface BalancerNeeds extends BalancerHandles {
+  /** The maps of full NAT, where the balancer does that. */
+  readonly nat?: NatHandles;
   readonly health: HealthChecker;
   readonly nextHops: NextHops;
   readonly clock: SchedulerLike;

@@ -14,6 +14,10 @@ import { encap6 } from './encap6.ts';
 import { encap6in4 } from './encap6in4.ts';
 import { HealthChecker, tcpHealth } from './health.ts';
 import { icmpError } from './icmp-error.ts';
+import { reply } from './nat/reply.ts';
+import { restore } from './nat/restore.ts';
+import { natTables } from './nat/tables.ts';
+import { translate } from './nat/translate.ts';
 import { NextHops, noNextHops } from './next-hop.ts';
 import { pick } from './pick.ts';
 import { pick6 } from './pick6.ts';
@@ -26,6 +30,7 @@ export type { IpAddress, IpFamily } from '../address.ts';
 export type {
   BalancerConfig,
   BalancerLimits,
+  BalancerMode,
   RealConfig,
   RealOptions,
   Sources,
@@ -49,6 +54,11 @@ export { encap6in4 } from './encap6in4.ts';
 export { type Connect, connectTcp, HealthChecker, type HealthTarget, riseAndFall, type TcpHealthOptions, tcpHealth } from './health.ts';
 export { icmpError } from './icmp-error.ts';
 export type { BalancerHandles } from './map-writer.ts';
+export { reply } from './nat/reply.ts';
+export { restore } from './nat/restore.ts';
+export { Binding, type NatTables, NatVip, natTables, Reply } from './nat/tables.ts';
+export { PORT_TRIES, translate } from './nat/translate.ts';
+export type { NatHandles } from './nat/writer.ts';
 export { givenNextHops, type NeighbourEntry, type NextHop, NextHops, neighbourNextHops, noNextHops } from './next-hop.ts';
 export { clientHash, pick } from './pick.ts';
 export { clientHash6, pick6 } from './pick6.ts';
@@ -69,21 +79,37 @@ export { TooBigMessage, tooBig } from './too-big.ts';
 export { TooBigMessage6, tooBig6 } from './too-big6.ts';
 export { vip } from './vip.ts';
 
-/** How to make a balancer. */
-export interface L4lbOptions extends Capacity {
+/** How to make a balancer, whatever way its packets go. */
+interface BalancerOptions extends Capacity {
+  /** Vips from the start. */
+  readonly vips?: readonly VipOptions[];
+  /** Reals of those vips that name none. */
+  readonly reals?: readonly RealOptions[];
+  /** Answers ICMP echo requests to the vips; default true. False leaves them to the network stack. */
+  readonly echo?: boolean;
+}
+
+/** How to make a balancer whose reals get packets in an outer header and answer clients directly. */
+export interface L4lbOptions extends BalancerOptions {
+  readonly mode?: 'tunnel';
   /**
    * The outer source address of what reals get, e.g. `10.0.0.1`: an address of the balancer, and none of a real's. One for
    * each family that reals have: `{ ipv4: '10.0.0.1', ipv6: '2001:db8::1' }`.
    */
   readonly source: string | { readonly ipv4?: string; readonly ipv6?: string };
-  /** Vips from the start. */
-  readonly vips?: readonly VipOptions[];
-  /** Reals of those vips that name none. */
-  readonly reals?: readonly RealOptions[];
   /** The largest IP packet on the way to reals, 576..65535, and at least 1,320 where IPv6 goes in IPv6; default 1,500. */
   readonly mtu?: number;
-  /** Answers ICMP echo requests to the vips; default true. False leaves them to the network stack. */
-  readonly echo?: boolean;
+}
+
+/** How to make a balancer that rewrites addresses both ways: reals see it as their client and need nothing of their own. */
+export interface L4lbNatOptions extends BalancerOptions {
+  readonly mode: 'nat';
+  /** The address that reals answer to, e.g. `10.0.0.1`: one of this machine, that they reach over it. IPv4. */
+  readonly source: string;
+  /** Ports of that address which stand for flows; default 1024..32767, below those that Linux gives to sockets. */
+  readonly ports?: { readonly from: number; readonly to: number };
+  /** Flows at a time, 1..4,194,304; default 65,536. The one that was not used for longest makes room for a new one. */
+  readonly natFlows?: number;
 }
 
 /**
@@ -95,12 +121,23 @@ export interface L4lbOptions extends Capacity {
  * fragmented, and dropped otherwise, behind the exit `tooBig`; those of IPv6 with "packet too big", behind `tooBig6`. Echo
  * requests to a vip's address are answered; ICMP errors about a flow go to its real, others to the network stack.
  *
+ * With `mode: 'nat'` it stands in three chains. At XDP requests get the balancer's address and a port of its own as source
+ * and go to their real; answers come back to that address, where TC ingress gives them the client's as destination, the
+ * network stack routes them (forwarding must be on), and TC egress gives them the vip's as source. IPv4 only; a new flow
+ * that finds no port free is dropped behind the exit `noPort`; ICMP errors are left to the network stack.
+ *
  * Throws ArgumentError for options that make no sense.
  */
-export function l4lb(options: L4lbOptions) {
+export function l4lb(options: L4lbOptions): ReturnType<typeof tunnelBalancer>;
+export function l4lb(options: L4lbNatOptions): ReturnType<typeof natBalancer>;
+export function l4lb(options: L4lbOptions | L4lbNatOptions) {
+  return options.mode === 'nat' ? natBalancer(options) : tunnelBalancer(options);
+}
+
+function tunnelBalancer(options: L4lbOptions) {
   const { mtu = DEFAULT_MTU, echo: answersEcho = true } = options;
   if (!Number.isInteger(mtu) || mtu < 576 || mtu > 65_535) throw new ArgumentError(`l4lb: mtu is ${mtu}, expected 576..65535`);
-  const config = initialConfig(options, mtu);
+  const config = initialConfig(options, { mode: 'tunnel', mtu, sources: parseSources(options.source) });
   const tables = balancerTables(options);
   const { vips, vips6, vipTraffic, ring, conns, conns6, reals, reals6, realTraffic } = tables;
   const in4 = encap6in4.with({ reals, realTraffic }).on({ tooBig6 });
@@ -122,15 +159,59 @@ export function l4lb(options: L4lbOptions) {
       needs: { ...tables, health: HealthChecker, nextHops: NextHops, clock: Clock },
       create: (needs) => new BalancerController(needs, config),
     },
-    services: new ContainerModule(({ bind }) => {
-      bind(HealthChecker).toConstantValue(tcpHealth());
-      bind(NextHops).toConstantValue(noNextHops);
-    }),
+    services: defaultServices(),
   });
 }
 
+function natBalancer(options: L4lbNatOptions) {
+  const { echo: answersEcho = true, maxVips = 64, natFlows = 65_536 } = options;
+  const { firstPort, ports } = portRange(options.ports ?? { from: 1_024, to: 32_767 });
+  if (!Number.isInteger(natFlows) || natFlows < 1 || natFlows > 1 << 22)
+    throw new ArgumentError(`l4lb: natFlows is ${natFlows}, expected 1..${1 << 22}`);
+  const sources = parseSources(options.source);
+  const { ipv4: source } = sources;
+  if (source === undefined) throw new ArgumentError(`l4lb: source is '${options.source}', expected an IPv4 address with NAT`);
+  const config = initialConfig(options, { mode: 'nat', mtu: DEFAULT_MTU, sources });
+  const tables = balancerTables(options);
+  const nat = natTables({ maxVips, maxFlows: natFlows });
+  const { vips, vips6, vipTraffic, ring, conns, reals, realTraffic } = tables;
+  return defineFunction({
+    name: 'l4lb',
+    stages: {
+      xdp: [
+        vip
+          .with({ vips, vips6, vipTraffic })
+          .on({ fragment: 'drop', malformed: 'drop', ipv6: 'pass', icmpError: 'pass', echo: answersEcho ? echo : 'pass' }),
+        pick.with({ conns, ring, reals }).on({ noReal: 'drop' }),
+        translate.with({ reals, realTraffic, ...nat, source, firstPort, ports }).on({ noPort: 'drop' }),
+      ],
+      tcIngress: [reply.with({ replies: nat.replies, source })],
+      tcEgress: [restore.with({ replies: nat.replies, natVips: nat.natVips, firstPort, ports })],
+    },
+    controller: {
+      needs: { ...tables, ...nat, health: HealthChecker, nextHops: NextHops, clock: Clock },
+      create: ({ bindings, replies, natVips, ...needs }) =>
+        new BalancerController({ ...needs, nat: { bindings, replies, natVips } }, config),
+    },
+    services: defaultServices(),
+  });
+}
+
+function defaultServices(): ContainerModule {
+  return new ContainerModule(({ bind }) => {
+    bind(HealthChecker).toConstantValue(tcpHealth());
+    bind(NextHops).toConstantValue(noNextHops);
+  });
+}
+
+function portRange({ from, to }: { readonly from: number; readonly to: number }): { readonly firstPort: number; readonly ports: number } {
+  if (!Number.isInteger(from) || !Number.isInteger(to) || from < 1 || to > 65_535 || from > to)
+    throw new ArgumentError(`l4lb: ports are ${from}..${to}, expected a range within 1..65535`);
+  return { firstPort: from, ports: to - from + 1 };
+}
+
 /** Throws ArgumentError for vips and reals that cannot be, and sizes that the maps cannot have. */
-function initialConfig(options: L4lbOptions, mtu: number): BalancerConfig {
+function initialConfig(options: BalancerOptions, fixed: Pick<BalancerConfig, 'mode' | 'mtu' | 'sources'>): BalancerConfig {
   const { vips = [], reals = [], maxVips = 64, maxReals = 1_023, flowsPerCpu = 131_072 } = options;
   if (!Number.isInteger(maxVips) || maxVips < 1 || maxVips > 4_096)
     throw new ArgumentError(`l4lb: maxVips is ${maxVips}, expected 1..4096`);
@@ -139,6 +220,6 @@ function initialConfig(options: L4lbOptions, mtu: number): BalancerConfig {
     throw new ArgumentError(`l4lb: maxReals is ${maxReals}, expected 1..${Math.min(most, 65_535)}`, {
       hint: 'more flowsPerCpu leave room for more reals',
     });
-  const empty = emptyConfig({ maxVips, maxReals, mtu, sources: parseSources(options.source) });
+  const empty = emptyConfig({ maxVips, maxReals, ...fixed });
   return vips.reduce<BalancerConfig>((before, vip) => addVip(before, { reals, ...vip }), empty);
 }

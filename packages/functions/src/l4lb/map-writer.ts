@@ -5,6 +5,7 @@ import { maglevTable, slotsByValue } from '../structures/maglev.ts';
 import type { WideKey } from '../structures/mix.ts';
 import { type BalancerLimits, outerBytes } from './config.ts';
 import { checksumSeed } from './encap.ts';
+import { type NatHandles, NatWriter } from './nat/writer.ts';
 import { isUp, type PlannedReal, type PlannedVip } from './plan.ts';
 import { type BalancerTables, type Real, type Real6, RealState, vipKey, vipKey6 } from './tables.ts';
 
@@ -24,6 +25,7 @@ const nowhere: Real6Value = { address: { hi: 0n, lo: 0n }, source: { hi: 0n, lo:
 /** Writes plans. */
 export class MapWriter {
   readonly #maps: BalancerHandles;
+  readonly #nat: NatWriter | undefined;
   readonly #limits: BalancerLimits;
   readonly #vips = new Map<string, VipEntry>();
   readonly #reals = new Map<number, RealValue>();
@@ -33,8 +35,10 @@ export class MapWriter {
   readonly #vipOf = new Map<number, string>();
   readonly #realOf = new Map<number, string>();
 
-  constructor(maps: BalancerHandles, limits: BalancerLimits) {
+  /** With the maps of full NAT where the balancer has them. */
+  constructor(maps: BalancerHandles & { readonly nat?: NatHandles }, limits: BalancerLimits) {
     this.#maps = maps;
+    this.#nat = maps.nat && new NatWriter(maps.nat);
     this.#limits = limits;
   }
 
@@ -56,6 +60,7 @@ export class MapWriter {
     this.#writeReals(reals.filter(([, value]) => value.state === RealState.up));
     for (const { vip, members } of plan) this.#writeRing(vip.index, members);
     this.#writeReals(reals.filter(([, value]) => value.state === RealState.down));
+    this.#nat?.write(plan);
     for (const [name, entry] of vips) {
       if (this.#vips.has(name)) continue;
       if (entry.family === 4) this.#maps.vips.set(entry.key, entry.value);
@@ -82,6 +87,7 @@ export class MapWriter {
     if (indices.used.size + places.used.size > 0) {
       this.#maps.conns.forget(({ key, value }) => places.used.has(value) || indices.used.has(Number(key & 0xffffn)));
       this.#maps.conns6.forget(({ key, value }) => places.used.has(value) || indices.used.has(Number(key.low & 0xffffn)));
+      this.#nat?.forget({ indices: indices.used, places: places.used });
     }
     for (const [counters, owners] of [
       [this.#maps.vipTraffic, indices],
