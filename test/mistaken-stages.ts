@@ -4,7 +4,7 @@
  */
 import { writeSync } from 'node:fs';
 import type { Instruction } from '@tailrace/bpf';
-import { compileRoot, compileStage, exitsOf } from '@tailrace/compiler';
+import { compileRoot, compileStage, outcomesOf } from '@tailrace/compiler';
 import {
   type AnyStage,
   CompileError,
@@ -51,7 +51,7 @@ const expired = stage({
 /** A compiler that reads the TTL, 22 bytes into the packet, far behind what was checked. */
 const careless = {
   compileRoot,
-  exitsOf,
+  outcomesOf,
   compileStage(...args: Parameters<typeof compileStage>) {
     const { program, ...rest } = compileStage(...args);
     const far = (instruction: Instruction): Instruction => (instruction.offset === 22 ? { ...instruction, offset: 2_000 } : instruction);
