@@ -151,3 +151,25 @@ test('a byte that is stored as a word brings zeros with it, and not what lies be
       return 0"
   `);
 });
+
+test('fields of the context stay as wide as they are', () => {
+  const text = `
+    b0:
+      %2 = load32 skb ctx+56
+      %3 = load32 skb ctx+60
+      store32 skb ctx+8, 1
+      store32 skb ctx+12, 2
+      store32 skb ctx+48, %2
+      store32 skb ctx+52, %3
+      return 0`;
+  expect(runPasses(text, coalesceStores, eliminateDeadCode)).toMatchInlineSnapshot(`
+    "b0:
+      %2 = load32 skb ctx+56
+      %3 = load32 skb ctx+60
+      store32 skb ctx+8, 1
+      store32 skb ctx+12, 2
+      store32 skb ctx+48, %2
+      store32 skb ctx+52, %3
+      return 0"
+  `);
+});

@@ -138,3 +138,40 @@ test('pure calls of one epoch', () => {
       return %7"
   `);
 });
+
+test('what programs write of the context changes at stores alone, and leaves the packet where it is', () => {
+  const text = `
+    b0:
+      %2 = load32 context ctx+76 : packet
+      %3 = load32 skb ctx+8
+      store32 skb ctx+48, %3
+      %4 = load32 context ctx+76 : packet
+      %5 = load8 packet %4+0
+      %6 = call 38(ctx, %5, 0) moves
+      %7 = load32 skb ctx+8
+      %8 = load32 skb ctx+48
+      %9 = load32 context ctx+76 : packet
+      %10 = load8 packet %9+0
+      store32 skb ctx+8, %10
+      %11 = load32 skb ctx+8
+      %12 = load32 skb ctx+48
+      %13 = add %7, %8
+      %14 = add %11, %12
+      %15 = add %13, %14
+      return %15`;
+  expect(runPasses(text, numberValues)).toMatchInlineSnapshot(`
+    "b0:
+      %2 = load32 context ctx+76 : packet
+      %3 = load32 skb ctx+8
+      store32 skb ctx+48, %3
+      %5 = load8 packet %2+0
+      %6 = call 38(ctx, %5, 0) moves
+      %9 = load32 context ctx+76 : packet
+      %10 = load8 packet %9+0
+      store32 skb ctx+8, %10
+      %13 = add %3, %3
+      %14 = add %10, %3
+      %15 = add %13, %14
+      return %15"
+  `);
+});
