@@ -2,6 +2,7 @@
 export type { RunResult } from './chain.ts';
 export { ChainError, type ChainProblem } from './chain-error.ts';
 export { type ChainHook, type ChainVerdict, chainHooks, hookTitle } from './chain-hook.ts';
+export { type CompiledProgram, ROOT_PLACE } from './compiled-program.ts';
 export type { ChainDescription, EdgeDescription, PipelineDescription, StageDescription } from './description.ts';
 export { drawChain, drawPipeline, type PictureOptions, type PipelinePictureOptions } from './picture.ts';
 export { type Pipeline, pipeline, type RunOptions } from './pipeline.ts';

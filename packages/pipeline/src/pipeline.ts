@@ -1,6 +1,7 @@
 /** Pipelines: stages and functions composed over the hooks. The types check what they can; `run()` checks the rest before it loads. */
 import { ArgumentError, type Engine as BpfEngine } from '@tailrace/bpf';
 import { type Chains, type CheckChains, type Checked, chainKeys, isMember, type LayoutOf, type Override } from '@tailrace/stage';
+import { type CompiledProgram, programsOf } from './compiled-program.ts';
 import { Composition } from './composition.ts';
 import { describePipeline, type PipelineDescription } from './description.ts';
 import { functionsIn } from './graph.ts';
@@ -22,6 +23,8 @@ export interface Pipeline<N extends string, L> {
   run(engine: BpfEngine, options?: RunOptions): Promise<Running<L>>;
   /** Stages and edges of every chain, planned but not loaded. Throws UnsupportedError, ChainError and CompileError. */
   describe(): PipelineDescription<L>;
+  /** The programs of every chain, its root first, compiled but not loaded. Throws what `describe` does. */
+  compile(): readonly CompiledProgram[];
 }
 
 /** How to run a pipeline. */
@@ -48,6 +51,7 @@ export function pipeline<const N extends string, const D extends Chains>(
     chains: checked,
     run: (engine, options) => run(name, checked, engine, options),
     describe: () => describePipeline(name, planPipeline(name, checked, defaultCompiler)),
+    compile: () => programsOf(blueprintOf(defaultCompiler, name, checked)),
   });
 }
 

@@ -1,0 +1,47 @@
+/** The programs that a pipeline becomes, compiled and not loaded: to look at, or to load by other means. */
+import type { ProgramSpec } from '@tailrace/bpf';
+import type { AnyMap } from '@tailrace/stage';
+import type { ChainHook } from './chain-hook.ts';
+import type { PipelineBlueprint } from './live-pipeline.ts';
+
+/** Names the root among the places of a chain; no stage can be called so. */
+export const ROOT_PLACE = '(root)';
+
+/** One program of a pipeline. */
+export interface CompiledProgram {
+  readonly hook: ChainHook;
+  /** The place's name, as in stats; ROOT_PLACE for the program that is attached. */
+  readonly place: string;
+  readonly program: ProgramSpec;
+  /** Bytes of stack that it uses. */
+  readonly stackSize: number;
+  /** The stage's maps by the name that the program refers to them by; the chain's own are not among them. */
+  readonly maps: ReadonlyMap<string, AnyMap>;
+}
+
+/** The programs of each chain, its root first, in the order in which packets meet them. */
+export function programsOf({ chains }: PipelineBlueprint): readonly CompiledProgram[] {
+  return chains.flatMap(({ hook, root, compiled }) => [
+    { hook, place: ROOT_PLACE, program: root, stackSize: stackBytes(root), maps: new Map() },
+    ...[...compiled.programs].map(
+      ([
+        place,
+        {
+          compiled: { program, stackSize, maps },
+        },
+      ]) => ({ hook, place, program, stackSize, maps }),
+    ),
+  ]);
+}
+
+/** BPF_ST and BPF_STX (RFC 9669, section 3). */
+const stores: readonly number[] = [2, 3];
+const FRAME_POINTER = 10;
+
+/** How far below the frame pointer a program stores. A root has no other way to its stack. */
+function stackBytes({ instructions }: ProgramSpec): number {
+  const offsets = instructions.flatMap(({ opcode, dst, offset }) =>
+    stores.includes(opcode & 7) && dst === FRAME_POINTER ? [-offset] : [],
+  );
+  return Math.max(0, ...offsets);
+}
