@@ -113,7 +113,7 @@ export class TcMoves implements Moves {
   adjustTail(delta: number): boolean {
     begin(this.#packet, 'adjustTail', delta);
     const length = this.#packet.length + delta;
-    if (length > SKB_MAX || length < this.#network) return false;
+    if (length > SKB_MAX || length < this.#network || this.#isEncapsulated) return false;
     this.#packet.moveEnd(delta);
     return true;
   }
