@@ -150,6 +150,134 @@ test('a root jumps to the first stage', () => {
   `);
 });
 
+test('a root at TC takes over what comes from XDP', () => {
+  const state = { map: 'state', misses: 8, missing: 16 };
+  const root = compileRoot({ hook: 'tc', name: 'edge', array: 'chain', state, imports: { tag: 0xc0ffee42, words: 2 } });
+  expect({ type: root.type, frags: root.frags, instructions: disassemble(root.instructions) }).toMatchInlineSnapshot(`
+    {
+      "frags": false,
+      "instructions": "0: r6 = r1
+    1: r0 = *(u32 *)(r6 +140)
+    2: r2 = *(u32 *)(r6 +76)
+    3: r1 = r0
+    4: r1 += 12
+    5: if r1 > r2 goto pc+23
+    6: r1 = *(u32 *)(r0 +0)
+    7: if w1 != 0xc0ffee42 goto pc+21
+    8: r1 = *(u32 *)(r0 +4)
+    9: *(u32 *)(r6 +48) = r1
+    10: r0 = *(u32 *)(r0 +8)
+    11: *(u32 *)(r6 +52) = r0
+    12: r1 = r6
+    13: r2 = map[fd:0]
+    15: r3 = 0
+    16: call bpf_tail_call#12
+    17: *(u32 *)(r10 -8) = 0
+    18: r1 = map[fd:0]
+    20: r2 = r10
+    21: r2 += -8
+    22: call bpf_map_lookup_elem#1
+    23: if r0 == 0x0 goto pc+20
+    24: r1 = *(u64 *)(r0 +8)
+    25: r1 += 1
+    26: *(u64 *)(r0 +8) = r1
+    27: r0 = -1
+    28: exit
+    29: r0 = 0
+    30: *(u32 *)(r6 +48) = r0
+    31: r0 = 0
+    32: *(u32 *)(r6 +52) = r0
+    33: *(u32 *)(r10 -8) = 0
+    34: r1 = map[fd:0]
+    36: r2 = r10
+    37: r2 += -8
+    38: call bpf_map_lookup_elem#1
+    39: if r0 == 0x0 goto pc+4
+    40: r1 = *(u64 *)(r0 +16)
+    41: r1 += 1
+    42: *(u64 *)(r0 +16) = r1
+    43: goto pc-32
+    44: r0 = -1
+    45: exit",
+      "type": "schedCls",
+    }
+  `);
+  expect(disassemble(compileRoot({ hook: 'tc', name: 'edge', array: 'chain' }).instructions)).toMatchInlineSnapshot(`
+    "0: r2 = map[fd:0]
+    2: r3 = 0
+    3: call bpf_tail_call#12
+    4: r0 = -1
+    5: exit"
+  `);
+});
+
+test('a stage whose packets pass with metadata', () => {
+  const subject = stageOf('ctx.meta.a = 1; if (ctx.length > 60) return ctx.drop(); return ctx.next();', { writes: { a: u8, b: u32 } });
+  const metadata = { a: { layout: u8.layout, offset: 16 }, b: { layout: u32.layout, offset: 20 } };
+  const fields = [
+    { name: 'b', from: 20, to: 0, size: 4 },
+    { name: 'a', from: 16, to: 4, size: 1 },
+  ];
+  const { program } = compileStage(subject, {
+    placement: {
+      array: 'chain',
+      next: { slot: 1 },
+      exits: {},
+      state: { map: 'state', length: 0 },
+      metadata,
+      crossing: { tag: 7, words: 2, fields },
+    },
+  });
+  expect(disassemble(program.instructions)).toMatchInlineSnapshot(`
+    "0: r7 = r1
+    1: *(u32 *)(r10 -8) = 0
+    2: r1 = map[fd:0]
+    4: r2 = r10
+    5: r2 += -8
+    6: call bpf_map_lookup_elem#1
+    7: if r0 == 0x0 goto pc+30
+    8: *(u8 *)(r0 +16) = 1
+    9: r0 = *(u64 *)(r0 +0)
+    10: if r0 > 0x3c goto pc+29
+    11: r1 = r7
+    12: r2 = map[fd:0]
+    14: r3 = 1
+    15: call bpf_tail_call#12
+    16: r1 = r7
+    17: r2 = -12
+    18: call bpf_xdp_adjust_meta#54
+    19: if r0 != 0x0 goto pc+16
+    20: r6 = *(u32 *)(r7 +8)
+    21: r1 = *(u32 *)(r7 +0)
+    22: r0 = r6
+    23: r0 += 12
+    24: if r0 > r1 goto pc+11
+    25: *(u32 *)(r6 +0) = 7
+    26: r1 = map[fd:0]
+    28: r2 = r10
+    29: r2 += -8
+    30: call bpf_map_lookup_elem#1
+    31: if r0 == 0x0 goto pc+6
+    32: r1 = *(u32 *)(r0 +20)
+    33: r0 = *(u8 *)(r0 +16)
+    34: *(u32 *)(r6 +4) = r1
+    35: *(u32 *)(r6 +8) = r0
+    36: r0 = 2
+    37: exit
+    38: r0 = 0
+    39: exit
+    40: r0 = 1
+    41: exit"
+  `);
+});
+
+test('edges lead to verdicts of the hook', () => {
+  const placement = { array: 'chain', next: { verdict: 'tx' }, exits: {} } as const;
+  expect(() => compileStage(stageOf('return ctx.next();', { hook: 'tc' }), { placement })).toThrow(
+    "an edge leads to 'tx', which is no verdict of tc",
+  );
+});
+
 test('functions of the same text are compiled with their own uses', () => {
   const program = functionOf('(ctx, { limit }) => ctx.length > limit ? ctx.drop() : ctx.pass()');
   const [a, b] = [1, 2].map(
