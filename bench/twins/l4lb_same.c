@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The L4 balancer of functions/l4lb over IPv4, stage by stage: the same structures in the same maps, the same tests in the
- * same order, the same counters, chained by constant slots. IPv6 and ICMP pass.
+ * same order, the same counters, chained by constant slots. IPv6, ICMP and VLAN tags pass.
  */
 #include "balancer.h"
 

@@ -11,6 +11,7 @@ import {
   encap,
   encap6,
   encap6in4,
+  encapTagged,
   icmpError,
   pick,
   pick6,
@@ -138,6 +139,11 @@ function frames6(ipv6: Parameters<Packet['ipv6']>[0] = {}): (Packet | Uint8Array
       over({ payloadLength }).icmpv6().payload('hello'),
     ]),
     ...[0, 4, 5, 7, 15].map((version) => over({ version }).tcp()),
+    over().hopByHop().tcp(),
+    over().destination().routing().udp({ dport: 53 }),
+    over().hopByHop().fragment({ moreFragments: false }).tcp(),
+    over().destination().icmpv6(),
+    over().destination().icmpv6({ type: 1 }).payload(60),
     ...[0, 4, 41, 43, 59, 60, 255].map((nextHeader) => over({ nextHeader }).payload(30)),
     ...truncations(tcp, 14),
     ...truncations(udp, 14),
@@ -145,8 +151,16 @@ function frames6(ipv6: Parameters<Packet['ipv6']>[0] = {}): (Packet | Uint8Array
   ];
 }
 
-const cases = (ipv4?: Parameters<Packet['ipv4']>[0]): Case[] => frames(ipv4).map((frame) => ({ frame }));
-const cases6 = (fields?: Parameters<Packet['ipv6']>[0]): Case[] => frames6(fields).map((frame) => ({ frame }));
+/** The same frame behind VLAN tags. */
+function tagged(frame: Packet | Uint8Array, ...tags: readonly number[]): Uint8Array {
+  const bytes = frame instanceof Uint8Array ? frame : frame.bytes();
+  return Uint8Array.from([...bytes.subarray(0, 12), ...tags.flatMap((id) => [0x81, 0, id >> 8, id & 255]), ...bytes.subarray(12)]);
+}
+const withTags = (list: readonly (Packet | Uint8Array)[]): (Packet | Uint8Array)[] =>
+  list.flatMap((frame) => [frame, tagged(frame, 7), tagged(frame, 7, 0xabc)]);
+
+const cases = (ipv4?: Parameters<Packet['ipv4']>[0]): Case[] => withTags(frames(ipv4)).map((frame) => ({ frame }));
+const cases6 = (fields?: Parameters<Packet['ipv6']>[0]): Case[] => withTags(frames6(fields)).map((frame) => ({ frame }));
 
 describe('in the kernel as in JavaScript', () => {
   it('acl', async () => {
@@ -159,8 +173,8 @@ describe('in the kernel as in JavaScript', () => {
     const all = [...cases(), ...cases({ saddr: '192.0.3.1' }), ...six];
     expect(await agree(aclStage.with({ blocked4, blocked6, count }), all, prepare, hits)).toMatchInlineSnapshot(`
       {
-        "drop": 120,
-        "next": 272,
+        "drop": 320,
+        "next": 736,
       }
     `);
   });
@@ -184,13 +198,13 @@ describe('in the kernel as in JavaScript', () => {
     const prepare = (handleOf: HandleOf): void => setVips(handleOf, vips, vips6);
     expect(await agree(vip.with({ vips, vips6, vipTraffic }), all, prepare, vipTraffic)).toMatchInlineSnapshot(`
       {
-        "echo": 3,
-        "fragment": 6,
-        "icmpError": 4,
-        "ipv6": 9,
-        "malformed": 100,
-        "next": 12,
-        "notVip": 648,
+        "echo": 23,
+        "fragment": 18,
+        "icmpError": 15,
+        "ipv6": 59,
+        "malformed": 241,
+        "next": 61,
+        "notVip": 1959,
       }
     `);
   });
@@ -243,14 +257,15 @@ describe('in the kernel as in JavaScript', () => {
   it('encap', async () => {
     const { reals, realTraffic } = balancerTables({ maxReals: 7 });
     const large = [1440, 1441, 2000].map((size) => packet().ipv4({ tos: 7 }).tcp().payload(size));
-    const all = [...frames(), ...large].flatMap((frame) => [0, 1, 2, 9].map((real) => ({ frame, meta: { real } })));
+    const all = withTags([...frames(), ...large]).flatMap((frame) => [0, 1, 2, 9].map((real) => ({ frame, meta: { real } })));
     expect(
       await agree(encap.with({ reals, realTraffic }), all, (handleOf) => setReals(handleOf, reals), realTraffic),
     ).toMatchInlineSnapshot(`
       {
-        "drop": 373,
+        "drop": 917,
         "over6": 100,
         "redirect": 97,
+        "tagged": 808,
         "tooBig": 8,
         "tx": 98,
       }
@@ -308,7 +323,7 @@ describe('in the kernel as in JavaScript', () => {
         .payload(size + 20),
     ]);
     const marked = [packet().ipv6({ trafficClass: 0xff, flowLabel: 0xfffff }).tcp(), packet().ipv4({ tos: 0xff }).tcp()];
-    const all = [...frames(), ...frames6(), ...large, ...marked].flatMap((frame) =>
+    const all = withTags([...frames().slice(0, 40), ...frames6().slice(0, 40), ...large, ...marked]).flatMap((frame) =>
       [0, 1, 4, 5, 9].map((real) => ({ frame, meta: { real } })),
     );
     const prepare = (handleOf: HandleOf): void => {
@@ -318,12 +333,13 @@ describe('in the kernel as in JavaScript', () => {
     };
     expect(await agree(encap6.with({ reals, reals6, realTraffic }), all, prepare, realTraffic)).toMatchInlineSnapshot(`
       {
-        "drop": 1371,
-        "over4": 210,
-        "redirect": 197,
+        "drop": 504,
+        "over4": 90,
+        "redirect": 68,
+        "tagged": 574,
         "tooBig": 8,
-        "tooBig6": 12,
-        "tx": 197,
+        "tooBig6": 8,
+        "tx": 68,
       }
     `);
   });
@@ -332,7 +348,7 @@ describe('in the kernel as in JavaScript', () => {
     const { reals, realTraffic } = balancerTables({ maxReals: 7 });
     const large = [1432, 1433, 2000].map((size) => packet().ipv6().udp().payload(size));
     const marked = packet().ipv6({ trafficClass: 0xff, flowLabel: 0xfffff }).tcp();
-    const all = [...frames().slice(0, 20), ...frames6(), ...large, marked].flatMap((frame) =>
+    const all = withTags([...frames().slice(0, 20), ...frames6(), ...large, marked]).flatMap((frame) =>
       [0, 1, 2, 4, 9].map((real) => ({ frame, meta: { real } })),
     );
     const prepare = (handleOf: HandleOf): void => {
@@ -341,10 +357,36 @@ describe('in the kernel as in JavaScript', () => {
     };
     expect(await agree(encap6in4.with({ reals, realTraffic }), all, prepare, realTraffic)).toMatchInlineSnapshot(`
       {
-        "drop": 1035,
-        "redirect": 99,
+        "drop": 2490,
+        "redirect": 104,
+        "tagged": 1100,
         "tooBig6": 12,
-        "tx": 99,
+        "tx": 104,
+      }
+    `);
+  });
+
+  it('encapTagged', async () => {
+    const { reals, reals6, realTraffic } = balancerTables({ maxReals: 7 });
+    const large = [1412, 1413, 1432, 1433, 1452, 1453].flatMap((size) => [
+      packet().ipv6({ trafficClass: 0xff, flowLabel: 0xfffff }).udp().payload(size),
+      packet().ipv4({ tos: 0xff }).udp().payload(size),
+    ]);
+    const all = withTags([...frames().slice(0, 60), ...frames6().slice(0, 60), ...large]).flatMap((frame) =>
+      [0, 1, 2, 4, 5, 9].map((real) => ({ frame, meta: { real } })),
+    );
+    const prepare = (handleOf: HandleOf): void => {
+      setReals(handleOf, reals);
+      setNear6(handleOf, reals);
+      setFar6(handleOf, reals6);
+    };
+    expect(await agree(encapTagged.with({ reals, reals6, realTraffic }), all, prepare, realTraffic)).toMatchInlineSnapshot(`
+      {
+        "drop": 1392,
+        "redirect": 456,
+        "tooBig": 24,
+        "tooBig6": 48,
+        "tx": 456,
       }
     `);
   });
@@ -364,8 +406,8 @@ describe('in the kernel as in JavaScript', () => {
     const all = [...[...ask, ...nobody].map((frame) => ({ frame })), ...cases({ protocol: 1 }), ...cases6()];
     expect(await agree(echo, all, () => undefined)).toMatchInlineSnapshot(`
       {
-        "drop": 319,
-        "tx": 90,
+        "drop": 956,
+        "tx": 250,
       }
     `);
   });
@@ -381,8 +423,8 @@ describe('in the kernel as in JavaScript', () => {
       .tcp({ sport: 80 })
       .bytes()
       .subarray(14);
-    const inIpv4 = [...quotes, own(80), own(81), options].map((quoted) => packet().ipv4().icmp({ type: 3 }).payload(quoted));
-    const inIpv6 = [...quotes6, own6(80), own6(81)].map((quoted) => packet().ipv6().icmpv6({ type: 2 }).payload(quoted));
+    const inIpv4 = withTags([...quotes, own(80), own(81), options].map((quoted) => packet().ipv4().icmp({ type: 3 }).payload(quoted)));
+    const inIpv6 = withTags([...quotes6, own6(80), own6(81)].map((quoted) => packet().ipv6().icmpv6({ type: 2 }).payload(quoted)));
     const all = [
       ...[...inIpv4, ...inIpv6].map((frame) => ({ frame })),
       ...[own(80), options].flatMap((quoted) =>
@@ -402,9 +444,9 @@ describe('in the kernel as in JavaScript', () => {
     const prepare = (handleOf: HandleOf): void => setVips(handleOf, vips, vips6);
     expect(await agree(icmpError.with({ vips, vips6, vipTraffic }), all, prepare, vipTraffic)).toMatchInlineSnapshot(`
       {
-        "ipv6": 21,
-        "next": 34,
-        "noFlow": 1106,
+        "ipv6": 23,
+        "next": 38,
+        "noFlow": 2704,
       }
     `);
   });
@@ -418,11 +460,11 @@ describe('in the kernel as in JavaScript', () => {
       ...['::', '::1', 'fe80::1', 'ff02::1'].map((saddr) => packet().ipv6({ saddr }).tcp().payload(1440)),
       packet().ipv6().icmpv6({ type: 2 }).payload(1440),
     ];
-    const all = [...large, ...frames6(), ...frames().slice(0, 20)].map((frame) => ({ frame, meta }));
+    const all = withTags([...large, ...frames6(), ...frames().slice(0, 20)]).map((frame) => ({ frame, meta }));
     expect(await agree(tooBig6, all, () => undefined)).toMatchInlineSnapshot(`
       {
-        "drop": 182,
-        "tx": 71,
+        "drop": 552,
+        "tx": 222,
       }
     `);
   });
@@ -439,11 +481,11 @@ describe('in the kernel as in JavaScript', () => {
       packet().ipv4({ dontFragment, saddr: '224.0.0.1' }).tcp().payload(1460),
       packet().ipv4({ dontFragment, saddr: '0.0.0.0' }).tcp().payload(1460),
     ];
-    const all = [...large.map((frame) => ({ frame, meta: { fits: 1_480 } })), ...cases({ dontFragment })];
+    const all = [...withTags(large).map((frame) => ({ frame, meta: { fits: 1_480 } })), ...cases({ dontFragment })];
     expect(await agree(tooBig, all, () => undefined)).toMatchInlineSnapshot(`
       {
-        "drop": 72,
-        "tx": 99,
+        "drop": 216,
+        "tx": 297,
       }
     `);
   });
@@ -498,12 +540,15 @@ describe('in the kernel as in JavaScript', () => {
       }),
       ...frames().map((frame) => outer6({ nextHeader: 4 }).payload((frame instanceof Uint8Array ? frame : frame.bytes()).subarray(14))),
     ].map((frame) => ({ frame }));
-    const all = [...wrapped, ...shapes, ...cases(), ...cases({ daddr: '10.0.1.1', saddr: '10.0.0.1', protocol: 4 })];
+    const onVlans = [...wrapped, ...shapes]
+      .slice(0, 150)
+      .flatMap(({ frame }) => [{ frame: tagged(frame, 7) }, { frame: tagged(frame, 7, 8) }]);
+    const all = [...wrapped, ...shapes, ...onVlans, ...cases(), ...cases({ daddr: '10.0.1.1', saddr: '10.0.0.1', protocol: 4 })];
     expect(await agree(decapStage.with({ ...tables, anySource: false }), all, prepare, tables.unpacked)).toMatchInlineSnapshot(`
       {
-        "fragment": 5,
-        "malformed": 901,
-        "next": 538,
+        "fragment": 15,
+        "malformed": 1252,
+        "next": 1151,
       }
     `);
   });

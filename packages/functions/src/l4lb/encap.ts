@@ -18,8 +18,8 @@ export const DEFAULT_MTU = 1_500;
  * The outer header has the inner one's type of service (RFC 2003, section 3.1; RFC 6040 compatibility mode keeps ECN)
  * and forbids fragments, so that its id may stay 0 (RFC 6864, section 4.1). The inner packet is not changed.
  *
- * Exits: `over6`, packets for a real whose address is IPv6; `tooBig`, packets that do not fit behind the outer header.
- * Writes `fits` for the latter, the bytes that do.
+ * Exits: `over6`, packets for a real whose address is IPv6; `tooBig`, packets that do not fit behind the outer header;
+ * `tagged`, frames with VLAN tags. Writes `fits` for what is too big, the bytes that do fit.
  */
 export const encap = stage({
   name: 'encap',
@@ -30,6 +30,7 @@ export const encap = stage({
   program(ctx, { reals, realTraffic, Ethernet, Ipv4 }) {
     const ip = ctx.ipv4();
     if (!ip) return ctx.drop();
+    if (ctx.offsetOf(ip) !== 14) return ctx.exit('tagged');
     const place = ctx.meta.real;
     const real = reals.lookup(place);
     if (!real) return ctx.drop();

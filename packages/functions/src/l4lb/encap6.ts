@@ -9,7 +9,7 @@ const { reals, reals6, realTraffic } = tables;
  * flow label. The inner packet is not changed.
  *
  * Exits: `over4`, packets for a real whose address is IPv4; `tooBig` and `tooBig6`, packets of IPv4 and of IPv6 that do not
- * fit behind the outer header. Writes `fits` for these, the bytes that do.
+ * fit behind the outer header; `tagged`, frames with VLAN tags. Writes `fits` for what is too big, the bytes that do fit.
  */
 export const encap6 = stage({
   name: 'encap6',
@@ -18,12 +18,13 @@ export const encap6 = stage({
   reads: { real: u16 },
   writes: { fits: u16 },
   program(ctx, { reals, reals6, realTraffic, Ethernet, Ipv6 }) {
+    const ip6 = ctx.ipv6();
+    if (ip6 && ctx.offsetOf(ip6) !== 14) return ctx.exit('tagged');
     const place = ctx.meta.real;
     const real = reals.lookup(place);
     const far = reals6.lookup(place);
     if (!real || !far) return ctx.drop();
     const fits = far.fits;
-    const ip6 = ctx.ipv6();
     let length = 0;
     let classFlow = 0;
     let protocol = 41;
@@ -39,6 +40,7 @@ export const encap6 = stage({
       const ip = ctx.ipv4();
       // a real that has an IPv4 address by now gets the flow's next packet
       if (!ip || fits === 0) return ctx.drop();
+      if (ctx.offsetOf(ip) !== 14) return ctx.exit('tagged');
       length = ip.totalLength;
       classFlow = 0x6000_0000 + ip.tos * 0x10_0000;
       protocol = 4;

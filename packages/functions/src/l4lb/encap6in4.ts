@@ -7,7 +7,8 @@ const { reals, realTraffic } = tables;
 /**
  * The outer header is as that of `encap`, with the inner one's traffic class.
  *
- * Exit: `tooBig6`, packets that do not fit behind the outer header. Writes `fits` for these, the bytes that do.
+ * Exits: `tooBig6`, packets that do not fit behind the outer header; `tagged`, frames with VLAN tags. Writes `fits` for the
+ * former, the bytes that do.
  */
 export const encap6in4 = stage({
   name: 'encap6in4',
@@ -18,6 +19,7 @@ export const encap6in4 = stage({
   program(ctx, { reals, realTraffic, Ethernet, Ipv4, Ipv6 }) {
     const ip = ctx.ipv6();
     if (!ip) return ctx.drop();
+    if (ctx.offsetOf(ip) !== 14) return ctx.exit('tagged');
     const place = ctx.meta.real;
     const real = reals.lookup(place);
     if (!real) return ctx.drop();

@@ -17,7 +17,7 @@ import fc from 'fast-check';
 import { BehaviorSubject, VirtualTimeScheduler } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { DecapController, decapMaps, decapStage } from '../decap/index.ts';
-import { type BalancerController, HealthChecker, type L4lbOptions, l4lb, NextHops, noNextHops } from './index.ts';
+import { type BalancerController, HealthChecker, type L4lbOptions, l4lb, NextHops, noNextHops, type RealOptions } from './index.ts';
 
 const VIP = { 4: '198.51.100.1', 6: '2001:db8::2' } as const;
 const SOURCE = { ipv4: '10.0.0.1', ipv6: 'fd00::1' } as const;
@@ -126,7 +126,7 @@ const error = (family: Family, about: Packet, options: { type: number; code?: nu
     : packet().ipv6({ saddr: '2001:db8:e::1', daddr: VIP[6] }).icmpv6({ type, code, id: 0, sequence: 1_400 }).payload(body);
 };
 
-const vips = (reals: readonly { address: string; nextHop: string }[]) =>
+const vips = (reals: readonly RealOptions[]) =>
   ([4, 6] as const).flatMap((family) => [
     { address: VIP[family], port: 80, protocol: 'tcp' as const, reals },
     { address: VIP[family], port: 53, protocol: 'udp' as const, health: { port: 80 }, reals },
@@ -171,7 +171,7 @@ describe('flows over both families', () => {
           expect(inside.packet.subarray(14)).toEqual(request(flow, { syn: true }).bytes().subarray(14));
         }
       }),
-      { numRuns: 20 },
+      { numRuns: 10 },
     );
   });
 
@@ -311,6 +311,50 @@ describe.each([
   });
 });
 
+describe('frames with VLAN tags', () => {
+  const tags = [[7], [7, 0xabc]] as const;
+  const tagged = (frame: Packet | Uint8Array, ids: readonly number[]): Uint8Array => {
+    const bytes = frameBytes(frame);
+    return Uint8Array.from([...bytes.subarray(0, 12), ...ids.flatMap((id) => [0x81, 0, id >> 8, id & 255]), ...bytes.subarray(12)]);
+  };
+  const far = (family: Family) => ({ ...real(family, 1), nextHop: { mac: HOP, egress: { ifindex: 5, mac: '02:00:00:00:00:05' } } });
+
+  it('keep them where they go back, and lose them on the way out of another interface', () => {
+    for (const outer of [4, 6] as const) {
+      const [back, away] = [balancer({ vips: vips([real(outer, 1)]) }), balancer({ vips: vips([far(outer)]) })];
+      for (const family of [4, 6] as const)
+        for (const ids of tags) {
+          const flow: FlowOf = { family, client: 1, sport: 7, protocol: 'tcp' };
+          const plain = request(flow);
+          expect(back.send(tagged(plain, ids)).packet).toEqual(tagged(back.send(plain).packet, ids));
+          expect(away.send(tagged(plain, ids))).toMatchObject({ verdict: 'redirect', packet: away.send(plain).packet });
+        }
+    }
+  });
+
+  it('keep them in answers, and out of tunnels', () => {
+    const { send } = balancer({ vips: vips([real(4, 1)]) });
+    const unpack = unpacker();
+    for (const family of [4, 6] as const)
+      for (const ids of tags) {
+        const flow: FlowOf = { family, client: 1, sport: 7, protocol: 'udp' };
+        const large = (family === 4 ? packet().ipv4({ saddr: clientOf(flow), daddr: VIP[4], dontFragment: true }) : toVip(flow))
+          .udp({ sport: 7, dport: 53 })
+          .payload(1_460);
+        const ping = family === 4 ? packet().ipv4().icmp().payload(9) : packet().ipv6().icmpv6().payload(9);
+        for (const asks of [large, ping]) {
+          const answer = send(tagged(asks, ids));
+          expect(answer.verdict).toBe('tx');
+          expect(answer.packet).toEqual(tagged(send(asks).packet, ids));
+        }
+        expect(unpack(send(tagged(request(flow), ids)).packet).packet.subarray(12)).toEqual(tagged(request(flow), ids).subarray(12));
+        const about = error(family, reply(flow), { type: 3 });
+        expect(send(tagged(about, ids)).packet).toEqual(tagged(send(about).packet, ids));
+        for (const cut of truncations(tagged(request(flow), ids))) expect(['notVip', 'drop']).toContain(send(cut).verdict);
+      }
+  });
+});
+
 describe('ICMP errors', () => {
   const types = { 4: [3, 11, 12], 6: [1, 2, 3, 4] } as const;
 
@@ -334,7 +378,7 @@ describe('ICMP errors', () => {
         const flow = flows[0] as FlowOf;
         expect(send(error(flow.family, reply(flow), { type: 3 })).real).toBe(drained);
       }),
-      { numRuns: 20 },
+      { numRuns: 10 },
     );
   });
 
@@ -454,6 +498,16 @@ describe('over IPv6', () => {
     for (const fragment of fragments(elsewhere, 48)) expect(send(fragment).verdict).toBe('notVip');
   });
 
+  it('extension headers are looked past', () => {
+    const { send } = balancer({ vips: vips(both) });
+    const flow: FlowOf = { family: 6, client: 1, sport: 7, protocol: 'tcp' };
+    const home = send(request(flow)).real;
+    const behind = [toVip(flow).hopByHop(), toVip(flow).destination().routing(), toVip(flow).fragment({ moreFragments: false })];
+    for (const headers of behind) expect(send(headers.tcp({ sport: 7, dport: 80 })).real).toBe(home);
+    for (const headers of behind) expect(send(headers.icmpv6()).path).toEqual(['vip', 'echo']);
+    for (const headers of behind) expect(send(headers.icmpv6({ type: 136 })).verdict).toBe('notVip');
+  });
+
   it('tells what is missing for a real', () => {
     const said = (run: () => unknown): string => {
       try {
@@ -484,8 +538,8 @@ describe('over IPv6', () => {
     ).toMatchInlineSnapshot(`
       [
         "nothing",
-        "ArgumentError: real fd00:1::1 of [2001:db8::2]:80/tcp: there is no source address of its family",
-        "ArgumentError: real 10.0.1.1 of [2001:db8::2]:80/tcp: there is no source address of its family",
+        "ArgumentError: real fd00:1::1 of [2001:db8::2]:80/tcp: the balancer has no IPv6 source, expected an address of its own",
+        "ArgumentError: real 10.0.1.1 of [2001:db8::2]:80/tcp: the balancer has no IPv4 source, expected an address of its own",
         "ArgumentError: real fd00:1::1 of [2001:db8::2]:80/tcp: mtu is 1319, expected at least 1320 for packets of IPv6 in an outer header",
         "nothing",
         "ArgumentError: ipv6: '2001:db8:::1' is no IPv6 address, expected eight groups of hex digits, or '::' for some",

@@ -10,6 +10,7 @@ import { addVip, type BalancerConfig, emptyConfig, parseSources, type RealOption
 import { BalancerController } from './controller.ts';
 import { echo } from './echo.ts';
 import { DEFAULT_MTU, encap } from './encap.ts';
+import { encapTagged } from './encap-tagged.ts';
 import { encap6 } from './encap6.ts';
 import { encap6in4 } from './encap6in4.ts';
 import { HealthChecker, tcpHealth } from './health.ts';
@@ -49,6 +50,7 @@ export {
 } from './controller.ts';
 export { echo } from './echo.ts';
 export { checksumSeed, DEFAULT_MTU, encap, OUTER_BYTES, OUTER_BYTES6 } from './encap.ts';
+export { encapTagged } from './encap-tagged.ts';
 export { encap6 } from './encap6.ts';
 export { encap6in4 } from './encap6in4.ts';
 export { type Connect, connectTcp, HealthChecker, type HealthTarget, riseAndFall, type TcpHealthOptions, tcpHealth } from './health.ts';
@@ -119,7 +121,8 @@ export interface L4lbNatOptions extends BalancerOptions {
  * packets for a vip without reals are dropped, each counted at its exit (`fragment`, `malformed`, `noReal`); packets
  * larger than `mtu` with the outer header are answered with ICMP "fragmentation needed" where they must not be
  * fragmented, and dropped otherwise, behind the exit `tooBig`; those of IPv6 with "packet too big", behind `tooBig6`. Echo
- * requests to a vip's address are answered; ICMP errors about a flow go to its real, others to the network stack.
+ * requests to a vip's address are answered; ICMP errors about a flow go to its real, others to the network stack. Frames
+ * with VLAN tags keep them where they go back out of their interface, and lose them on the way out of another.
  *
  * With `mode: 'nat'` it stands in three chains. At XDP requests get the balancer's address and a port of its own as source
  * and go to their real; answers come back to that address, where TC ingress gives them the client's as destination, the
@@ -140,8 +143,9 @@ function tunnelBalancer(options: L4lbOptions) {
   const config = initialConfig(options, { mode: 'tunnel', mtu, sources: parseSources(options.source) });
   const tables = balancerTables(options);
   const { vips, vips6, vipTraffic, ring, conns, conns6, reals, reals6, realTraffic } = tables;
-  const in4 = encap6in4.with({ reals, realTraffic }).on({ tooBig6 });
-  const in6 = encap6.with({ reals, reals6, realTraffic }).on({ tooBig, tooBig6, over4: in4 });
+  const tagged = encapTagged.with({ reals, reals6, realTraffic }).on({ tooBig, tooBig6 });
+  const in4 = encap6in4.with({ reals, realTraffic }).on({ tooBig6, tagged });
+  const in6 = encap6.with({ reals, reals6, realTraffic }).on({ tooBig, tooBig6, over4: in4, tagged });
   const ipv6 = [pick6.with({ conns6, ring, reals }).on({ noReal: 'drop' }), in6] as const;
   const errors = icmpError.with({ vips, vips6, vipTraffic }).on({ ipv6, noFlow: 'pass' });
   return defineFunction({
@@ -152,7 +156,7 @@ function tunnelBalancer(options: L4lbOptions) {
           .with({ vips, vips6, vipTraffic })
           .on({ fragment: 'drop', malformed: 'drop', ipv6, echo: answersEcho ? echo : 'pass', icmpError: [errors, 'next'] }),
         pick.with({ conns, ring, reals }).on({ noReal: 'drop' }),
-        encap.with({ reals, realTraffic }).on({ tooBig, over6: in6 }),
+        encap.with({ reals, realTraffic }).on({ tooBig, over6: in6, tagged }),
       ],
     },
     controller: {

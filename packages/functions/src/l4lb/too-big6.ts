@@ -1,5 +1,6 @@
 /** Behind the exit `tooBig6`: tells the sender of an IPv6 packet which packets would fit. */
 import { array, be16, be32, Ipv6, ipv6Address, stage, struct, u8, u16 } from '@tailrace/stage';
+import { Announced, Tags } from '../vlan.ts';
 
 /**
  * An ICMPv6 "packet too big" (RFC 4443, section 3.2) behind the addresses that its checksum covers, as they end an IPv6
@@ -16,33 +17,41 @@ export const TooBigMessage6 = struct({
 });
 
 /**
- * Turns a packet into the ICMPv6 answer to its sender, in place, from the vip's address. Packets whose source nobody may
+ * Turns a packet into the ICMPv6 answer to its sender, in place, from the vip's address, with its VLAN tags. Packets whose source nobody may
  * answer are dropped, and ICMPv6 errors (RFC 4443, section 2.4).
  */
 export const tooBig6 = stage({
   name: 'tooBig6',
   hook: 'xdp',
-  uses: { Ipv6, TooBigMessage6 },
+  uses: { Ipv6, TooBigMessage6, Tags, Announced },
   reads: { fits: u16 },
-  program(ctx, { Ipv6, TooBigMessage6 }) {
+  program(ctx, { Ipv6, TooBigMessage6, Tags, Announced }) {
     const eth = ctx.ethernet();
     const ip = ctx.ipv6();
-    if (!eth || !ip || ip.nextHeader === 58) return ctx.drop();
+    const tags = ctx.at(Tags, 12);
+    if (!eth || !ip || !tags || ctx.protocol === 58) return ctx.drop();
     const client = ip.saddr;
     if (client.hi >> 56n === 0xffn || (client.hi === 0n && client.lo === 0n)) return ctx.drop();
     const from = eth.dst;
     const to = eth.src;
-    // an Ethernet header, 40 bytes of IPv6, 8 of ICMPv6, and 128 that are quoted
+    const first = tags.first;
+    const second = tags.second;
+    const start = ctx.offsetOf(ip);
+    // 40 bytes of IPv6, 8 of ICMPv6, and 128 that are quoted
     if (!ctx.adjustHead(-48)) return ctx.drop();
-    if (!ctx.adjustTail(190 - ctx.length)) return ctx.drop();
+    if (!ctx.adjustTail(start + 176 - ctx.length)) return ctx.drop();
     const frame = ctx.ethernet();
-    const outer = ctx.at(Ipv6, 14);
-    const message = ctx.at(TooBigMessage6, 22);
-    const quoted = ctx.at(Ipv6, 62);
-    if (!frame || !outer || !message || !quoted) return ctx.drop();
+    const kept = ctx.at(Tags, 12);
+    const announced = ctx.at(Announced, start - 2);
+    const outer = ctx.at(Ipv6, start);
+    const message = ctx.at(TooBigMessage6, start + 8);
+    const quoted = ctx.at(Ipv6, start + 48);
+    if (!frame || !kept || !announced || !outer || !message || !quoted) return ctx.drop();
     frame.dst = to;
     frame.src = from;
-    frame.etherType = 0x86dd;
+    if (start > 14) kept.first = first;
+    if (start > 18) kept.second = second;
+    announced.etherType = 0x86dd;
     outer.versionClassFlow = 0x6000_0000;
     outer.payloadLength = 136;
     outer.nextHeader = 58;

@@ -12,6 +12,7 @@ const { vips, vips6, vipTraffic } = tables;
  * Exits: `ipv6`, packets of flows over IPv6; `echo`, echo requests to the address of a vip; `icmpError`, ICMP errors to
  * the address of a vip; `notVip`, all that is not for a vip; `fragment`, fragments to the address of a vip, which cannot be
  * told apart by ports; `malformed`, packets to a vip that are shorter than they say or end within their TCP header.
+ * VLAN tags are looked past, and IPv6 extension headers.
  */
 export const vip = stage({
   name: 'vip',
@@ -22,42 +23,43 @@ export const vip = stage({
     const length = ctx.length;
     const ip = ctx.ipv4();
     if (ip) {
-      const address = BigInt(ip.daddr) << 32n;
-      // more fragments, or an offset: RFC 791, section 3.1
-      if ((ip.flagsFragment & 0x3fff) !== 0) {
-        if (vips.find(address) === 0) return ctx.exit('notVip');
-        return ctx.exit('fragment');
-      }
-      ctx.meta.fresh = false;
-      let cutShort = false;
+      // 1 a fragment, 2 cut within its TCP header, 3 an echo request, 4 an ICMP error
+      let odd = 0;
       let sport = 0;
-      let key = address;
-      const tcp = ctx.tcp();
-      if (tcp) {
-        sport = tcp.sport;
-        key |= (BigInt(tcp.dport) << 16n) | 6n;
-        // SYN without ACK
-        if ((tcp.flags & 0x12) === 0x02) ctx.meta.fresh = true;
-      } else {
-        const ports = ctx.ports();
-        if (!ports) {
-          const icmp = ctx.icmp();
-          if (!icmp || vips.find(address) === 0) return ctx.exit('notVip');
-          const type = icmp.type;
-          const asks = type === 8 && ip.headerLength === 20;
-          // destination unreachable, time exceeded, parameter problem: RFC 792
-          if (!asks && type !== 3 && type !== 11 && type !== 12) return ctx.exit('notVip');
-          if (ip.totalLength + 14 > length) return ctx.exit('malformed');
-          return asks ? ctx.exit('echo') : ctx.exit('icmpError');
+      // an address alone, or a vip's whole key
+      let key = BigInt(ip.daddr) << 32n;
+      ctx.meta.fresh = false;
+      // more fragments, or an offset: RFC 791, section 3.1
+      if ((ip.flagsFragment & 0x3fff) !== 0) odd = 1;
+      else {
+        const tcp = ctx.tcp();
+        if (tcp) {
+          sport = tcp.sport;
+          key |= (BigInt(tcp.dport) << 16n) | 6n;
+          // SYN without ACK
+          if ((tcp.flags & 0x12) === 0x02) ctx.meta.fresh = true;
+        } else {
+          const ports = ctx.ports();
+          if (ports) {
+            sport = ports.sport;
+            key |= (BigInt(ports.dport) << 16n) | BigInt(ip.protocol);
+            if (ip.protocol === 6) odd = 2;
+          } else {
+            const icmp = ctx.icmp();
+            if (!icmp) return ctx.exit('notVip');
+            // destination unreachable, time exceeded, parameter problem: RFC 792
+            if (icmp.type === 8 && ip.headerLength === 20) odd = 3;
+            else if (icmp.type === 3 || icmp.type === 11 || icmp.type === 12) odd = 4;
+            else return ctx.exit('notVip');
+          }
         }
-        sport = ports.sport;
-        key |= (BigInt(ports.dport) << 16n) | BigInt(ip.protocol);
-        cutShort = ip.protocol === 6;
       }
       // a search of its own, so that what most packets need keeps nothing of this over theirs
-      if (cutShort || ip.totalLength + 14 > length) {
+      if (odd !== 0 || ip.totalLength + 14 > length) {
         if (vips.find(key) === 0) return ctx.exit('notVip');
-        return ctx.exit('malformed');
+        if (odd === 1) return ctx.exit('fragment');
+        if (odd === 2 || ip.totalLength + 14 > length) return ctx.exit('malformed');
+        return odd === 3 ? ctx.exit('echo') : ctx.exit('icmpError');
       }
       const client = (BigInt(ip.saddr) << 32n) | (BigInt(sport) << 16n);
       const found = vips.find(key);
@@ -74,39 +76,42 @@ export const vip = stage({
     const ip6 = ctx.ipv6();
     if (!ip6) return ctx.exit('notVip');
     const { hi, lo } = ip6.daddr;
-    ctx.meta.fresh = false;
-    // 1 a fragment, 2 shorter than it says, 3 an echo request, 4 an ICMP error: all of the address alone but for 2
     let odd = 0;
     let sport = 0;
     let low = 0n;
-    const tcp = ctx.tcp();
-    if (ip6.nextHeader === 44) odd = 1;
-    else if (tcp) {
-      sport = tcp.sport;
-      low = (BigInt(tcp.dport) << 16n) | 6n;
-      if ((tcp.flags & 0x12) === 0x02) ctx.meta.fresh = true;
-    } else {
-      const ports = ctx.ports();
-      if (ports) {
-        sport = ports.sport;
-        low = (BigInt(ports.dport) << 16n) | BigInt(ip6.nextHeader);
-        if (ip6.nextHeader === 6) odd = 2;
+    ctx.meta.fresh = false;
+    if (ctx.fragment) odd = 1;
+    else {
+      const tcp = ctx.tcp();
+      if (tcp) {
+        sport = tcp.sport;
+        low = (BigInt(tcp.dport) << 16n) | 6n;
+        if ((tcp.flags & 0x12) === 0x02) ctx.meta.fresh = true;
       } else {
-        const icmp = ctx.icmpv6();
-        if (!icmp) return ctx.exit('notVip');
-        // destination unreachable, packet too big, time exceeded, parameter problem: RFC 4443, section 3
-        if (icmp.type === 128) odd = 3;
-        else if (icmp.type >= 1 && icmp.type <= 4) odd = 4;
-        else return ctx.exit('notVip');
+        const ports = ctx.ports();
+        if (ports) {
+          const protocol = ctx.protocol;
+          sport = ports.sport;
+          low = (BigInt(ports.dport) << 16n) | BigInt(protocol);
+          if (protocol === 6) odd = 2;
+        } else {
+          const icmp = ctx.icmpv6();
+          if (!icmp) return ctx.exit('notVip');
+          // destination unreachable, packet too big, time exceeded, parameter problem: RFC 4443, section 3
+          if (icmp.type === 128) odd = 3;
+          else if (icmp.type >= 1 && icmp.type <= 4) odd = 4;
+          else return ctx.exit('notVip');
+        }
       }
     }
-    if (odd !== 1 && ip6.payloadLength + 54 > length) odd = 2;
+    if (odd !== 0 || ip6.payloadLength + 54 > length) {
+      if (vips6.find(hi, lo, low) === 0) return ctx.exit('notVip');
+      if (odd === 1) return ctx.exit('fragment');
+      if (odd === 2 || ip6.payloadLength + 54 > length) return ctx.exit('malformed');
+      return odd === 3 ? ctx.exit('echo') : ctx.exit('icmpError');
+    }
     const found = vips6.find(hi, lo, low);
     if (found === 0) return ctx.exit('notVip');
-    if (odd === 1) return ctx.exit('fragment');
-    if (odd === 2) return ctx.exit('malformed');
-    if (odd === 3) return ctx.exit('echo');
-    if (odd === 4) return ctx.exit('icmpError');
     const index = found - 1;
     const traffic = vipTraffic.lookup(index);
     if (traffic) {
