@@ -3,7 +3,7 @@
  * outcome, packet, metadata and map contents. Tests hand in @tailrace/testing, which this package may not import.
  */
 import { runInThisContext } from 'node:vm';
-import { type EngineInstance, isPerCpu, type LoadedMap, type LoadedProgram } from '@tailrace/bpf';
+import { type EngineInstance, isPerCpu, type LoadedMap, type LoadedProgram, type SkbContext } from '@tailrace/bpf';
 import { type AnyMap, type AnyStage, decode, type Hook, type Resource, type Schemas, stage, toMapSpec } from '@tailrace/stage';
 import { expect } from 'vitest';
 import { type CompiledStage, compileStage } from './compile.ts';
@@ -57,17 +57,20 @@ interface Outcome {
 interface Result extends Outcome {
   readonly packet: Uint8Array;
   readonly meta: Readonly<Record<string, unknown>>;
+  readonly skb?: { readonly mark: number; readonly priority: number };
 }
 type Meta = Readonly<Record<string, unknown>>;
+type Skb = Omit<SkbContext, 'cb'>;
 interface Runner extends AsyncDisposable {
   readonly compiled: CompiledStage;
   handle<H>(resource: Resource<unknown, H>): H;
   loaded(map: AnyMap): LoadedMap;
-  run(frame: Uint8Array, options: { readonly meta?: Meta }): Promise<Result>;
+  run(frame: Uint8Array, options: { readonly meta?: Meta; readonly skb?: Skb }): Promise<Result>;
 }
 interface Simulation<M> {
   readonly maps?: M;
   readonly meta?: Meta;
+  readonly skb?: Skb;
 }
 /** What `agree` takes of @tailrace/testing. */
 export interface Testing<M extends { of(map: AnyMap): LoadedMap }> {
@@ -83,6 +86,8 @@ export interface AgreementOptions {
   readonly prepare?: (handle: <H>(resource: Resource<unknown, H>) => H) => void;
   /** Metadata as an earlier stage left it. */
   readonly meta?: Meta;
+  /** At TC: what is known of each packet. */
+  readonly skb?: Skb;
 }
 
 /** Runs every frame on both sides, one after the other on the same maps, and compares all that can be seen after each. */
@@ -91,7 +96,7 @@ export async function agree<M extends { of(map: AnyMap): LoadedMap }>(
   engine: EngineInstance,
   subject: AnyStage,
   frames: readonly Uint8Array[],
-  { prepare, meta = {} }: AgreementOptions = {},
+  { prepare, meta = {}, skb }: AgreementOptions = {},
 ): Promise<readonly Result[]> {
   await using live = await runner(subject, { engine, attach: true });
   const maps = new SimulatedMaps();
@@ -99,14 +104,16 @@ export async function agree<M extends { of(map: AnyMap): LoadedMap }>(
   prepare?.((resource) => live.handle(resource));
   const declarations = [...live.compiled.maps.values()];
   const results: Result[] = [];
+  const given = { meta, ...(skb ? { skb } : {}) };
   for (const [index, frame] of frames.entries()) {
     const about = `packet ${index}: ${hex(frame)}\n${subject.program}`;
     const before = new Map(declarations.map((map) => [map, rawEntries(live.loaded(map))]));
-    const expected = simulate(subject, frame, { maps, meta });
-    const { verdict, exit, packet, meta: left } = await live.run(frame, { meta });
+    const expected = simulate(subject, frame, { maps, ...given });
+    const { verdict, exit, packet, meta: left, skb: fields } = await live.run(frame, given);
     expect({ verdict, exit }, about).toEqual({ verdict: expected.verdict, exit: expected.exit });
     expect(hex(packet), about).toBe(hex(expected.packet));
     expect(left, about).toEqual(expected.meta);
+    expect([fields?.mark, fields?.priority], about).toEqual([expected.skb?.mark, expected.skb?.priority]);
     for (const map of declarations) {
       const cpus = isPerCpu(map.type) ? engine.cpus : 1;
       if (cpus > 1) spread(live.loaded(map), before.get(map) as Map<string, string>, cpus);

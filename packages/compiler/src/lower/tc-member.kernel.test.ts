@@ -1,10 +1,11 @@
 /** What TC's members do: fields of the packet, metadata in cb, the tail; redirects, copies and tunnels on real links. */
 import { type KernelInstance, kernel } from '@tailrace/kernel';
 import { type AnyStage, array, arrayMap, be32, decode, mac, packed, stage, struct, toMapSpec, u8, u16, u32, u64 } from '@tailrace/stage';
+import * as testing from '@tailrace/testing';
 import { packet, topology } from '@tailrace/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { compileStage } from '../compile.ts';
-import { stageOf, type TextOptions } from '../fixture.ts';
+import { agree, stageOf, type TextOptions } from '../fixture.ts';
 
 const PASS = 0xffff_ffff;
 const DROP = 2;
@@ -136,6 +137,26 @@ describe('test runs', () => {
   test('what a redirect returns', async () => {
     for (const call of ['redirect(1)', 'redirectIngress(1)', 'redirectNeigh(1)', 'redirectPeer(1)'])
       expect((await runAtTc(`return ctx.${call};`, { packet: frame })).returnValue, call).toBe(REDIRECT);
+  });
+});
+
+describe('as in JavaScript', () => {
+  const key = (more: string): string => `{ id: 1, remote: [1, 0, 0, 0], tos: 0, ttl: 64, extra: 0, label: 0, local: [0, 0, 0, 0]${more} }`;
+  test.each([
+    'for (let i = 0; i < 5; i++) { ctx.mark = ctx.mark * 3 + i; ctx.priority ^= ctx.mark; } return ctx.mark > ctx.priority ? ctx.drop() : ctx.next();',
+    'ctx.mark++; ctx.priority = ctx.segments; return ctx.segments > 2 ? ctx.exit("many") : ctx.exit("few");',
+    'if (ctx.mark > 100) { ctx.mark = 0; } else { ctx.mark = 100; } ctx.priority += ctx.mark; return ctx.priority === 107 ? ctx.pass() : ctx.drop();',
+    'ctx.queue = ctx.mark & 0xff; ctx.queue = (ctx.queue + 4) & 0x7fff; ctx.mark = ctx.queue; return ctx.pass();',
+    'const ok = ctx.adjustTail((ctx.mark & 31) - 16); ctx.mark = ok ? ctx.length : 0; return ok ? ctx.pass() : ctx.drop();',
+    'const one = ctx.length; if (!ctx.adjustTail(70)) return ctx.drop(); ctx.mark = ctx.length - one; return ctx.ipv4() ? ctx.pass() : ctx.drop();',
+    `ctx.mark = ctx.setTunnelKey(${key('')}) ? 1 : 0; ctx.priority = ctx.setTunnelKey(${key(', label: 5')}) ? 1 : 0; return ctx.pass();`,
+    `ctx.mark = ctx.setTunnelKey(${key(', label: 5')}, 'ipv6') ? 1 : 0; ctx.priority = ctx.setTunnelKey(${key(', extra: 5')}) ? 1 : 0; return ctx.pass();`,
+    'const k = ctx.tunnelKey(); if (k) { ctx.mark = k.id; } return k ? ctx.drop() : ctx.pass();',
+    'return ctx.mark ? ctx.redirect(ctx.ifindex) : ctx.redirectPeer(1);',
+  ])('%s', async (body) => {
+    const frames = [frame, packet().ipv6().tcp().payload(40).bytes(), packet().ipv4().icmp().bytes()];
+    for (const skb of [{}, { mark: 11, priority: 7 }, { mark: 0xffff_ffff, priority: 0x8000_0000, gsoSegments: 9 }])
+      await agree(testing, engine, stageOf(body, { hook: 'tcIngress' }), frames, { skb });
   });
 });
 
