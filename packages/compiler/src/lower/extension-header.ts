@@ -20,6 +20,8 @@ const MAX_HEADERS = 6;
 /** What every extension header has at least. */
 const SMALLEST = 8;
 const LARGEST = 256 * 8;
+/** The bits of what all headers may take together. */
+const LENGTH_BITS = 0x3ff8;
 const FRAGMENT = 44;
 /** Hop-by-hop options, destination options, routing. */
 const OPTIONS = [0, 60, 43] as const;
@@ -128,10 +130,15 @@ function walk(lowering: Lowering, ip: RefOperand, first: Value, found: Join): vo
       break;
     }
     const so = length;
+    const tested = next;
     const advanced = (by: Value, hi: number): void => {
       const sum = lowering.binary('add', exact(lowering, so), by);
       unless(lowering, exact(lowering, payload), 'lt', sum, bad);
-      lowering.write(LENGTH, { kind: 'number', range: range(so.range.lo + BigInt(SMALLEST), so.range.hi + BigInt(hi)), exact: sum });
+      lowering.write(LENGTH, {
+        kind: 'number',
+        range: range(so.range.lo + BigInt(SMALLEST), so.range.hi + BigInt(hi)),
+        exact: anyLength(lowering, sum, tested),
+      });
     };
     lowering.enter(options);
     const at = behind(lowering, ip, so);
@@ -150,6 +157,15 @@ function walk(lowering: Lowering, ip: RefOperand, first: Value, found: Join): vo
   lowering.enter(bad);
   remember(lowering, { ...nothing(lowering), fragment: current(lowering, FACTS.fragment) ?? UNDEFINED });
   lowering.jump(found);
+}
+
+/**
+ * The same length, of which the verifier knows no more than that it is a multiple of 8 in 14 bits, whatever the way here: it
+ * then walks what follows once, not once for each combination of headers. `byte` is any number that it does not know.
+ */
+function anyLength(lowering: Lowering, length: Value, byte: Value): Value {
+  const blurred = lowering.binary('sub', lowering.binary('add', length, byte), byte);
+  return lowering.binary('and', blurred, lowering.constant(LENGTH_BITS));
 }
 
 /** Goes on where the next header is no extension header. */
