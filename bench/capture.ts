@@ -34,6 +34,7 @@ export async function capture<N extends string, L>(
       maps.set(spec.name, map);
       return map;
     },
+    openRing: (map, onReadable) => instance.openRing(map, onReadable),
     async loadProgram(spec, references) {
       const program = await instance.loadProgram(spec, references);
       programs.push(program);

@@ -16,10 +16,12 @@ import {
   type LoadedProgram,
   type MapSpec,
   type ProgramSpec,
+  type RingReader,
 } from '@tailrace/bpf';
 import { counterNames, type Edge, hookVerdicts, type Placement, type ProgramHook, type RootOptions } from '@tailrace/compiler';
 import { type AnyStage, mapsIn, verdictNames } from '@tailrace/stage';
 import type { ChainVerdict } from './chain-hook.ts';
+import { MemoryRing } from './memory-ring.ts';
 import type { StageCompiler } from './service.ts';
 
 const CPUS = 2;
@@ -81,6 +83,11 @@ export class FakeEngine implements Engine, EngineInstance {
     return this.#keep(new FakeMap(this, spec, ++this.#ids));
   }
 
+  openRing(map: LoadedMap, onReadable: () => void): RingReader {
+    this.step(`ring ${map.spec.name}`);
+    return (map as FakeMap).ring.open(onReadable);
+  }
+
   async loadProgram(spec: ProgramSpec, maps: ReadonlyMap<string, LoadedMap>): Promise<LoadedProgram> {
     this.step(`load ${spec.name}`);
     return this.#keep(new FakeProgram(this, spec, maps as ReadonlyMap<string, FakeMap>, ++this.#ids));
@@ -135,6 +142,8 @@ export class FakeMap implements LoadedMap {
   readonly id: number;
   readonly valueStride: number;
   readonly programs = new Map<number, LoadedProgram>();
+  /** What a ring buffer holds. */
+  readonly ring: MemoryRing;
   readonly #engine: FakeEngine;
   readonly #entries = new Map<string, Uint8Array>();
   /** Values of kinds without keys, in the order in which they came. */
@@ -145,6 +154,7 @@ export class FakeMap implements LoadedMap {
     this.#engine = engine;
     this.spec = spec;
     this.id = id;
+    this.ring = new MemoryRing(spec);
     this.valueStride = isPerCpu(spec.type) ? Math.ceil(spec.valueSize / 8) * 8 * CPUS : spec.valueSize;
     if (spec.type === 'array' || spec.type === 'perCpuArray')
       for (let i = 0; i < spec.maxEntries; i++) this.#entries.set(hex(indexKey(i)), new Uint8Array(this.valueStride));

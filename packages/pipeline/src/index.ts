@@ -4,6 +4,7 @@ export { ChainError, type ChainProblem } from './chain-error.ts';
 export { type ChainHook, type ChainVerdict, chainHooks, hookTitle } from './chain-hook.ts';
 export { type CompiledProgram, ROOT_PLACE } from './compiled-program.ts';
 export type { ChainDescription, EdgeDescription, PipelineDescription, StageDescription } from './description.ts';
+export { MemoryRing } from './memory-ring.ts';
 export { drawChain, drawPipeline, type PictureOptions, type PipelinePictureOptions } from './picture.ts';
 export { type Pipeline, pipeline, type RunOptions } from './pipeline.ts';
 export { MAX_TAIL_CALLS } from './plan.ts';

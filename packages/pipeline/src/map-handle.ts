@@ -1,7 +1,7 @@
 /**
  * What the control plane gets for a live map: keys and values go in and out as the values of their schemas. One class
  * for each shape of handle (handle.ts of the stage package says what they promise); those of kinds without plain entries
- * are in queue-handle.ts, socket-handle.ts and maps-handle.ts.
+ * are in queue-handle.ts, socket-handle.ts, maps-handle.ts and ring-handle.ts.
  */
 import { isPerCpu, type LoadedMap, type LoadedProgram, type UpdateFlag } from '@tailrace/bpf';
 import {
@@ -17,11 +17,12 @@ import {
 import { codec, Entries, perCpuCodec } from './map-entries.ts';
 import { InnerMaps, type MapMaker } from './maps-handle.ts';
 import { FilterHandle, ValuesHandle } from './queue-handle.ts';
+import { RingHandle } from './ring-handle.ts';
 import { DescriptorSlots, SocketEntries } from './socket-handle.ts';
 
 /** What handles are made with. */
 export interface HandleContext {
-  /** Makes the inner maps of maps of maps. */
+  /** Makes the inner maps of maps of maps, and reads rings. */
   readonly maker: MapMaker;
   /** What the handle opens is closed with it. */
   readonly resources: DisposableStack;
@@ -37,6 +38,8 @@ export function mapHandle(map: AnyMap, loaded: LoadedMap, context: HandleContext
       return new ValuesHandle(map, loaded);
     case 'bloomFilter':
       return new FilterHandle(map, loaded);
+    case 'ringBuffer':
+      return context.resources.use(new RingHandle(map, loaded, context.maker));
     case 'xskmap':
       return new DescriptorSlots(map, loaded);
     case 'sockmap':

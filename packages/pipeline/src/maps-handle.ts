@@ -6,8 +6,8 @@ import { ArgumentError, type EngineInstance, type LoadedMap } from '@tailrace/bp
 import { type AnyMap, type InnerHandle, type MapsHandle, toMapSpec } from '@tailrace/stage';
 import { type Codec, codec, encoded, viewOf } from './map-entries.ts';
 
-/** What makes maps. */
-export type MapMaker = Pick<EngineInstance, 'createMap'>;
+/** What makes maps, and reads those that are rings. */
+export type MapMaker = Pick<EngineInstance, 'createMap' | 'openRing'>;
 
 interface Context {
   readonly maker: MapMaker;

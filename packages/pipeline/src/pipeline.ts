@@ -70,6 +70,7 @@ async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: 
   resources.defer(() => instance.close());
   composition.bindInstance(instance);
   const registry = composition.get(MapRegistry);
+  resources.defer(() => registry.close());
   const live = await LivePipeline.load(blueprint, composition.claims, { instance, compiler, registry });
   resources.use(await composition.start(registry));
   const attached = resources.use(await live.attach());

@@ -2,10 +2,11 @@
  * The map registry: which declaration is which live map. Identity is the declaration's value, so that two stages which
  * use one declaration share one map; declarations marked global are one by name. A map lives as long as someone holds it.
  */
-import type { EngineInstance, LoadedMap } from '@tailrace/bpf';
+import type { LoadedMap } from '@tailrace/bpf';
 import { type AnyMap, type AnyStructure, ConflictError, mapDifferences, type Resource, toMapSpec } from '@tailrace/stage';
 import { ChainError } from './chain-error.ts';
 import { mapHandle } from './map-handle.ts';
+import type { MapMaker } from './maps-handle.ts';
 
 /** Someone who needs a map. */
 export interface MapClaim {
@@ -29,6 +30,8 @@ export interface MapRegistry {
   loaded(map: AnyMap): LoadedMap;
   /** The handle of a map or structure, the same one each time. Throws ChainError where a map of it is not open. */
   handle<H>(resource: Resource<unknown, H>): H;
+  /** Ends what reads maps, then closes them, whoever holds them. */
+  close(): void;
   /** All open maps, by name. */
   readonly names: ReadonlyMap<string, LoadedMap>;
 }
@@ -45,13 +48,13 @@ interface OpenMap {
 
 /** The registry that pipelines use unless a service of theirs replaces it. */
 export class EngineMapRegistry implements MapRegistry {
-  readonly #instance: Pick<EngineInstance, 'createMap'>;
+  readonly #instance: MapMaker;
   /** Declarations of one global name share one entry. */
   readonly #open = new Map<AnyMap, OpenMap>();
   readonly #byName = new Map<string, OpenMap>();
   readonly #structures = new WeakMap<object, { readonly parts: readonly unknown[]; readonly handle: unknown }>();
 
-  constructor(instance: Pick<EngineInstance, 'createMap'>) {
+  constructor(instance: MapMaker) {
     this.#instance = instance;
   }
 
@@ -82,6 +85,14 @@ export class EngineMapRegistry implements MapRegistry {
     const value: unknown = resource;
     if (!isMapOrStructure(value)) throw new ChainError('absent', `'${resource.name}' is neither a map nor a structure`);
     return (value.kind === 'map' ? this.#entry(value).handle : this.#structureHandle(value)) as H;
+  }
+
+  close(): void {
+    using all = new DisposableStack();
+    // In the order in which they were opened, which is the opposite of the stack's.
+    for (const { resources } of [...this.#byName.values()].reverse()) all.use(resources);
+    this.#open.clear();
+    this.#byName.clear();
   }
 
   #structureHandle(structure: AnyStructure): unknown {

@@ -15,6 +15,11 @@ export function simulatedHandle<H>(maps: SimulatedMaps, resource: Resource<unkno
       if (map === undefined) throw new ArgumentError(`'${resource.name}' has no map '${spec.name}'`);
       return maps.of(map);
     },
+    openRing(loaded, onReadable) {
+      const ring = loaded instanceof SimulatedMap ? loaded.ring : undefined;
+      if (ring === undefined) throw new ArgumentError(`map ${loaded.spec.name} is no simulated ring buffer`);
+      return ring.open(onReadable);
+    },
   });
   registry.hold(declared.map((map) => ({ map, scope: 'simulation', user: resource.name })));
   return registry.handle(resource);

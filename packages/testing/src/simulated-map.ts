@@ -14,6 +14,7 @@ import {
   UnsupportedError,
   type UpdateFlag,
 } from '@tailrace/bpf';
+import { MemoryRing } from '@tailrace/pipeline';
 import { type AnyMap, toMapSpec } from '@tailrace/stage';
 import { SimulatedStore } from './simulated-store.ts';
 
@@ -31,6 +32,8 @@ export class SimulatedMap implements LoadedMap {
   readonly valueStride: number;
   /** Values, where the kind has no keys. */
   readonly store: SimulatedStore | undefined;
+  /** Records, where it is a ring buffer. */
+  readonly ring: MemoryRing | undefined;
   readonly #entries = new Map<string, Entry>();
   readonly #inner = new Map<number, SimulatedMap>();
   readonly #isArray: boolean;
@@ -40,6 +43,7 @@ export class SimulatedMap implements LoadedMap {
     this.spec = spec;
     this.valueStride = isPerCpu(spec.type) ? Math.ceil(spec.valueSize / 8) * 8 : spec.valueSize;
     this.store = isKeyless(spec.type) ? new SimulatedStore(spec) : undefined;
+    this.ring = spec.type === 'ringBuffer' ? new MemoryRing(spec) : undefined;
     this.#isArray = spec.type === 'array' || spec.type === 'perCpuArray';
     this.#isLru = spec.type === 'lruHash' || spec.type === 'lruPerCpuHash';
   }

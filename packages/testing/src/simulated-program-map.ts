@@ -1,5 +1,6 @@
 /** What a simulated program sees of a map: the methods of its kind, over a simulated map. */
 import { isMapOfMaps, type UpdateFlag } from '@tailrace/bpf';
+import type { MemoryRing } from '@tailrace/pipeline';
 import type { AnyMap } from '@tailrace/stage';
 import { bytesOf, refTo, SimulationError } from './live-view.ts';
 import type { SimulatedMap } from './simulated-map.ts';
@@ -8,6 +9,7 @@ import type { SimulatedStore } from './simulated-store.ts';
 /** The program's side of a map that has methods. */
 export function programMap(map: AnyMap, simulated: SimulatedMap): object {
   if (simulated.store) return map.type === 'bloomFilter' ? filter(map, simulated.store) : values(map, simulated.store);
+  if (simulated.ring) return records(map, simulated.ring);
   const key = (value: unknown): Uint8Array => bytesOf((map.key ?? map.value).layout, value);
   if (isMapOfMaps(map.type)) return maps(map, simulated, key);
   const lookup = (wanted: unknown): unknown => {
@@ -44,6 +46,10 @@ function values(map: AnyMap, store: SimulatedStore): object {
     pop: (): unknown => copied(store.pop()),
     peek: (): unknown => copied(store.peek()),
   });
+}
+
+function records({ value: { layout } }: AnyMap, ring: MemoryRing): object {
+  return Object.freeze({ output: (value: unknown): boolean => ring.output(bytesOf(layout, value)) });
 }
 
 function filter({ value: { layout } }: AnyMap, store: SimulatedStore): object {

@@ -1,0 +1,138 @@
+/**
+ * The handle of a ring buffer: who reads it, and how fast. The ring has a reader while somebody wants records and none
+ * otherwise, so that an idle handle holds neither memory nor the event loop. Reading goes on for a slice of records at
+ * most before everything else in the process gets its turn.
+ */
+import { ArgumentError, type EngineInstance, type LoadedMap, type RingReader } from '@tailrace/bpf';
+import { type AnyMap, type Decoder, decoder, type RingBufferHandle } from '@tailrace/stage';
+import { Observable, type ObservableInput, share } from 'rxjs';
+import { consumed } from './ring-consumer.ts';
+import { RingIterator } from './ring-iterator.ts';
+import { type BeginReading, SLICE } from './ring-source.ts';
+
+/** Bytes that a record takes at least: BPF_RINGBUF_HDR_SZ and one byte, rounded up to 8. */
+const LEAST_RECORD = 16;
+
+/** Somebody who reads the ring now. */
+interface Reading {
+  readonly reader: RingReader;
+  readonly onStop: () => void;
+}
+
+/** Records of a ring. */
+export class RingHandle implements RingBufferHandle<unknown>, Disposable {
+  readonly events$: Observable<unknown>;
+  readonly #name: string;
+  readonly #loaded: LoadedMap;
+  readonly #rings: Pick<EngineInstance, 'openRing'>;
+  readonly #decode: Decoder<unknown>;
+  readonly #size: number;
+  #received = 0;
+  #reading: Reading | undefined;
+  #stopped = false;
+
+  readonly #exclusively: BeginReading = (onReadable, onStop) => {
+    if (this.#stopped) return undefined;
+    const reader = this.#begin(onReadable, onStop);
+    let box: { readonly value: unknown } | undefined;
+    const keep = (view: DataView, offset: number, length: number): void => {
+      box = { value: this.#taken(view, offset, length) };
+    };
+    return {
+      next() {
+        box = undefined;
+        reader.read(1, keep);
+        return box;
+      },
+      arm: () => reader.arm(),
+      end: () => this.#end(reader),
+    };
+  };
+
+  constructor(map: AnyMap, loaded: LoadedMap, rings: Pick<EngineInstance, 'openRing'>) {
+    this.#name = map.name;
+    this.#loaded = loaded;
+    this.#rings = rings;
+    this.#decode = decoder(map.value);
+    this.#size = map.value.layout.size;
+    this.events$ = this.#everything().pipe(share());
+  }
+
+  get received(): bigint {
+    return BigInt(this.#received);
+  }
+
+  get pending(): number {
+    if (this.#reading) return this.#reading.reader.pending;
+    if (this.#stopped) throw new ArgumentError(`ring buffer '${this.#name}' is closed`);
+    using reader = this.#rings.openRing(this.#loaded, () => undefined);
+    return reader.pending;
+  }
+
+  // biome-ignore lint/suspicious/noConfusingVoidType: as in RingBufferHandle
+  consume<R>(project: (event: unknown) => ObservableInput<R> | void): Observable<R> {
+    return consumed(this.#exclusively, project);
+  }
+
+  [Symbol.asyncIterator](): AsyncIterableIterator<unknown, undefined, undefined> {
+    return new RingIterator(this.#exclusively);
+  }
+
+  /** What is still in the ring goes to the subscribers of `events$`; then all end. */
+  [Symbol.dispose](): void {
+    this.#stopped = true;
+    this.#reading?.onStop();
+  }
+
+  /** Every record, for one subscriber. */
+  #everything(): Observable<unknown> {
+    return new Observable((subscriber) => {
+      if (this.#stopped) return subscriber.complete();
+      const slice = (): number => {
+        try {
+          return reader.read(SLICE, (view, offset, length) => subscriber.next(this.#taken(view, offset, length)));
+        } catch (error) {
+          subscriber.error(error);
+          return 0;
+        }
+      };
+      const onReadable = (): void => {
+        slice();
+        if (!subscriber.closed) reader.arm();
+      };
+      const onStop = (): void => {
+        // A ring that somebody still writes to is read once over, and not for ever.
+        let left = this.#loaded.spec.maxEntries / LEAST_RECORD;
+        for (let count = 1; count > 0 && left > 0 && !subscriber.closed; left -= count) count = slice();
+        subscriber.complete();
+      };
+      const reader = this.#begin(onReadable, onStop);
+      reader.arm();
+      return () => this.#end(reader);
+    });
+  }
+
+  #taken(view: DataView, offset: number, length: number): unknown {
+    if (length < this.#size)
+      throw new ArgumentError(`ring buffer '${this.#name}': a record of ${length} bytes, expected ${this.#size}`, {
+        hint: 'something else writes to this ring',
+      });
+    this.#received += 1;
+    return this.#decode(view, offset);
+  }
+
+  #begin(onReadable: () => void, onStop: () => void): RingReader {
+    if (this.#reading)
+      throw new ArgumentError(`ring buffer '${this.#name}' is being read, expected nobody`, {
+        hint: 'events$ is for any number of subscribers; consume() and iterators want the ring for themselves',
+      });
+    const reader = this.#rings.openRing(this.#loaded, onReadable);
+    this.#reading = { reader, onStop };
+    return reader;
+  }
+
+  #end(reader: RingReader): void {
+    if (this.#reading?.reader === reader) this.#reading = undefined;
+    reader.close();
+  }
+}
