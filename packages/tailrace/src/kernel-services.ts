@@ -2,16 +2,17 @@
  * Services of network functions that only the kernel's side can give: next hops out of its neighbour table, and health
  * checks from another network namespace. Bind them with `override(NextHops, …)` and `override(HealthChecker, …)`.
  */
+import { BlockList, isIPv6 } from 'node:net';
 import type { Connect, NextHop, NextHops } from '@tailrace/functions/l4lb';
 import { connectTcp, type Neighbour, type NetworkNamespace, Rtnetlink, watchNeighbours } from '@tailrace/kernel';
-import { ArgumentError, ip } from '@tailrace/stage';
+import { ArgumentError } from '@tailrace/stage';
 import { distinctUntilChanged, map, merge, Observable, timer } from 'rxjs';
 
 /** How often an address is asked for that the kernel does not know, and a known one is looked at again. */
 const LOOK_INTERVAL_MS = 1_000;
 
 /**
- * Next hops of reals on the links of this machine, as the kernel's neighbour table has them: an address is asked for
+ * Next hops of reals of either family on the links of this machine, as the kernel's neighbour table has them: an address is asked for
  * while it is not known, and changes are followed. Packets leave through the interface that the real is reached by.
  * `watch` throws ArgumentError for addresses that are on no link: give those a `nextHop` of their own.
  */
@@ -32,14 +33,15 @@ interface Egress {
   readonly mac: string;
 }
 
-/** The interface whose network the address is in. */
+/** The interface whose network the address is in. Link-local ones are on every link, and tell none. */
 function linkTo(socket: Rtnetlink, address: string): Egress {
-  const wanted = ip(address);
+  const family = isIPv6(address) ? 'ipv6' : 'ipv4';
   for (const { index, address: own } of socket.addresses()) {
     const [network = '', length = ''] = own.split('/');
-    if (network.includes(':')) continue;
-    const bits = Number(length);
-    const same = bits === 0 || (ip(network) ^ wanted) >>> (32 - bits) === 0;
+    if (isIPv6(network) !== (family === 'ipv6') || network.startsWith('fe80:')) continue;
+    const addresses = new BlockList();
+    addresses.addSubnet(network, Number(length), family);
+    const same = addresses.check(address, family);
     const link = same ? socket.interfaces().find((i) => i.index === index) : undefined;
     if (link?.mac) return { name: link.name, ifindex: index, mac: link.mac };
   }
