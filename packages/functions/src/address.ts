@@ -21,6 +21,12 @@ export function canonicalIp(text: string): string {
   return formatAddress(parseIp(text));
 }
 
+/** The text of an address in the form of IPv6, where IPv4 is `::ffff:a.b.c.d` (RFC 4291, section 2.5.5.2). */
+export function formatMapped({ hi, lo }: Ipv6Halves): string {
+  const isIpv4 = hi === 0n && lo >> 32n === 0xffffn;
+  return formatAddress(isIpv4 ? { family: 4, value: Number(lo & 0xffff_ffffn) } : { family: 6, value: { hi, lo } });
+}
+
 /** `10.0.0.1:80`, `[2001:db8::1]:80` (RFC 3986, section 3.2.2), of a canonical address. */
 export function withPort(address: string, port: number): string {
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;

@@ -7,7 +7,7 @@ import { setImmediate as breathe } from 'node:timers/promises';
 import type { GracePeriod } from '@tailrace/pipeline';
 import type { HandleOf } from '@tailrace/stage';
 import { exhaustMap, type Observable, type SchedulerLike, Subject, type Subscription, timer } from 'rxjs';
-import type { BootClock } from '../boot-clock.ts';
+import { type BootClock, wallTime } from '../boot-clock.ts';
 import {
   addCounts,
   type EndedFlow,
@@ -211,11 +211,8 @@ export class MonitorController implements AsyncDisposable {
     this.#flows.next({ ...recordOf(key, totals, timeOf), end });
   }
 
-  /** The boot clock's time in ms since 1970, as both clocks stand now. */
   #timeOf(): (time: bigint) => number {
-    const { clock, bootClock } = this.#needs;
-    const [wall, boot] = [clock.now(), bootClock()];
-    return (time) => wall - Number(boot - time) / 1e6;
+    return wallTime(this.#needs.clock, this.#needs.bootClock);
   }
 
   #fail(error: unknown): void {

@@ -1,5 +1,6 @@
 /** Flows as the control plane sees them: what the table holds, decoded, added up, and told as a record. */
-import { formatIp, formatIpv6, type Infer, type Ipv6Halves } from '@tailrace/stage';
+import type { Infer } from '@tailrace/stage';
+import { formatMapped } from '../address.ts';
 import { Direction, type FlowCount, type FlowKey } from './stage.ts';
 
 /** Key of the table. */
@@ -92,8 +93,8 @@ export function recordOf(key: FlowKeyValue, totals: FlowTotals, timeOf: (time: b
     direction: key.direction === Direction.in ? 'in' : 'out',
     ifindex,
     vlan,
-    source: formatAddress(key.saddr),
-    destination: formatAddress(key.daddr),
+    source: formatMapped(key.saddr),
+    destination: formatMapped(key.daddr),
     protocol,
     sourcePort: isIcmp ? 0 : key.sport,
     destinationPort: isIcmp ? 0 : key.dport,
@@ -111,8 +112,4 @@ export function recordOf(key: FlowKeyValue, totals: FlowTotals, timeOf: (time: b
 export interface PacketsAndBytes {
   readonly packets: bigint;
   readonly bytes: bigint;
-}
-
-function formatAddress({ hi, lo }: Ipv6Halves): string {
-  return hi === 0n && lo >> 32n === 0xffffn ? formatIp(Number(lo & 0xffff_ffffn)) : formatIpv6({ hi, lo });
 }
