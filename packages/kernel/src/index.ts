@@ -3,6 +3,7 @@ export { QdiscConflictError } from './clsact.ts';
 export { type KernelEngine, KernelInstance, type KernelOptions, kernel } from './engine.ts';
 export { errnoName, SyscallError } from './errno.ts';
 export type { Offload } from './ethtool.ts';
+export { type IcmpMessage, IcmpSocket } from './icmp-socket.ts';
 export type { AttachedXdp, InterfaceChange, InterfaceInfo, VethEnd, VxlanDevice, XdpMode } from './interface.ts';
 export { type AttachedMode, type AttachMode, InterfaceConflictError, type KernelAttachment } from './link.ts';
 export { KernelMap } from './map.ts';

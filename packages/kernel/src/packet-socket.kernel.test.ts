@@ -20,12 +20,12 @@ afterEach(() => namespace.close());
 const frame = Uint8Array.from({ length: 60 }, (_, at) => (at === 12 ? 0x88 : at === 13 ? 0xb5 : 2));
 const isOurs = (bytes: Uint8Array): boolean => bytes[12] === 0x88 && bytes[13] === 0xb5;
 
-async function next(socket: PacketSocket): Promise<Uint8Array> {
+async function next(socket: PacketSocket, wanted = isOurs): Promise<Uint8Array> {
   const target = new EventTarget();
   using _watch = socket.watch(() => target.dispatchEvent(new Event('frames')));
   for (;;) {
     const bytes = socket.receive();
-    if (bytes && isOurs(bytes)) return bytes;
+    if (bytes && wanted(bytes)) return bytes;
     if (!bytes) await once(target, 'frames', { signal: AbortSignal.timeout(2000) });
   }
 }
@@ -36,6 +36,18 @@ test('a frame crosses a link, and is not seen where it was sent', async () => {
   left.send(frame);
   expect(await next(right)).toEqual(frame);
   for (let bytes = left.receive(); bytes; bytes = left.receive()) expect(isOurs(bytes)).toBe(false);
+});
+
+test('VLAN tags are seen where they were', async () => {
+  using left = new PacketSocket(namespace, 'left');
+  using right = new PacketSocket(namespace, 'right');
+  const tag = (tpid: number, tci: number): readonly number[] => [tpid >> 8, tpid & 0xff, tci >> 8, tci & 0xff];
+  for (const tags of [tag(0x8100, 0x2007), [...tag(0x88a8, 5), ...tag(0x8100, 0)]]) {
+    const tagged = Uint8Array.from([...frame.subarray(0, 12), ...tags, ...frame.subarray(12)]);
+    left.send(tagged);
+    const arrived = await next(right, (bytes) => bytes[12] === 0x81 || bytes[12] === 0x88);
+    expect(arrived).toEqual(tagged);
+  }
 });
 
 test('outgoing frames are seen where asked for', async () => {

@@ -101,8 +101,8 @@ function bind(fd: number, address: Prefix, port: number, about: string): void {
   syscall('bind', about, fd, local.address, local.bytes.length);
 }
 
-/** struct sockaddr_in or sockaddr_in6. */
-function socketAddress({ family, bytes }: Prefix, port: number): Memory {
+/** struct sockaddr_in or sockaddr_in6. Throws ArgumentError for what is no port. */
+export function socketAddress({ family, bytes }: Prefix, port: number): Memory {
   if (!Number.isInteger(port) || port < 0 || port > 0xffff) throw new ArgumentError(`a port is 0 to 65535, got ${port}`);
   const memory = allocate(family === 'ipv4' ? 16 : 28);
   memory.view.setUint16(0, Family[family], true);

@@ -17,6 +17,7 @@ const numbersByArch = {
   connect: { x64: 42, arm64: 203 },
   sendto: { x64: 44, arm64: 206 },
   recvfrom: { x64: 45, arm64: 207 },
+  recvmsg: { x64: 47, arm64: 212 },
   bind: { x64: 49, arm64: 200 },
   listen: { x64: 50, arm64: 201 },
   getsockname: { x64: 51, arm64: 204 },
