@@ -16,8 +16,16 @@ import {
   setSysctl,
 } from '@tailrace/kernel';
 import { type DatagramOptions, Datagrams, startEcho } from './datagrams.ts';
+import { type EchoAnswer, type EchoOptions, echoFrom } from './echo.ts';
 import { Frames } from './frames.ts';
-import { type ConnectionOptions, type HttpAnswer, HttpConnection, type RequestOptions, requestFrom } from './http-connection.ts';
+import {
+  type ConnectionOptions,
+  type HttpAnswer,
+  HttpConnection,
+  type RequestOptions,
+  requestFrom,
+  uploadFrom,
+} from './http-connection.ts';
 import { type HttpOptions, HttpService } from './http-service.ts';
 
 /** One host. Made by `topology`. */
@@ -99,6 +107,16 @@ export class Host implements AsyncDisposable {
   /** Makes one HTTP request over a connection of its own. */
   request(url: string, options?: ConnectionOptions & RequestOptions): Promise<HttpAnswer> {
     return requestFrom(this.namespace, url, options);
+  }
+
+  /** Sends `size` random bytes to an HttpService, and throws TransferError where they do not arrive as they were. */
+  upload(url: string, size: number, options?: ConnectionOptions & { readonly timeoutMs?: number }): Promise<HttpAnswer> {
+    return uploadFrom(this.namespace, url, size, options);
+  }
+
+  /** Sends an ICMP or ICMPv6 echo request; gives the reply, or the error that quotes it. Throws TimeoutError. */
+  ping(address: string, options?: EchoOptions): Promise<EchoAnswer> {
+    return echoFrom(this.namespace, address, options);
   }
 
   /** Opens an HTTP connection for several requests. */

@@ -1,7 +1,8 @@
 /** An HTTP client in a namespace: one TCP connection, and requests over it one after the other. */
+import { createHash, randomBytes } from 'node:crypto';
 import { Agent, request as httpRequest } from 'node:http';
 import type { Socket } from 'node:net';
-import { ArgumentError } from '@tailrace/bpf';
+import { ArgumentError, TailraceError } from '@tailrace/bpf';
 import { connectTcp, type NetworkNamespace } from '@tailrace/kernel';
 import { within } from './deadline.ts';
 
@@ -27,6 +28,8 @@ export interface HttpAnswer {
   readonly status: number;
   /** Who answered, where an HttpService did. */
   readonly name: string | undefined;
+  /** Of the request's body as it arrived, in hexadecimal, where an HttpService got one. */
+  readonly sha256: string | undefined;
   readonly body: Uint8Array;
   /** The body as UTF-8. */
   readonly text: string;
@@ -104,6 +107,35 @@ export async function requestFrom(
   });
 }
 
+/** What arrived is not what was sent. */
+export class TransferError extends TailraceError {
+  constructor(what: string, sent: string, arrived: string) {
+    super('syscall', `${what}: ${arrived} arrived, ${sent} were sent`);
+  }
+}
+
+/**
+ * Sends `size` random bytes and has the HttpService at `url` say what arrived. Throws TransferError where it is something
+ * else, and as `requestFrom` does; by default it waits for 20 s.
+ */
+export async function uploadFrom(
+  namespace: NetworkNamespace,
+  url: string,
+  size: number,
+  options: ConnectionOptions & Omit<RequestOptions, 'body' | 'method'> = {},
+): Promise<HttpAnswer> {
+  const body = randomBytes(size);
+  const answer = await requestFrom(namespace, url, { timeoutMs: 20_000, ...options, body });
+  const sent = createHash('sha256').update(body).digest('hex');
+  if (answer.sha256 !== sent)
+    throw new TransferError(
+      `upload to ${url}`,
+      `${size} bytes with SHA-256 ${sent}`,
+      `${answer.text} bytes with ${answer.sha256 ?? 'none'}`,
+    );
+  return answer;
+}
+
 /** Hands out the one connection that it was made with. */
 class OneConnection extends Agent {
   readonly #socket: Socket;
@@ -127,8 +159,17 @@ function answerTo(outgoing: ReturnType<typeof httpRequest>): Promise<HttpAnswer>
     incoming.on('error', reject);
     incoming.on('end', () => {
       const body = Buffer.concat(chunks);
-      const name = incoming.headers['x-name'];
-      resolve({ status: incoming.statusCode ?? 0, name: typeof name === 'string' ? name : undefined, body, text: body.toString() });
+      const header = (name: string): string | undefined => {
+        const value = incoming.headers[name];
+        return typeof value === 'string' ? value : undefined;
+      };
+      resolve({
+        status: incoming.statusCode ?? 0,
+        name: header('x-name'),
+        sha256: header('x-sha256'),
+        body,
+        text: body.toString(),
+      });
     });
   });
   // Whoever waits may have given up; a late failure is nobody's then.

@@ -1,5 +1,5 @@
 /** An HTTP server in a namespace that says who it is, and takes and sends bodies of any size. */
-
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
@@ -16,7 +16,7 @@ export interface HttpOptions {
   readonly name?: string;
 }
 
-/** A running server. `GET /` answers its name, `GET /bytes/N` N bytes, `POST` and `PUT` the number of bytes it got. Every answer names it in `x-name`. */
+/** A running server. `GET /` answers its name, `GET /bytes/N` N bytes, `POST` and `PUT` the number of bytes it got, with their SHA-256 in `x-sha256`. Every answer names it in `x-name`. */
 export class HttpService implements AsyncDisposable {
   readonly name: string;
   readonly #server: Server;
@@ -73,10 +73,12 @@ export class HttpService implements AsyncDisposable {
     response.setHeader('x-name', this.name);
     if (request.method === 'POST' || request.method === 'PUT') {
       let bytes = 0;
+      const hash = createHash('sha256');
       request.on('data', (chunk: Buffer) => {
         bytes += chunk.length;
+        hash.update(chunk);
       });
-      request.on('end', () => response.end(String(bytes)));
+      request.on('end', () => response.setHeader('x-sha256', hash.digest('hex')).end(String(bytes)));
       return;
     }
     const size = /^\/bytes\/(\d+)$/.exec(request.url ?? '')?.[1];

@@ -66,6 +66,52 @@ describe('services behind a router', () => {
     expect(http).toMatchObject({ requests: 4, connections: 4, port: 80, name: 'server' });
   });
 
+  test('big uploads arrive unharmed over both families, with and without offloads, on a small MTU', async () => {
+    for (const on of [true, false]) {
+      const offloads = { txChecksum: on, rxChecksum: on, tso: on, gso: on, gro: on };
+      await using net = await topology({
+        hosts: { a: {}, b: { loopback: ['fd00:9::9/128'] } },
+        links: [
+          {
+            ends: [
+              { host: 'a', addresses: ['10.0.0.1/24', 'fd00::1/64'], offloads },
+              { host: 'b', addresses: ['10.0.0.2/24', 'fd00::2/64'], offloads },
+            ],
+            mtu: 1280,
+          },
+        ],
+      });
+      const { a, b } = net.hosts;
+      expect([a.route.offload('b', 'tso'), b.route.offload('a', 'gro')]).toEqual([on, on]);
+      a.route.addRoute({ to: 'fd00:9::9/128', via: 'fd00::2' });
+      await b.http({ port: 80, address: '::' });
+      for (const host of ['10.0.0.2', '[fd00::2]', '[fd00:9::9]']) {
+        expect(await a.upload(`http://${host}/`, 3 << 20)).toMatchObject({ status: 200, name: 'b', text: String(3 << 20) });
+      }
+      expect((await a.request('http://10.0.0.2/')).sha256).toBe(undefined);
+      const socket = await b.udp({ port: 53 });
+      await (await a.udp()).send(new Uint8Array(30_000).fill(7), '10.0.0.2', 53);
+      expect((await socket.receive()).payload).toEqual(Buffer.alloc(30_000, 7));
+    }
+  });
+
+  test('echo requests are answered, or told why not', async () => {
+    await using net = await routed();
+    const { client } = net.hosts;
+    const four = await client.ping('10.0.2.1', { id: 700, sequence: 3, payload: 3000 });
+    expect(four).toMatchObject({ kind: 'reply', type: 0, from: '10.0.2.1' });
+    expect([...four.payload.subarray(-2)]).toEqual([2998 & 255, 2999 & 255]);
+    const six = await client.ping('fd00:2::1', { payload: 'six', localAddress: 'fd00:1::1' });
+    expect(six).toMatchObject({ kind: 'reply', type: 129, from: 'fd00:2::1', payload: new TextEncoder().encode('six') });
+    // the router has no way there
+    const lost = await client.ping('10.7.7.7');
+    expect(lost).toMatchObject({ kind: 'error', type: 3, from: '10.0.1.254' });
+    expect((await client.ping('fd00:7::1')).kind).toBe('error');
+    await expect(client.ping('10.0.1.77', { timeoutMs: 50 })).rejects.toThrow(
+      'an answer to an echo request to 10.0.1.77: nothing within 50 ms',
+    );
+  });
+
   test('a connection serves several requests, until the server dies', async () => {
     await using net = await routed();
     const { client, server } = net.hosts;
@@ -162,6 +208,33 @@ describe('built packets are taken by the kernel', () => {
     const six = await net.hosts.b.udp({ port: 53, address: 'fd00::2' });
     frames.send(v6.udp({ dport: 53 }).payload('six'));
     expect((await six.receive()).text).toBe('six');
+  });
+
+  test('VLAN tags cross a link as they were sent', async () => {
+    await using net = await pair();
+    const [a, b] = [net.hosts.a.frames('eth0'), net.hosts.b.frames('eth0')];
+    const tagged = frame.vlan({ id: 9, priority: 3 }).ipv4({ saddr: '10.0.0.1', daddr: '10.0.0.2' }).udp().payload(1372);
+    const twice = frame.vlan({ id: 8, tpid: 0x88a8 }).vlan({ id: 9 }).ipv6().icmpv6();
+    for (const sent of [tagged, twice]) {
+      a.send(sent);
+      expect(await b.receive({ where: hasLayer('vlan') })).toEqualPacket(sent);
+    }
+  });
+
+  test('extension headers and ARP are understood by the kernel', async () => {
+    await using net = await pair();
+    const frames = net.hosts.a.frames('eth0');
+    const six = await net.hosts.b.udp({ port: 53, address: 'fd00::2' });
+    // an option for experiments, which is skipped where it is not known (RFC 4727)
+    const options = Uint8Array.of(0x1e, 4, 1, 2, 3, 4);
+    frames.send(v6.hopByHop().destination({ options }).udp().payload('behind options'));
+    expect((await six.receive()).text).toBe('behind options');
+    for (const part of fragments(v6.destination().udp().payload(100), 48)) frames.send(part);
+    expect((await six.receive()).payload).toHaveLength(100);
+    frames.send(frame.arp({ senderMac: '02:00:00:00:00:0a', senderIp: '10.0.0.1', targetIp: '10.0.0.2' }));
+    const isReply = (bytes: Uint8Array): boolean => parse(bytes).some(({ kind, fields }) => kind === 'arp' && fields.operation === '2');
+    const reply = parse(await frames.receive({ where: isReply }));
+    expect(reply[1]?.fields).toMatchObject({ senderMac: '02:00:00:00:00:0b', senderIp: '10.0.0.2', targetIp: '10.0.0.1' });
   });
 
   test('a TCP connection is opened by hand', async () => {
