@@ -10,7 +10,7 @@ export function simulatedHandle<H>(maps: SimulatedMaps, resource: Resource<unkno
   const registry = new EngineMapRegistry({
     createMap(spec) {
       const map = declared.find(({ name }) => spec.name === `simulation/${name}`);
-      const isInner = declared.some(({ name, inner }) => inner && spec.name === `simulation/${name}.${inner.name}`);
+      const isInner = declared.some(({ name, inner }) => inner && spec.name === `${name}.${inner.name}`);
       if (map === undefined && isInner) return new SimulatedMap(spec);
       if (map === undefined) throw new ArgumentError(`'${resource.name}' has no map '${spec.name}'`);
       return maps.of(map);
