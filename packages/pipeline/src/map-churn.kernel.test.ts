@@ -39,6 +39,8 @@ afterAll(() => engine.close());
 const PACKET = new Uint8Array(64);
 /** Runs of a program in one go, a few milliseconds' worth. */
 const REPEAT = 20_000;
+/** Times that a reading is checked at least, however slow the machine is. */
+const LEAST_ROUNDS = 5;
 
 /** Opens the maps of a stage. */
 function maps(churn: AnyStage, others: readonly AnyMap[] = []) {
@@ -47,8 +49,8 @@ function maps(churn: AnyStage, others: readonly AnyMap[] = []) {
   const hold = registry.hold([...compiled.maps.values(), ...others].map((map) => ({ map, scope: 'churn', user: 'churn' })));
   return {
     handle: <M extends AnyMap>(map: M) => registry.handle(map) as HandleOf<M>,
-    /** Runs the program over and over, and `body` beside it, for as long. Returns how often the body came round. */
-    async beside(body: () => void | Promise<void>, forMs = 300): Promise<number> {
+    /** Runs the program over and over, and `body` beside it, for as long. */
+    async beside(body: () => void | Promise<void>, forMs = 300): Promise<void> {
       const references = new Map([...compiled.maps].map(([name, map]) => [name, registry.loaded(map)]));
       const program = await engine.loadProgram(compiled.program, references);
       let [going, rounds] = [true, 0];
@@ -56,7 +58,7 @@ function maps(churn: AnyStage, others: readonly AnyMap[] = []) {
         while (going) await program.testRun({ packet: PACKET, repeat: REPEAT });
       })();
       try {
-        for (const until = performance.now() + forMs; performance.now() < until; rounds++) {
+        for (const until = performance.now() + forMs; rounds < LEAST_ROUNDS || performance.now() < until; rounds++) {
           await body();
           await setImmediate();
         }
@@ -65,7 +67,6 @@ function maps(churn: AnyStage, others: readonly AnyMap[] = []) {
         await traffic;
         program.close();
       }
-      return rounds;
     },
     [Symbol.dispose]: () => hold[Symbol.dispose](),
   };
@@ -104,7 +105,7 @@ describe('keys that a program puts in and takes out', () => {
     using open = maps(churnOf(map as typeof hashes.hash));
     const handle = open.handle(map as typeof hashes.hash);
     handle.setMany(Array.from({ length: STAYING }, (_, key) => [key, BigInt(key * 3)] as const));
-    const rounds = await open.beside(() => {
+    await open.beside(() => {
       check(handle.getAll(), (key) => BigInt(key * 3));
       check([...handle.entries()], (key) => BigInt(key * 3));
       expect(handle.size).toBeGreaterThanOrEqual(STAYING);
@@ -115,7 +116,6 @@ describe('keys that a program puts in and takes out', () => {
       expect(handle.deleteMany([5000, ...own, 5001])).toBe(64);
       expect(own.some((key) => handle.get(key) !== undefined)).toBe(false);
     });
-    expect(rounds).toBeGreaterThan(3);
   });
 
   test.each(
@@ -155,14 +155,13 @@ describe('keys that a program puts in and takes out', () => {
     const staying = Array.from({ length: STAYING }, (_, i) => ({ prefixLen: i % 3 === 0 ? 28 : 32, addr: i << 4 }));
     handle.setMany(staying.map((key, i) => [key, BigInt(1000 + i)] as const));
     const name = ({ prefixLen, addr }: { prefixLen: number; addr: number }): string => `${addr}/${prefixLen}`;
-    const rounds = await open.beside(() => {
+    await open.beside(() => {
       const read = handle.getAll();
       const seen = new Map(read.map(([key, value]) => [name(key), value]));
       expect(seen.size).toBe(read.length);
       for (const [i, key] of staying.entries()) expect(seen.get(name(key))).toBe(BigInt(1000 + i));
       expect(read.length).toBeLessThanOrEqual(STAYING + 1024);
     }, 600);
-    expect(rounds).toBeGreaterThan(3);
   });
 });
 
@@ -262,7 +261,7 @@ test('inner maps come and go while their keys are read', async () => {
       inner.close();
     }
   })();
-  const rounds = await open.beside(() => {
+  await open.beside(() => {
     const keys = handle.keys();
     expect(new Set(keys).size).toBe(keys.length);
     expect(keys.filter((key) => key < 8).sort()).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
@@ -270,7 +269,6 @@ test('inner maps come and go while their keys are read', async () => {
   });
   going = false;
   await changes;
-  expect(rounds).toBeGreaterThan(3);
 });
 
 test('a queue between a program and the control plane: all arrive, in order, once', async () => {
