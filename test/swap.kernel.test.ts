@@ -1,7 +1,7 @@
 /** Stages that are swapped while numbered datagrams from real sockets flow, and slots that are found empty. */
 import { encap, l4lb, vip } from '@tailrace/functions/l4lb';
 import { eventually } from '@tailrace/testing';
-import { pipeline, stage } from 'tailrace';
+import { pipeline, stage, u16 } from 'tailrace';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { numberedLoad } from '../examples/l4lb/load.ts';
 import { type BalancedNetwork, balancedNetwork, REALS, SOURCE, slotsAt, ToldHealth, UDP_PORT, VIP, vipsOf } from './balanced-network.ts';
@@ -20,6 +20,18 @@ const services = () => [new ToldHealth().service, network.nextHops];
 /** Two ways to whatever comes next, taken by chance. */
 const coin = stage({ name: 'coin', hook: 'xdp', program: (ctx) => ((ctx.random() & 1) === 0 ? ctx.exit('heads') : ctx.next()) });
 
+/** Takes every packet for too big. */
+const strict = stage({
+  name: 'strict',
+  hook: 'xdp',
+  reads: { real: u16 },
+  writes: { fits: u16 },
+  program(ctx) {
+    ctx.meta.fits = 576;
+    return ctx.exit('tooBig');
+  },
+});
+
 test('a stage behind one edge is swapped by its slot, and no datagram is lost', async () => {
   const balancer = makeBalancer();
   const engine = watched(network.engine());
@@ -31,7 +43,7 @@ test('a stage behind one edge is swapped by its slot, and no datagram is lost', 
   for (let i = 1; i <= SWAPS; i++) {
     const before = sent();
     await eventually(() => sent() > before + 50n);
-    await running.replace(mine, mine.with({ mtu: 1_500 - i }).as('encapV2'));
+    await running.replace(mine, mine.as(`encapV${i}`));
   }
   const result = await load.end();
   expect(result).toMatchObject({ missing: [], answered: result.sent });
@@ -42,7 +54,7 @@ test('a stage behind one edge is swapped by its slot, and no datagram is lost', 
   expect([xdp['l4lb.vip'].misses, xdp['l4lb.pick'].misses, roots.xdp.misses]).toEqual([0n, 0n, 0n]);
 
   // The new stage is what runs: a packet that fitted before is too big for it.
-  await running.replace(mine, mine.with({ mtu: 576 }));
+  await running.replace(mine, strict);
   const socket = await network.hosts.client.udp();
   await socket.send(new Uint8Array(600), VIP, UDP_PORT);
   await eventually(() => running.stats().xdp['l4lb.encap'].exits.tooBig === 1n);
