@@ -1,11 +1,13 @@
 /** An engine that lets a test see, and reach, what a pipeline makes in it. */
-import { ArgumentError, type Engine, type EngineInstance, type LoadedMap } from '@tailrace/bpf';
+import { ArgumentError, type Engine, type EngineInstance, type LoadedMap, type LoadedProgram } from '@tailrace/bpf';
 
 /** A watched engine: hand `engine` to a pipeline. */
 export interface WatchedEngine {
   readonly engine: Engine;
   /** Every map that was made, in order, closed ones too. */
   readonly maps: readonly LoadedMap[];
+  /** The programs that were attached, in order. */
+  readonly attached: readonly LoadedProgram[];
   /** The last map of that name. Throws ArgumentError where there is none. */
   map(name: string): LoadedMap;
   /** How many maps of that name were made. */
@@ -15,6 +17,7 @@ export interface WatchedEngine {
 /** Watches the instances that an engine opens. */
 export function watched(engine: Engine): WatchedEngine {
   const maps: LoadedMap[] = [];
+  const attached: LoadedProgram[] = [];
   const watching = (instance: EngineInstance): EngineInstance =>
     new Proxy(instance, {
       get(target, name) {
@@ -23,6 +26,7 @@ export function watched(engine: Engine): WatchedEngine {
         return (...args: unknown[]) => {
           const result: unknown = value.apply(target, args);
           if (name === 'createMap') maps.push(result as LoadedMap);
+          if (name === 'attach') attached.push(args[0] as LoadedProgram);
           return result;
         };
       },
@@ -30,6 +34,7 @@ export function watched(engine: Engine): WatchedEngine {
   return {
     engine: { kind: engine.kind, open: async () => watching(await engine.open()) },
     maps,
+    attached,
     map(name) {
       const found = maps.findLast(({ spec }) => spec.name === name);
       if (found === undefined) throw new ArgumentError(`no map '${name}', there are ${maps.map(({ spec }) => spec.name).join(', ')}`);

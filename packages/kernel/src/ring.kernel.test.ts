@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { setImmediate as turn } from 'node:timers/promises';
 import { ArgumentError, Helper, type Instruction, insn, MapFlag, type MapReference, type RingReader, reg, slotsOf } from '@tailrace/bpf';
@@ -307,6 +308,20 @@ test('nothing is left open or mapped', async () => {
   expect(from.closed).toBe(true);
   await turn();
   expect([openFds(), mappings()]).toEqual([fds, maps]);
+});
+
+test.each([
+  ['one that waits for records goes on', 'reader.arm();', null],
+  ['one that does not ends', 'reader.arm(); reader.disarm();', 0],
+  ['nor does one hold it that was never asked', '', 0],
+])('processes: %s', (_name, then, status) => {
+  const engine = new URL('./engine.ts', import.meta.url).href;
+  const script = `import { kernel } from ${JSON.stringify(engine)};
+    const instance = await kernel({ interfaces: [] }).open();
+    const ring = instance.createMap({ name: 'r', type: 'ringBuffer', keySize: 0, valueSize: 0, maxEntries: ${bytes}, flags: 0 });
+    const reader = instance.openRing(ring, () => undefined); ${then}`;
+  const ran = spawnSync(process.execPath, ['--input-type=module', '--eval', script], { timeout: 2_000, encoding: 'utf8' });
+  expect({ status: ran.status, stderr: ran.stderr }).toEqual({ status, stderr: '' });
 });
 
 test('bursts from several CPUs lose nothing that is not counted', async () => {
