@@ -2,20 +2,26 @@ import {
   type AnyMap,
   array,
   arrayMap,
+  bloomFilter,
   bool,
   ConflictError,
   defineStructure,
   devmap,
   hash,
+  hashOfMaps,
   i32,
   lruPerCpuHash,
   perCpuArray,
   perCpuHash,
   programArray,
+  queue,
+  sockhash,
+  stack,
   struct,
   u16,
   u32,
   u64,
+  xskmap,
 } from '@tailrace/stage';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -101,6 +107,16 @@ describe('handles', () => {
     registry.hold([claim(map)]);
     return registry;
   };
+
+  test('many keys are deleted at once, or none', () => {
+    const map = table('m');
+    const handle = open(map).handle(map);
+    handle.setMany([1, 2, 3].map((key) => [key, 1n] as const));
+    expect(() => handle.deleteMany([1, -1])).toThrow("key of 'm': expected 0..4294967295, got -1");
+    expect(handle.deleteMany([])).toBe(0);
+    expect(handle.deleteMany([1, 9, 3])).toBe(2);
+    expect(handle.getAll()).toEqual([[2, 1n]]);
+  });
 
   test('keyed maps', () => {
     const map = hash({
@@ -222,6 +238,64 @@ describe('handles', () => {
     await registry.handle(slots).set(2, program);
     await registry.handle(slots).clear(2);
     expect(engine.log.slice(-2)).toEqual(['slot edge/slots[2] = p', 'clear edge/slots[2]']);
+  });
+
+  test('queues, stacks and bloom filters', () => {
+    const [jobs, undo] = [queue({ name: 'q', value: u16, maxEntries: 2 }), stack({ name: 's', value: u16, maxEntries: 2 })];
+    for (const [map, order] of [
+      [jobs, [2, 3]],
+      [undo, [3, 2]],
+    ] as const) {
+      const handle = open(map as AnyMap).handle(map as typeof jobs);
+      expect([handle.pop(), handle.peek()]).toEqual([undefined, undefined]);
+      handle.push(1);
+      handle.push(2);
+      expect(() => handle.push(3)).toThrow('E2BIG');
+      handle.push(3, 'exist');
+      expect(handle.peek()).toBe(order[0]);
+      expect([handle.pop(), handle.pop(), handle.pop()]).toEqual([...order, undefined]);
+    }
+    const seen = bloomFilter({ name: 'f', value: struct({ a: u16, b: u32 }), maxEntries: 8 });
+    const filter = open(seen).handle(seen);
+    filter.add({ a: 1, b: 2 });
+    expect([filter.has({ a: 1, b: 2 }), filter.has({ a: 2, b: 2 })]).toEqual([true, false]);
+    expect(() => filter.has({ a: 70_000, b: 2 })).toThrow("value of 'f'.a: expected 0..65535, got 70000");
+  });
+
+  test('maps of maps make their inner maps, find them again, and close them', async () => {
+    const { engine, registry } = fresh();
+    const tenants = hashOfMaps({ name: 'tenants', key: u16, maxEntries: 4, inner: table('flows') });
+    const hold = registry.hold([claim(tenants)]);
+    const handle = registry.handle(tenants);
+    const first = await handle.set(1);
+    first.set(7, 7n);
+    expect([handle.get(1), handle.get(2), handle.keys(), handle.size]).toEqual([first, undefined, [1], 1]);
+    const other = handle.create();
+    expect(await handle.set(1, other)).toBe(other);
+    expect(handle.get(1)).toBe(other);
+    expect(engine.openNames).toEqual(['edge/tenants', 'edge/tenants.flows', 'edge/tenants.flows']);
+    first.close();
+    await expect(handle.set(2, first)).rejects.toThrow("map edge/tenants: the inner map is closed or another's");
+    expect([await handle.delete(1), await handle.delete(1)]).toEqual([true, false]);
+    // What fails leaves no fresh map behind.
+    engine.failAt = engine.steps + 1;
+    await expect(handle.set(3)).rejects.toThrow('told to fail at inner edge/tenants = edge/tenants.flows');
+    expect(engine.openNames).toEqual(['edge/tenants', 'edge/tenants.flows']);
+    hold[Symbol.dispose]();
+    expect(engine.openNames).toEqual([]);
+  });
+
+  test('sockets go in as descriptors and come out as cookies; AF_XDP sockets only go in', () => {
+    const table = sockhash({ name: 's', key: u16, maxEntries: 4 });
+    const handle = open(table).handle(table);
+    handle.set(1, 33);
+    expect([handle.cookie(1), handle.cookie(2), handle.keys(), handle.size]).toEqual([33n, undefined, [1], 1]);
+    expect([handle.delete(1), handle.delete(1)]).toEqual([true, false]);
+    const queues = xskmap({ name: 'x', maxEntries: 4 });
+    const slots = open(queues).handle(queues);
+    slots.set(1, 33);
+    expect(slots.delete(1)).toBeUndefined();
+    expect(() => slots.set(1, -1)).toThrow("descriptor of 'x': expected 0..4294967295, got -1");
   });
 
   test('structures get the handles of their maps, once', () => {

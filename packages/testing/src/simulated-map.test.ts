@@ -1,4 +1,4 @@
-import { hash, ipv4Prefix, lpmTrie, perCpuHash, struct, u8, u16, u32, u64 } from '@tailrace/stage';
+import { arrayOfMaps, bloomFilter, hash, ipv4Prefix, lpmTrie, perCpuHash, queue, stack, struct, u8, u16, u32, u64 } from '@tailrace/stage';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { SimulatedMaps } from './simulated-map.ts';
@@ -54,6 +54,37 @@ test('batches, keys in turn, and flags', () => {
   expect(() => table.update(Uint8Array.of(9, 0), new Uint8Array(5))).toThrow('map table: a value of 5 bytes, expected 4');
   table.deleteBatch(Uint8Array.of(1, 0, 2, 0), 2);
   expect(table.readAll().count).toBe(0);
+});
+
+test('values without keys: what comes next, what goes where it is full, what was ever added', () => {
+  const [first, last] = [queue({ name: 'q', value: u16, maxEntries: 2 }), stack({ name: 's', value: u16, maxEntries: 2 })];
+  for (const [declaration, order] of [
+    [first, [2, 3]],
+    [last, [3, 2]],
+  ] as const) {
+    const map = new SimulatedMaps().of(declaration);
+    for (const value of [1, 2]) map.update(new Uint8Array(0), Uint8Array.of(value, 0));
+    expect(() => map.update(new Uint8Array(0), Uint8Array.of(3, 0))).toThrow('the value cannot be put in, the map is full');
+    map.update(new Uint8Array(0), Uint8Array.of(3, 0), 'exist');
+    expect(map.lookup(new Uint8Array(0))?.[0]).toBe(order[0]);
+    expect([map.pop()?.[0], map.pop()?.[0], map.pop()]).toEqual([...order, undefined]);
+    expect(() => map.update(new Uint8Array(0), new Uint8Array(3))).toThrow('a value of 3 bytes, expected 2');
+  }
+  const filter = new SimulatedMaps().of(bloomFilter({ name: 'f', value: u8, maxEntries: 1 }));
+  for (const value of [1, 2, 2]) filter.update(new Uint8Array(0), Uint8Array.of(value));
+  expect([filter.has(Uint8Array.of(2)), filter.has(Uint8Array.of(3))]).toEqual([true, false]);
+});
+
+test('maps in maps are the maps that were put in', async () => {
+  const maps = new SimulatedMaps();
+  const inner = hash({ name: 'inner', key: u8, value: u8, maxEntries: 4 });
+  const outer = maps.of(arrayOfMaps({ name: 'outer', maxEntries: 2, inner }));
+  const one = maps.of(inner);
+  await outer.setMap(Uint8Array.of(1, 0, 0, 0), one);
+  expect([outer.inner(Uint8Array.of(1, 0, 0, 0)), outer.inner(Uint8Array.of(0, 0, 0, 0))]).toEqual([one, undefined]);
+  await expect(outer.setMap(Uint8Array.of(2, 0, 0, 0), one)).rejects.toThrow('the map is full');
+  expect(() => outer.update(Uint8Array.of(1, 0, 0, 0), new Uint8Array(4))).toThrow('holds maps, not bytes');
+  expect([await outer.clearMap(Uint8Array.of(1, 0, 0, 0)), outer.inner(Uint8Array.of(1, 0, 0, 0))]).toEqual([true, undefined]);
 });
 
 test('a reference is live; an update in its place makes a new value, but for per-CPU maps', () => {
