@@ -10,7 +10,7 @@ import { type Entrant, type Loaded, openMachine } from './contest.ts';
 import { aclContest } from './suites/acl.ts';
 import { entrants as chainEntrants } from './suites/chain.ts';
 import { countContest } from './suites/count.ts';
-import { decapContest, TUNNEL_END } from './suites/decap.ts';
+import { decapContest, TUNNEL_END, TUNNEL_END6 } from './suites/decap.ts';
 
 const tcp = packet().ipv4({ saddr: '10.1.2.3', daddr: '10.0.0.2' }).tcp({ sport: 1000, dport: 80 }).payload(20);
 const udp = packet().ipv4({ saddr: '10.1.2.4', daddr: '10.0.0.2' }).udp({ sport: 1000, dport: 53 }).payload(20);
@@ -20,6 +20,7 @@ const options = packet()
   .payload(64);
 
 const tunnel = (tos: number, innerTos: number) => packet().ipv4({ daddr: TUNNEL_END, tos }).ipv4({ tos: innerTos }).udp().payload(30);
+const tunnel6 = (trafficClass: number) => packet().ipv6({ daddr: TUNNEL_END6, trafficClass });
 
 const corpus: readonly Uint8Array[] = [
   ...[tcp, udp, options].flatMap((frame) => [frame.bytes(), frame.bytes(), ...truncations(frame, 14)]),
@@ -31,6 +32,20 @@ const corpus: readonly Uint8Array[] = [
     .tcp()
     .bytes(),
   packet().ipv4({ daddr: TUNNEL_END, protocol: 4 }).ipv6().tcp().bytes(),
+  packet().ipv6({ daddr: TUNNEL_END6, nextHeader: 4 }).ipv6().tcp().bytes(),
+  packet().ipv6({ daddr: TUNNEL_END6, nextHeader: 41 }).ipv4().tcp().bytes(),
+  packet().ipv6({ daddr: TUNNEL_END6, payloadLength: 60 }).ipv6({ payloadLength: 21 }).tcp().bytes(),
+  ...[0, 1, 2, 3, 0xab].flatMap((outer) =>
+    [0, 1, 2, 3, 0xfc].flatMap((inner) =>
+      [
+        packet().ipv4({ daddr: TUNNEL_END, tos: outer }).ipv6({ trafficClass: inner, flowLabel: 0xfffff }),
+        tunnel6(outer).ipv6({ trafficClass: inner }),
+        tunnel6(outer).ipv4({ tos: inner }),
+      ].map((headers) => headers.udp().payload(30).bytes()),
+    ),
+  ),
+  ...truncations(tunnel6(0).ipv4().udp(), 14),
+  ...truncations(tunnel6(0).ipv6().udp(), 14),
   packet().ipv4({ daddr: TUNNEL_END, totalLength: 60 }).ipv4({ totalLength: 50 }).udp().payload(40).bytes(),
   ...fragments(tunnel(0, 0), 24),
   ...fragments(options, 24),

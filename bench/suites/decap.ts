@@ -1,6 +1,6 @@
 /** The real's side of the balancer's tunnel: the outer header comes off. */
-import { decapStage, Tunnel, Unpacked } from '@tailrace/functions/decap';
-import { bool, encode, ip } from '@tailrace/stage';
+import { decapStage, Tunnel, Tunnel6, Unpacked } from '@tailrace/functions/decap';
+import { bool, encode, ip, ipv6 } from '@tailrace/stage';
 import { packet } from '@tailrace/testing';
 import { perCpuSum } from '../contents.ts';
 import type { Entrant } from '../contest.ts';
@@ -11,8 +11,9 @@ const PASS = 2;
 const OUTER_BYTES = 20;
 const FRAME_BYTES = 14;
 
-/** Our end of the tunnel. */
+/** Our end of the tunnel, in either family. */
 export const TUNNEL_END = '10.0.1.1';
+export const TUNNEL_END6 = 'fd00:1::1';
 
 const tunnelled = packet()
   .ipv4({ saddr: '10.0.0.1', daddr: TUNNEL_END })
@@ -46,4 +47,5 @@ export function decapContest(): readonly Entrant[] {
 
 function openTunnel(maps: NamedMaps): void {
   maps('tunnels').update(encode(Tunnel, { address: ip(TUNNEL_END), source: 0 }), encode(bool, true));
+  maps('tunnels6').update(encode(Tunnel6, { address: ipv6(TUNNEL_END6), source: { hi: 0n, lo: 0n } }), encode(bool, true));
 }
