@@ -13,9 +13,15 @@ export interface KeyedHandle<K, V> {
   set(key: K, value: V, flag?: UpdateFlag): void;
   /** False where there was no such key. */
   delete(key: K): boolean;
-  /** Walks the map; entries that change meanwhile may be missed or seen in either state. */
+  /**
+   * The entries as they were when the iteration began: taking some out meanwhile is safe. As `getAll` otherwise.
+   */
   entries(): Iterable<[key: K, value: V]>;
-  /** All entries, read in batches where the engine has them. */
+  /**
+   * All entries, read in batches where the engine has them, no key twice. Programs may write meanwhile: entries that stay
+   * are there, others may be missed or seen in either state. Throws TailraceError (`conflict`) where keys of a trie come and
+   * go faster than they can be read.
+   */
   getAll(): [key: K, value: V][];
   /** Writes many entries in batches; not atomic as a whole. */
   setMany(entries: Iterable<readonly [key: K, value: V]>): void;

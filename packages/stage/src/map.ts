@@ -45,7 +45,7 @@ export interface PerCpuHashMap<K, V> extends MapDecl<KeyedProgram<K, V>, PerCpuH
 export interface LruPerCpuHashMap<K, V> extends MapDecl<KeyedProgram<K, V>, PerCpuHandle<K, V>> {
   readonly type: 'lruPerCpuHash';
 }
-/** Longest-prefix match. */
+/** Longest-prefix match: `lookup`, and `get` of the handle, find the longest prefix that holds the key. */
 export interface LpmTrie<K, V> extends MapDecl<KeyedProgram<K, V>, KeyedHandle<K, V>> {
   readonly type: 'lpmTrie';
 }

@@ -487,6 +487,41 @@ test('packets are sent to what handles put in: interfaces and CPUs', async () =>
   expect(results.map(({ verdict }) => verdict)).toEqual([A, R, A, R, A, A, R, A, A, A, A, A]);
 });
 
+test('programs of TC have the same maps', async () => {
+  const jobs = queue({ name: 'jobs', value: u32, maxEntries: 4 });
+  const seen = bloomFilter({ name: 'seen', value: u32, maxEntries: 64 });
+  const tenants = hashOfMaps({
+    name: 'tenants',
+    key: u32,
+    maxEntries: 4,
+    inner: hash({ name: 'flows', key: u32, value: u64, maxEntries: 4 }),
+  });
+  const subject = stage({
+    name: 'tc',
+    hook: 'tc',
+    uses: { jobs, seen, tenants },
+    program(ctx, { jobs, seen, tenants }) {
+      const job = jobs.pop();
+      const flows = tenants.lookup(1);
+      if (!job || !flows) return ctx.pass();
+      if (seen.has(job.value)) return ctx.drop();
+      seen.add(job.value);
+      flows.update(job.value, 1n);
+      return ctx.next();
+    },
+  });
+  await using live = await runner(subject, { engine, attach: false });
+  const flows = await live.handle(tenants).set(1);
+  for (const job of [7, 8, 7]) live.handle(jobs).push(job);
+  const verdicts: string[] = [];
+  for (let i = 0; i < 4; i++) verdicts.push((await live.run(frame())).verdict);
+  expect(verdicts).toEqual(['next', 'next', 'drop', 'pass']);
+  expect(sorted(flows.getAll())).toEqual([
+    [7, 1n],
+    [8, 1n],
+  ]);
+});
+
 test('maps of sockets may stand in uses; programs of packets have nothing to do with them', async () => {
   const [table, list] = [sockhash({ name: 'table', key: u32, maxEntries: 4 }), sockmap({ name: 'list', maxEntries: 4 })];
   const subject = stage({ name: 'idle', hook: 'xdp', uses: { table, list }, program: (ctx) => ctx.pass() });
