@@ -7,6 +7,7 @@ const array: MapSpec = { ...hash, type: 'array', keySize: 4 };
 const trie: MapSpec = { ...hash, type: 'lpmTrie', keySize: 8, flags: MapFlag.noPrealloc };
 const programArray: MapSpec = { ...array, type: 'programArray', valueSize: 4 };
 const ring: MapSpec = { ...hash, type: 'ringBuffer', keySize: 0, valueSize: 0, maxEntries: 4096 };
+const queue: MapSpec = { ...hash, type: 'queue', keySize: 0 };
 const btf = { blob: new Uint8Array(24), keyTypeId: 1, valueTypeId: 1 };
 
 describe('checkMapSpec', () => {
@@ -19,6 +20,12 @@ describe('checkMapSpec', () => {
     ['a program array', programArray],
     ['a devmap with programs', { ...array, type: 'devmap', valueSize: 8 }],
     ['a ring buffer', ring],
+    ['a queue', { ...queue, valueSize: 4096 }],
+    ['a bloom filter', { ...queue, type: 'bloomFilter', extra: 15, btf: { ...btf, keyTypeId: 0 } }],
+    ['a hash of maps', { ...hash, type: 'hashOfMaps', valueSize: 4, inner: hash }],
+    ['an array of queues', { ...array, type: 'arrayOfMaps', valueSize: 4, inner: queue }],
+    ['a map of sockets', { ...hash, type: 'sockhash' }],
+    ['a table of CPUs', { ...array, type: 'cpumap', valueSize: 4 }],
     ['an LRU for each CPU', { ...hash, type: 'lruPerCpuHash', valueSize: 32_768 }],
   ] satisfies [string, MapSpec][])('takes %s', (_name, spec) => {
     expect(() => checkMapSpec(spec)).not.toThrow();
@@ -40,6 +47,23 @@ describe('checkMapSpec', () => {
     [{ ...ring, valueSize: 8 }, 'map conns (ringBuffer): valueSize is 8, expected 0'],
     [{ ...ring, maxEntries: 2048 }, 'map conns (ringBuffer): maxEntries is 2048, expected a power of two from 4096 on'],
     [{ ...ring, maxEntries: 12_288 }, 'map conns (ringBuffer): maxEntries is 12288, expected a power of two from 4096 on'],
+    [{ ...queue, keySize: 4 }, 'map conns (queue): keySize is 4, expected 0'],
+    [{ ...queue, flags: 1 }, 'map conns (queue): flags is 1, expected no BPF_F_NO_PREALLOC'],
+    [{ ...queue, btf }, 'map conns (queue): btf is present, expected none'],
+    [{ ...queue, type: 'bloomFilter', extra: 0 }, 'map conns (bloomFilter): extra is 0, expected 1 to 15'],
+    [{ ...hash, extra: 5 }, 'map conns (hash): extra is 5, expected none'],
+    [{ ...hash, type: 'sockhash', keySize: 513 }, 'map conns (sockhash): keySize is 513, expected 1 to 512'],
+    [{ ...array, type: 'devmapHash', valueSize: 16 }, 'map conns (devmapHash): valueSize is 16, expected 4 to 8'],
+    [{ ...hash, inner: hash }, 'map conns (hash): inner is present, expected none'],
+    [{ ...hash, type: 'hashOfMaps', valueSize: 4 }, 'map conns (hashOfMaps): inner is missing, expected a map spec'],
+    [
+      { ...array, type: 'arrayOfMaps', valueSize: 4, inner: programArray },
+      'map conns (arrayOfMaps): inner is of type programArray, expected a kind that programs look things up in',
+    ],
+    [
+      { ...array, type: 'arrayOfMaps', valueSize: 4, inner: { ...hash, name: 'inner', keySize: 0 } },
+      'map inner (hash): keySize is 0, expected 1 to 2147483647',
+    ],
     [{ ...programArray, btf }, 'map conns (programArray): btf is present, expected none'],
   ] satisfies [MapSpec, string][])('refuses %o', (spec, message) => {
     expect(() => checkMapSpec(spec)).toThrow(new ArgumentError(message));

@@ -3,7 +3,7 @@ import { attributeSize, type commands, encodeAttributes, readAttribute } from '.
 
 /** sizeof the command's part of union bpf_attr up to its last field used here, from offsetof in C. */
 const sizes: readonly (readonly [keyof typeof commands, number])[] = [
-  ['BPF_MAP_CREATE', 64],
+  ['BPF_MAP_CREATE', 72],
   ['BPF_MAP_LOOKUP_ELEM', 32],
   ['BPF_MAP_GET_NEXT_KEY', 24],
   ['BPF_PROG_LOAD', 112],
@@ -22,7 +22,7 @@ test.each(sizes)('%s takes %i bytes', (command, size) => {
 test('fields lie where the kernel reads them', () => {
   const { bytes } = encodeAttributes('BPF_MAP_CREATE', { map_type: 1, key_size: 4, max_entries: 0x10203, map_name: 'ab' });
   expect(Buffer.from(bytes).toString('hex')).toMatchInlineSnapshot(
-    `"01000000040000000000000003020100000000000000000000000000616200000000000000000000000000000000000000000000000000000000000000000000"`,
+    `"010000000400000000000000030201000000000000000000000000006162000000000000000000000000000000000000000000000000000000000000000000000000000000000000"`,
   );
 });
 
