@@ -12,3 +12,4 @@ export { EngineMapRegistry, type MapClaim, type MapHold } from './registry.ts';
 export type { Running, TestPacket } from './running.ts';
 export { Clock, Compiler, Engine, GracePeriod, MapRegistry, type StageCompiler } from './service.ts';
 export type { ChainStats, RootStats, StageStats, Stats, VerdictsOf } from './stats.ts';
+export { drawSvg, type SvgOptions } from './svg.ts';

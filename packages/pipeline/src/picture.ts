@@ -1,6 +1,7 @@
 /** Chains as pictures for the terminal: a box for each stage, its edges with the packets that took them. */
 import { type ChainHook, chainHooks, hookTitle } from './chain-hook.ts';
 import type { ChainDescription, EdgeDescription, PipelineDescription, StageDescription } from './description.ts';
+import { bytes, number } from './figure.ts';
 import type { StageStats } from './stats.ts';
 
 export interface PictureOptions {
@@ -78,18 +79,4 @@ function summary(counts: StageStats, red: Paint, green: Paint): string {
 function edgeText(edge: EdgeDescription, counts: StageStats | undefined, dim: Paint): string {
   const taken = counts && (edge.kind === 'next' ? counts.next : (counts.exits[edge.label] ?? 0n));
   return `${edge.label}${taken === undefined ? '' : ` ${number(taken)}`} ${dim('─▶')} ${edge.to ?? edge.verdict ?? ''}`;
-}
-
-const number = (value: bigint): string => value.toLocaleString('en-US');
-
-/** Bytes with a unit of a thousand. */
-function bytes(value: bigint): string {
-  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
-  let amount = Number(value);
-  let unit = 0;
-  while (amount >= 1000 && unit < units.length - 1) {
-    amount /= 1000;
-    unit++;
-  }
-  return `${unit === 0 ? amount : amount.toFixed(1)} ${units[unit]}`;
 }

@@ -1,0 +1,16 @@
+/** Numbers as pictures show them. */
+
+/** With commas between thousands. */
+export const number = (value: bigint): string => value.toLocaleString('en-US');
+
+/** Bytes with a unit of a thousand. */
+export function bytes(value: bigint): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  let amount = Number(value);
+  let unit = 0;
+  while (amount >= 1000 && unit < units.length - 1) {
+    amount /= 1000;
+    unit++;
+  }
+  return `${unit === 0 ? amount : amount.toFixed(1)} ${units[unit]}`;
+}
