@@ -19,6 +19,7 @@ const DISCARD = 1 << 30;
 const LENGTH = DISCARD - 1;
 /** BPF_RINGBUF_HDR_SZ. */
 const HEADER_BYTES = 8;
+const HALF = 1n << 32n;
 /** Records between two times that the kernel is told how far we are, so that a long read frees places as it goes. */
 const RELEASE_EVERY = 64;
 
@@ -30,16 +31,17 @@ export class KernelRing implements RingReader {
   readonly #consumerPage: Mapping;
   readonly #rest: Mapping;
   readonly #consumed: BigUint64Array;
+  /** Its lower half, which is all that changes but once in 4 GiB. */
+  readonly #consumedLow: Int32Array;
   readonly #produced: Int32Array;
   readonly #headers: Int32Array;
   readonly #view: DataView;
   /** Offset of the data in `#rest`. */
   readonly #start: number;
   readonly #mask: number;
-  /** As the kernel knows it. */
-  #released: bigint;
-  /** The lower half of where we are, signed. */
+  /** Lower halves, signed: where we are, and where the kernel knows us. */
   #position: number;
+  #released: number;
   #reading = false;
   #closed = false;
   #poll: node.PollHandle | undefined;
@@ -60,13 +62,14 @@ export class KernelRing implements RingReader {
     undo.defer(() => this.#consumerPage.unmap());
     this.#rest = mapMemory(this.#fd, { offset: page, length: page + 2 * bytes, writable: false }, this.#about);
     this.#consumed = new BigUint64Array(this.#consumerPage.buffer, 0, 1);
+    this.#consumedLow = new Int32Array(this.#consumerPage.buffer, 0, 1);
     this.#produced = new Int32Array(this.#rest.buffer, 0, 1);
     this.#headers = new Int32Array(this.#rest.buffer);
     this.#view = new DataView(this.#rest.buffer);
     this.#start = page;
     this.#mask = bytes - 1;
-    this.#released = Atomics.load(this.#consumed, 0);
-    this.#position = Number(BigInt.asIntN(32, this.#released));
+    this.#position = Atomics.load(this.#consumedLow, 0);
+    this.#released = this.#position;
     undo.move();
   }
 
@@ -148,10 +151,10 @@ export class KernelRing implements RingReader {
 
   /** Lets the kernel have the places of what was read. The store comes after all loads of them. */
   #release(): void {
-    const bytes = (this.#position - Number(BigInt.asIntN(32, this.#released))) >>> 0;
-    if (bytes === 0) return;
-    this.#released = BigInt.asUintN(64, this.#released + BigInt(bytes));
-    Atomics.store(this.#consumed, 0, this.#released);
+    const [from, to] = [this.#released >>> 0, this.#position >>> 0];
+    if (to < from) Atomics.store(this.#consumed, 0, ((Atomics.load(this.#consumed, 0) >> 32n) + 1n) * HALF + BigInt(to));
+    else if (to > from) Atomics.store(this.#consumedLow, 0, this.#position);
+    this.#released = this.#position;
   }
 
   #checkOpen(): void {

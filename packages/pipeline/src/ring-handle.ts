@@ -5,7 +5,8 @@
  */
 import { ArgumentError, type EngineInstance, type LoadedMap, type RingReader } from '@tailrace/bpf';
 import { type AnyMap, type Decoder, decoder, type RingBufferHandle } from '@tailrace/stage';
-import { Observable, type ObservableInput, share } from 'rxjs';
+import type { Observable, ObservableInput } from 'rxjs';
+import { type BeginSlices, broadcast } from './ring-broadcast.ts';
 import { consumed } from './ring-consumer.ts';
 import { RingIterator } from './ring-iterator.ts';
 import { type BeginReading, SLICE } from './ring-source.ts';
@@ -55,7 +56,16 @@ export class RingHandle implements RingBufferHandle<unknown>, Disposable {
     this.#rings = rings;
     this.#decode = decoder(map.value);
     this.#size = map.value.layout.size;
-    this.events$ = this.#everything().pipe(share());
+    const slices: BeginSlices = (onReadable, onStop) => {
+      if (this.#stopped) return undefined;
+      const reader = this.#begin(onReadable, onStop);
+      return {
+        read: (onEvent) => reader.read(SLICE, (view, offset, length) => onEvent(this.#taken(view, offset, length))),
+        arm: () => reader.arm(),
+        end: () => this.#end(reader),
+      };
+    };
+    this.events$ = broadcast(slices, loaded.spec.maxEntries / LEAST_RECORD);
   }
 
   get received(): bigint {
@@ -82,34 +92,6 @@ export class RingHandle implements RingBufferHandle<unknown>, Disposable {
   [Symbol.dispose](): void {
     this.#stopped = true;
     this.#reading?.onStop();
-  }
-
-  /** Every record, for one subscriber. */
-  #everything(): Observable<unknown> {
-    return new Observable((subscriber) => {
-      if (this.#stopped) return subscriber.complete();
-      const slice = (): number => {
-        try {
-          return reader.read(SLICE, (view, offset, length) => subscriber.next(this.#taken(view, offset, length)));
-        } catch (error) {
-          subscriber.error(error);
-          return 0;
-        }
-      };
-      const onReadable = (): void => {
-        slice();
-        if (!subscriber.closed) reader.arm();
-      };
-      const onStop = (): void => {
-        // A ring that somebody still writes to is read once over, and not for ever.
-        let left = this.#loaded.spec.maxEntries / LEAST_RECORD;
-        for (let count = 1; count > 0 && left > 0 && !subscriber.closed; left -= count) count = slice();
-        subscriber.complete();
-      };
-      const reader = this.#begin(onReadable, onStop);
-      reader.arm();
-      return () => this.#end(reader);
-    });
   }
 
   #taken(view: DataView, offset: number, length: number): unknown {

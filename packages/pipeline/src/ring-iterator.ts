@@ -23,16 +23,7 @@ export class RingIterator implements AsyncIterableIterator<unknown, undefined, u
     this.#begin = begin;
   }
 
-  async next(): Promise<Result> {
-    if (this.#ended) return DONE;
-    this.#source ??= this.#begin(
-      () => {
-        this.#taken = 0;
-        this.#serve();
-      },
-      () => this.#end(),
-    );
-    if (this.#source === undefined) return DONE;
+  next(): Promise<Result> {
     return new Promise((resolve, reject) => {
       this.#asked.push({ resolve, reject });
       if (this.#asked.length === 1) this.#serve();
@@ -53,9 +44,11 @@ export class RingIterator implements AsyncIterableIterator<unknown, undefined, u
   }
 
   #serve(): void {
-    const source = this.#source;
     try {
-      while (source && this.#asked.length > 0) {
+      if (!this.#ended) this.#source ??= this.#open();
+      const source = this.#source;
+      if (this.#ended || source === undefined) return this.#end();
+      while (this.#asked.length > 0) {
         const next = this.#taken < SLICE ? source.next() : undefined;
         if (next === undefined) return source.arm();
         this.#taken += 1;
@@ -65,6 +58,14 @@ export class RingIterator implements AsyncIterableIterator<unknown, undefined, u
       this.#asked.shift()?.reject(error);
       this.#end();
     }
+  }
+
+  #open(): RecordSource | undefined {
+    const onReadable = (): void => {
+      this.#taken = 0;
+      this.#serve();
+    };
+    return this.#begin(onReadable, () => this.#end());
   }
 
   #end(): void {
