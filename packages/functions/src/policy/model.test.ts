@@ -81,7 +81,7 @@ const between = (direction: Direction, peer: string): Packet => {
   return family === 6 ? packet().ipv6(ends) : packet().ipv4(ends);
 };
 
-describe('rules', () => {
+describe('rules', { timeout: 30_000 }, () => {
   it('let start what any of them lets start, and the first one counts it', () => {
     const anyPacket = fc.record({
       direction: fc.constantFrom('in' as const, 'out' as const),
@@ -129,7 +129,7 @@ describe('rules', () => {
           }
         },
       ),
-      { numRuns: 120 },
+      { numRuns: 60 },
     );
   });
 
@@ -217,26 +217,24 @@ class ModelFlows {
   }
 }
 
-describe('flows', () => {
+describe('flows', { timeout: 30_000 }, () => {
   it('are what a list of flows says, packet by packet', () => {
     const anyPacket: fc.Arbitrary<ModelPacket> = fc.record({
       direction: fc.constantFrom('in' as const, 'out' as const),
       protocol: fc.constantFrom('tcp' as const, 'tcp' as const, 'udp' as const, 'echo' as const),
-      peer: fc.constantFrom('10.0.0.1', '2001:db8:0:0:0:0:0:1'),
-      local: fc.constantFrom(80, 53),
-      remote: fc.constantFrom(1, 2),
+      peer: fc.constantFrom('10.0.0.1', '10.0.0.1', '10.0.0.1', '2001:db8:0:0:0:0:0:1'),
+      local: fc.constantFrom(80, 80, 80, 53),
+      remote: fc.constant(1),
       flags: fc.oneof(
         fc.constantFrom(['syn'] as const, ['ack'] as const, ['syn', 'ack'] as const, ['fin', 'ack'] as const, ['rst'] as const),
         fc.subarray(['syn', 'ack', 'fin', 'rst'] as const),
       ),
       asks: fc.boolean(),
     });
-    const step = fc.oneof(
-      { weight: 8, arbitrary: anyPacket },
-      { weight: 1, arbitrary: fc.constantFrom(1, 20, 29, 30, 31, 60, 100, 179, 180, 7_440) },
-    );
+    const pause = fc.constantFrom(1, 29, 30, 31, 60, 179, 180, 7_440);
+    const step = fc.oneof({ weight: 4, arbitrary: anyPacket }, { weight: 1, arbitrary: pause });
     fc.assert(
-      fc.property(fc.array(step, { minLength: 5, maxLength: 60 }), (steps) => {
+      fc.property(fc.array(step, { minLength: 60, maxLength: 100 }), (steps) => {
         const { send, at } = simulatedPolicy([stateful]);
         const model = new ModelFlows();
         for (const [index, what] of steps.entries()) {
@@ -254,7 +252,7 @@ describe('flows', () => {
           expect([index, send(direction, frame)]).toEqual([index, model.decide(what, at.now)]);
         }
       }),
-      { numRuns: 150 },
+      { numRuns: 40 },
     );
   });
 });
