@@ -5,6 +5,7 @@ import './matchers.ts';
 import { fragments, truncations } from './mutation.ts';
 import { type Packet, packet } from './packet.ts';
 import { run } from './run.ts';
+import { simulate } from './simulation.ts';
 
 const flows = hash({ name: 'flows', key: u32, value: u64, maxEntries: 8 });
 const count = stage({
@@ -93,34 +94,47 @@ test('where a hook differs from its simulation it is said', async () => {
   await expect(runEverywhere(dice, [packet()], { hooks: [] })).rejects.toThrow("stage 'dice' runs at no hook");
 });
 
-/** Says which headers a packet has and what is known of it. */
-const probe = stage({
-  name: 'probe',
+/** Says which headers a packet has and what is known of them. */
+const headers = stage({
+  name: 'headers',
   hook: 'xdp',
-  writes: { found: u32, protocol: u8, fragment: u8, tags: u8, outer: u16, inner: u16, where: u16 },
+  writes: { found: u32, where: u16 },
   program(ctx) {
     const tcp = ctx.tcp();
     const udp = ctx.udp();
-    const gre = ctx.gre();
     ctx.meta.found =
-      (ctx.arp() ? 1 : 0) |
       (ctx.ipv4() ? 2 : 0) |
       (ctx.ipv6() ? 4 : 0) |
-      (ctx.ipv6Fragment() ? 8 : 0) |
       (tcp ? 16 : 0) |
       (udp ? 32 : 0) |
       (ctx.icmp() ? 64 : 0) |
       (ctx.icmpv6() ? 128 : 0) |
-      (ctx.ports() ? 256 : 0) |
-      (gre ? 512 : 0) |
-      (ctx.vxlan() ? 1024 : 0) |
-      (ctx.gue() ? 2048 : 0);
+      (ctx.ports() ? 256 : 0);
+    ctx.meta.where = tcp ? ctx.offsetOf(tcp) : udp ? ctx.offsetOf(udp) : 0;
+    return ctx.next();
+  },
+});
+const tunnels = stage({
+  name: 'tunnels',
+  hook: 'xdp',
+  writes: { found: u32, protocol: u8 },
+  program(ctx) {
+    ctx.meta.found = (ctx.gre() ? 512 : 0) | (ctx.vxlan() ? 1024 : 0) | (ctx.gue() ? 2048 : 0) | (ctx.arp() ? 1 : 0);
     ctx.meta.protocol = ctx.protocol;
+    return ctx.next();
+  },
+});
+const surroundings = stage({
+  name: 'surroundings',
+  hook: 'xdp',
+  writes: { fragment: u8, id: u32, tags: u8, outer: u16, inner: u16 },
+  program(ctx) {
+    const fragment = ctx.ipv6Fragment();
     ctx.meta.fragment = ctx.fragment ? 1 : 0;
+    ctx.meta.id = fragment ? fragment.id : 0;
     ctx.meta.tags = ctx.vlanTags;
     ctx.meta.outer = ctx.vlanTci;
     ctx.meta.inner = ctx.innerVlanTci;
-    ctx.meta.where = tcp ? ctx.offsetOf(tcp) : udp ? ctx.offsetOf(udp) : gre ? ctx.offsetOf(gre) : 0;
     return ctx.next();
   },
 });
@@ -150,16 +164,20 @@ const wires: readonly Packet[] = [
   packet().ipv6().destination().destination().destination().destination().destination().destination().destination().udp(),
 ];
 
-test('real wires look the same everywhere, whole and cut', async () => {
-  await using loaded = await everywhere(probe);
-  expect(loaded.hooks).toEqual(['xdp', 'tcIngress', 'tcEgress']);
-  for (const [index, frame] of wires.entries()) {
-    await loaded.run(frame);
-    for (const cut of truncations(frame, 14)) if (cut.length % 3 === index % 3) await loaded.run(cut);
-  }
-  for (const whole of [packet().vlan().ipv4().udp().payload(99), packet().ipv6().routing().udp().payload(99)])
-    for (const part of fragments(whole, 32)) await loaded.run(part);
-}, 60_000);
+test.each([headers, tunnels, surroundings])(
+  'real wires look the same everywhere, whole and cut: $name',
+  async (probe) => {
+    await using loaded = await everywhere(probe);
+    expect(loaded.hooks).toEqual(['xdp', 'tcIngress', 'tcEgress']);
+    for (const [index, frame] of wires.entries()) {
+      await loaded.run(frame);
+      for (const cut of truncations(frame, 14)) if (cut.length % 3 === index % 3) await loaded.run(cut);
+    }
+    for (const whole of [packet().vlan().ipv4().udp().payload(99), packet().ipv6().routing().udp().payload(99)])
+      for (const part of fragments(whole, 32)) await loaded.run(part);
+  },
+  60_000,
+);
 
 test('tags are pushed and popped alike everywhere', async () => {
   const swap = stage({
@@ -186,4 +204,26 @@ test('tags are pushed and popped alike everywhere', async () => {
     for (const pops of [0, 1, 2])
       for (const pushes of [0, 1, 2].filter((pushes) => count - pops + pushes <= 2))
         await loaded.run(frame.ipv4().udp().payload(9), { meta: { pushes, pops } });
+});
+
+test('ends move alike everywhere, and a copy needs an interface', async () => {
+  const trim = stage({
+    name: 'trim',
+    hook: 'xdp',
+    reads: { tail: u16 },
+    program(ctx) {
+      const tail = Math.min(ctx.meta.tail, 400) - 100;
+      if (!ctx.adjustTail(tail)) return ctx.exit('fixed');
+      const ip = ctx.ipv4();
+      if (ip) ip.totalLength = ctx.length - ctx.offsetOf(ip);
+      return ip ? ctx.pass() : ctx.next();
+    },
+  });
+  await using loaded = await everywhere(trim);
+  for (const tail of [0, 14, 57, 58, 59, 100, 101, 131, 400])
+    for (const frame of [packet().ipv4().udp().payload(58), packet().arp()]) await loaded.run(frame, { meta: { tail } });
+  const nowhere = stage({ name: 'nowhere', hook: 'tc', program: (ctx) => (ctx.clone(99_999) ? ctx.pass() : ctx.exit('gone')) });
+  expect(simulate(nowhere, packet(), { skb: { interfaces: [] } })).toExit('gone');
+  expect(await run(nowhere, packet().payload(50))).toExit('gone');
+  expect(simulate(nowhere, packet()).skb?.clones).toHaveLength(1);
 });

@@ -32,11 +32,11 @@ export class DisagreementError extends TailraceError {
  */
 export function hooksOf(stage: AnyStage): readonly PacketHook[] {
   return packetHooks.filter((hook) => {
-    if (hookFits(stage.hook, hook)) return compileStage(stageAt(stage, hook));
     try {
-      return compileStage(stageAt(stage, hook));
+      compileStage(stageAt(stage, hook));
+      return true;
     } catch (error) {
-      if (error instanceof CompileError) return false;
+      if (error instanceof CompileError && !hookFits(stage.hook, hook)) return false;
       throw error;
     }
   });
@@ -135,11 +135,15 @@ export class EverywhereRunner implements AsyncDisposable {
 
 /** Loads a stage at every hook that it can serve. Throws as `runner` does, leaving nothing behind. */
 export async function everywhere(stage: AnyStage, options: EverywhereOptions = {}): Promise<EverywhereRunner> {
-  const { hooks = hooksOf(stage), prepare, ...where } = options;
+  const { hooks, prepare, ...where } = options;
   await using resources = new AsyncDisposableStack();
   const places: Place[] = [];
-  for (const hook of hooks) {
-    const live = resources.use(await runner(stage, { ...where, hook }));
+  for (const hook of hooks ?? packetHooks) {
+    const loading = runner(stage, { ...where, hook });
+    // As hooksOf does, without compiling twice.
+    const live = await (hooks !== undefined || hookFits(stage.hook, hook) ? loading : unlessRefused(loading));
+    if (live === undefined) continue;
+    resources.use(live);
     const maps = new SimulatedMaps();
     prepare?.((resource) => live.handle(resource));
     prepare?.((resource) => simulatedHandle(maps, resource));
@@ -165,6 +169,16 @@ export async function runEverywhere(
 function holdsIpHeader(frame: Uint8Array): boolean {
   const etherType = ((frame[12] ?? 0) << 8) | (frame[13] ?? 0);
   return frame.length >= 14 + (etherType === 0x0800 ? 20 : etherType === 0x86dd ? 40 : 0);
+}
+
+/** Undefined where the compiler refuses the stage. */
+async function unlessRefused(loading: Promise<StageRunner>): Promise<StageRunner | undefined> {
+  try {
+    return await loading;
+  } catch (error) {
+    if (error instanceof CompileError) return undefined;
+    throw error;
+  }
 }
 
 /** Maps whose entries are the same wherever a stage ran; which entries an LRU map evicts is the kernel's choice. */
