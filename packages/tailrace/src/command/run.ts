@@ -1,0 +1,74 @@
+/** `tailrace run`: a pipeline on interfaces until it is stopped, with live counters. Takes it off cleanly, however it ends. */
+import { kernel } from '@tailrace/kernel';
+import { drawPipeline, type PipelineDescription, type Running, type Stats } from '@tailrace/pipeline';
+import type { Subscription } from 'rxjs';
+import { ExitCode, type RunCommandOptions } from './arguments.ts';
+import { LiveBlock, type Output, type Outputs } from './output.ts';
+import { type AnyLayout, importPipeline } from './pipeline-module.ts';
+import { drawTable } from './stats-table.ts';
+import { type StopReason, StopSignal } from './stop-signal.ts';
+
+/** Imports, runs until a signal comes or the time is over, and shows. Returns the exit code. */
+export async function run(options: RunCommandOptions, { output, errors }: Outputs): Promise<number> {
+  using stop = new StopSignal(output, () => errors.write('tailrace: it did not stop in time\n'));
+  const { file, interfaces, netns, tc, xdp, intervalMs, forMs } = options;
+  const { pipeline, services } = await importPipeline(file);
+  const engine = kernel({ interfaces, mode: xdp, tc: { link: tc }, ...(netns === undefined ? {} : { netns }) });
+  const running = await pipeline.run(engine, { services, statsIntervalMs: intervalMs });
+  const view = viewOf(options, running, output);
+  let shown: Subscription | undefined;
+  let reason: StopReason;
+  try {
+    if (forMs !== undefined) stop.after(forMs);
+    reason = await new Promise<StopReason>((resolve, reject) => {
+      shown = running.stats$.subscribe({ next: view.update, error: reject });
+      stop.reason.then(resolve, reject);
+    });
+  } catch (error) {
+    await running.stop();
+    throw error;
+  } finally {
+    shown?.unsubscribe();
+  }
+  const last = running.stats();
+  const description = running.describe();
+  try {
+    await running.stop();
+  } finally {
+    view.end(last, description);
+  }
+  return reason === 'time' || reason === 'closed' ? ExitCode.fine : reason.exitCode;
+}
+
+type AnyStats = Stats<AnyLayout>;
+
+/** What is shown while it runs, and at its end. */
+interface View {
+  readonly update: (stats: AnyStats) => void;
+  end(stats: AnyStats, description: PipelineDescription<AnyLayout>): void;
+}
+
+function viewOf({ json }: RunCommandOptions, running: Running<AnyLayout>, output: Output): View {
+  if (json) return jsonLines(running, output);
+  const wire = running.interfaces.join(', ');
+  if (!output.live) {
+    output.write(`${running.name} runs on ${wire}\n`);
+    return { update: () => undefined, end: (stats, description) => output.write(`${drawTable(stats, description)}\n`) };
+  }
+  const block = new LiveBlock(output);
+  const picture = (stats: AnyStats, description: PipelineDescription<AnyLayout>): readonly string[] =>
+    drawPipeline(description, { stats, wire, color: output.color }).split('\n');
+  return {
+    update: (stats) => block.draw(picture(stats, running.describe())),
+    end: (stats, description) => block.end(picture(stats, description)),
+  };
+}
+
+/** A line for each interval; numbers of 64 bits are strings, which keep all of their digits. */
+function jsonLines({ name, interfaces }: Running<AnyLayout>, output: Output): View {
+  const write = (stats: AnyStats): void => {
+    const line = { time: new Date().toISOString(), pipeline: name, interfaces, stats };
+    output.write(`${JSON.stringify(line, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value))}\n`);
+  };
+  return { update: write, end: write };
+}

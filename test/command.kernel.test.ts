@@ -1,0 +1,242 @@
+/** The `tailrace` command as users run it: a process of its own, on a veth with traffic, with and without privileges. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { eventually, type Topology, topology } from '@tailrace/testing';
+import { type KernelReport, kernel, pipeline, probeKernel, stage } from 'tailrace';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { gone, heldBy } from './kernel-objects.ts';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const command = [process.execPath, 'packages/tailrace/src/bin.ts'] as const;
+const example = 'examples/hooks/pipeline.ts';
+const PORT = 4001;
+
+let network: Topology<'near' | 'far'>;
+
+beforeEach(async () => {
+  network = await topology({
+    hosts: { near: {}, far: {} },
+    links: [
+      {
+        ends: [
+          { host: 'near', addresses: ['10.7.0.1/24'], xdp: true },
+          { host: 'far', addresses: ['10.7.0.2/24'] },
+        ],
+      },
+    ],
+  });
+  await network.hosts.near.udpEcho({ port: PORT });
+});
+afterEach(() => network.close());
+
+/** One run of the command. */
+class Run {
+  readonly child: ChildProcess;
+  readonly exited: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
+  out = '';
+  err = '';
+
+  constructor(line: readonly string[], environment: NodeJS.ProcessEnv = {}) {
+    const [program = '', ...args] = line;
+    this.child = spawn(program, args, { cwd: root, env: { ...process.env, ...environment }, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      this.out += text;
+    });
+    this.child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.err += text;
+    });
+    this.exited = once(this.child, 'close').then(([code, signal]) => ({ code, signal }));
+  }
+
+  get lines(): readonly string[] {
+    return this.out.split('\n').slice(0, -1);
+  }
+
+  /** Waits for its end; gives the exit code. */
+  async code(): Promise<number | null> {
+    return (await this.exited).code;
+  }
+}
+
+/** `run` on the near end of the link. */
+function runOn(options: readonly string[] = [], environment?: NodeJS.ProcessEnv): Run {
+  return new Run([...command, ...runArguments(options)], environment);
+}
+
+function runArguments(options: readonly string[]): readonly string[] {
+  return ['run', example, '--interface', 'far', '--netns', network.hosts.near.namespace.path, ...options];
+}
+
+/** Sends datagrams to the echo and waits for them to come back. */
+async function echo(count: number): Promise<void> {
+  await using socket = await network.hosts.far.udp();
+  for (let i = 0; i < count; i++) await socket.send(new Uint8Array(100), '10.7.0.1', PORT);
+  await eventually(() => socket.received === count, 5_000, `${count} echoes`);
+}
+
+/** What is on the interface, by hook. */
+async function attached(): Promise<readonly string[]> {
+  const { interfaces } = await probeKernel({ interfaces: ['far'], netns: network.hosts.near.namespace });
+  return interfaces.flatMap(({ programs }) => programs.map(({ hook, by }) => `${hook} ${by}`));
+}
+
+/** Everything that a process has made is gone. */
+async function nothingLeft(held: ReturnType<typeof heldBy>): Promise<void> {
+  expect(held.programs.length).toBeGreaterThan(0);
+  expect(await attached()).toEqual([]);
+  await gone({ programs: held.programs, namespaces: [] });
+}
+
+interface Line {
+  readonly time: string;
+  readonly pipeline: string;
+  readonly interfaces: readonly string[];
+  readonly stats: Readonly<
+    Record<'xdp' | 'tcIngress' | 'tcEgress', Readonly<Record<string, { readonly packets: string; readonly next: string }>>>
+  >;
+}
+
+test.each([
+  ['tcx', 'SIGINT', 130],
+  ['clsact', 'SIGTERM', 143],
+  ['clsact', 'SIGHUP', 129],
+] as const)('run with %s: counters as JSON, and %s takes everything off', async (link, signal, code) => {
+  const run = runOn(['--tc', link, '--json', '--interval', '100']);
+  await eventually(() => run.lines.length > 0, 10_000, 'the first line');
+  expect(await attached()).toEqual(['xdp native', `tcIngress ${link}`, `tcEgress ${link}`]);
+  await echo(20);
+  const lines = (): readonly Line[] => run.lines.map((line) => JSON.parse(line) as Line);
+  await eventually(() => Number(lines().at(-1)?.stats.tcEgress.count?.packets) >= 20, 5_000, 'counters');
+  const held = heldBy(run.child.pid ?? 0);
+  run.child.kill(signal);
+  expect(await run.code()).toBe(code);
+  expect(run.err).toBe('');
+  const last = lines().at(-1);
+  expect(last).toMatchObject({ pipeline: 'hooks', interfaces: ['far'], stats: { roots: { xdp: { misses: '0' } } } });
+  expect(Number(last?.stats.xdp.classify?.packets)).toBeGreaterThanOrEqual(20);
+  expect(last?.stats.tcIngress.account?.packets).toBe(last?.stats.xdp.classify?.next);
+  expect(Number.isNaN(Date.parse(last?.time ?? ''))).toBe(false);
+  await nothingLeft(held);
+});
+
+test('run where it is no terminal: one line at the start, a table at the end', async () => {
+  const run = runOn(['--for', '1.5']);
+  await eventually(() => run.lines.length > 0, 10_000, 'the first line');
+  await echo(5);
+  expect(await run.code()).toBe(0);
+  const [first, heading, ...rows] = run.lines;
+  expect(first).toBe('hooks runs on far');
+  expect(heading).toMatch(/^hook +stage +packets +bytes +ways$/);
+  expect(rows.map((row) => row.split(/ {2,}/).slice(0, 2))).toEqual([
+    ['XDP', 'classify'],
+    ['TC ingress', 'account'],
+    ['TC egress', 'count'],
+  ]);
+  expect(run.out).not.toContain('\u001b');
+  expect(await attached()).toEqual([]);
+});
+
+test.each([
+  [{ TERM: 'xterm', NO_COLOR: '' }, true],
+  [{ TERM: 'xterm', NO_COLOR: '1' }, false],
+])('run on a terminal redraws its picture, with %o', async (environment, color) => {
+  const line = [...command, ...runArguments(['--for', '1', '--interval', '200'])].map((word) => `'${word}'`).join(' ');
+  const run = new Run(['script', '--quiet', '--return', '--command', `stty cols 100 rows 40; exec ${line}`, '/dev/null'], environment);
+  expect(await run.code()).toBe(0);
+  const pictures = run.out.split('▼ XDP').length - 1;
+  expect(pictures).toBeGreaterThan(3);
+  // drawn over: as many times up as there was a picture before
+  expect(run.out.split('\u001b[J').length - 1).toBe(pictures - 1);
+  expect(run.out.includes('\u001b[1m')).toBe(color);
+  expect(run.out).toMatch(/▼ TC ingress.* {2}with length, tenant/);
+});
+
+test('two signals in a row end it as one does', async () => {
+  const run = runOn(['--tc', 'clsact', '--json', '--interval', '100']);
+  await eventually(() => run.lines.length > 0, 10_000, 'the first line');
+  const held = heldBy(run.child.pid ?? 0);
+  run.child.kill('SIGINT');
+  run.child.kill('SIGTERM');
+  const began = performance.now();
+  expect([130, 143]).toContain(await run.code());
+  expect(performance.now() - began).toBeLessThan(2_500);
+  await nothingLeft(held);
+});
+
+test('a reader that goes away ends it cleanly', async () => {
+  const run = runOn(['--tc', 'clsact', '--json', '--interval', '50']);
+  await eventually(() => run.lines.length > 0, 10_000, 'the first line');
+  const held = heldBy(run.child.pid ?? 0);
+  run.child.stdout?.destroy();
+  expect(await run.code()).toBe(0);
+  expect(run.err).toBe('');
+  await nothingLeft(held);
+});
+
+test('what is in the way is told in one line, and nothing is left', async () => {
+  const other = stage({ name: 'other', hook: 'xdp', program: (ctx) => ctx.next() });
+  await using _running = await pipeline('others', { xdp: [other] }).run(
+    kernel({ interfaces: ['far'], netns: network.hosts.near.namespace }),
+  );
+  const run = runOn();
+  expect(await run.code()).toBe(1);
+  expect(run.err).toMatch(
+    /^tailrace: interface far has another XDP program, native: others.root \(id \d+\)\nstop what attached it, or: .*\n$/,
+  );
+  expect(run.out).toBe('');
+  expect(await attached()).toEqual(['xdp native']);
+});
+
+/** The command with some of root's capabilities. */
+function withCapabilities(capabilities: readonly string[], ...args: readonly string[]): Run {
+  const bounding = ['-all', ...capabilities.map((name) => `+${name}`)].join();
+  return new Run(['setpriv', `--bounding-set=${bounding}`, '--inh-caps=-all', ...command, ...args]);
+}
+
+test('doctor with everything', async () => {
+  const netns = network.hosts.near.namespace.path;
+  const run = new Run([...command, 'doctor', '--interface', 'far', '--netns', netns]);
+  expect([await run.code(), run.err]).toEqual([0, '']);
+  expect(run.lines).toContain('  ✓ CAP_BPF');
+  expect(run.lines).toContain('interface far, veth (index 11)');
+  expect(run.lines.at(-1)).toBe('Pipelines can run here.');
+});
+
+test('doctor without privileges says what is missing, what cannot be told, and the remedy', async () => {
+  const run = withCapabilities([], 'doctor');
+  expect([await run.code(), run.err]).toEqual([1, '']);
+  const remedy = `→ run as root, or: setcap cap_bpf,cap_net_admin,cap_perfmon=ep ${process.execPath}`;
+  for (const name of ['CAP_BPF', 'CAP_NET_ADMIN', 'CAP_PERFMON'])
+    expect(run.lines.find((line) => line.startsWith(`  ✗ ${name} `))).toContain(remedy);
+  expect(run.out).toMatch(/^ {2}\? XDP programs +cannot be told without CAP_BPF, CAP_NET_ADMIN$/m);
+  expect(run.lines.at(-1)).toBe('Pipelines cannot run here: CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON missing.');
+});
+
+test.each([
+  [['bpf', 'net_admin', 'perfmon'], 0, {}],
+  [['bpf', 'net_admin'], 1, { 'cap.perfmon': 'no' }],
+  [['bpf'], 1, { 'cap.net_admin': 'no', 'cap.perfmon': 'no', xdp: 'unknown', 'xdp.frags': 'unknown', tc: 'unknown' }],
+  [[], 1, { bpf: 'unknown', 'map.array': 'unknown' }],
+])('doctor with %j', async (capabilities, code, expected) => {
+  const run = withCapabilities(capabilities, 'doctor', '--json', '--interface', 'lo');
+  expect(await run.code()).toBe(code);
+  const report = JSON.parse(run.out) as KernelReport;
+  const checks = [...report.machine, ...report.capabilities, ...report.hooks, ...report.maps];
+  const lacking = checks.filter(({ needed, state }) => needed && state !== 'yes').map(({ id, state }) => [id, state] as const);
+  expect(Object.fromEntries(lacking)).toMatchObject(expected);
+  expect(lacking.length === 0).toBe(code === 0);
+});
+
+test('graph and build need no privileges', async () => {
+  const graph = withCapabilities([], 'graph', example, '--svg', '-');
+  expect([await graph.code(), graph.err]).toEqual([0, '']);
+  expect(graph.out).toMatch(/^<svg .*<\/svg>\n$/s);
+  const build = withCapabilities([], 'build', example, '--stage', 'account');
+  expect([await build.code(), build.err]).toEqual([0, '']);
+  expect(build.lines[0]).toMatch(/^TC ingress: account {2}\d+ instructions · \d+ bytes of stack · maps tenants$/);
+  expect(build.out).toContain('known.packets += 1n; @ examples/hooks/pipeline.ts:');
+  const run = withCapabilities([], ...runArguments([]));
+  expect(await run.code()).toBe(1);
+  expect(run.err).toMatch(/^tailrace: the kernel engine lacks CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN\nrun as root/);
+});
