@@ -113,3 +113,58 @@ test('a pipeline, from the wire to the stack and back', () => {
        the wire"
   `);
 });
+
+test('with counters, what no packet took is left out; without, long lines of exits are broken', () => {
+  const labels = ['echo', 'fragment', 'icmpError', 'ipv6', 'malformed', 'notVip', 'expired', 'tooBig'];
+  const stage = (name: string, edges: ChainDescription['stages'][number]['edges']) => ({
+    name,
+    stage: name,
+    reads: [],
+    writes: [],
+    maps: [],
+    edges,
+  });
+  const wide: ChainDescription = {
+    hook: 'xdp',
+    first: 'vip',
+    depth: 2,
+    stages: [
+      stage('vip', [
+        { kind: 'next', label: 'next', to: 'pick' },
+        ...labels.map((label) => ({ kind: 'exit', label, to: `behind.${label}` }) as const),
+      ]),
+      stage('pick', [{ kind: 'next', label: 'next', verdict: 'pass' }]),
+      ...labels.map((label) => stage(`behind.${label}`, [{ kind: 'next', label: 'next', verdict: 'drop' }])),
+    ],
+  };
+  const counted = (packets: bigint, exits: Readonly<Record<string, bigint>> = {}) => ({
+    packets,
+    bytes: packets * 60n,
+    verdicts: none,
+    next: packets,
+    exits,
+    misses: 0n,
+  });
+  const counts = { vip: { ...counted(9n, { echo: 2n }), next: 7n }, pick: counted(7n), 'behind.echo': counted(2n) };
+  expect(drawChain(wide, { stats: counts })).toMatchInlineSnapshot(`
+    "╭─────────────╮
+    │ vip         │  9 packets · 540 B
+    ╰──┬──────────╯  echo 2 ─▶ behind.echo
+       │ 7
+    ╭─────────────╮
+    │ pick        │  7 packets · 420 B
+    ╰─────────────╯  next 7 ─▶ pass
+    ╭─────────────╮
+    │ behind.echo │  2 packets · 120 B
+    ╰─────────────╯  next 2 ─▶ drop
+       and 7 stages behind exits that no packet took"
+  `);
+  expect(drawChain(wide).split('\n').slice(0, 6).join('\n')).toMatchInlineSnapshot(`
+      "╭──────────────────╮
+      │ vip              │
+      ╰──┬───────────────╯  echo ─▶ behind.echo · fragment ─▶ behind.fragment · icmpError ─▶ behind.icmpError
+         │                  ipv6 ─▶ behind.ipv6 · malformed ─▶ behind.malformed · notVip ─▶ behind.notVip
+         │                  expired ─▶ behind.expired · tooBig ─▶ behind.tooBig
+         │"
+    `);
+});

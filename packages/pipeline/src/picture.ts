@@ -41,27 +41,59 @@ export function drawPipeline<L>(pipeline: PipelineDescription<L>, options: Pipel
   return [...lines, '   │', stop(chains.tcEgress ? wire : 'the network stack')].join('\n');
 }
 
-/** Draws a chain: lines without a trailing newline. */
+/**
+ * Draws a chain: lines without a trailing newline. With counters it shows what packets did: exits that none took are left
+ * out, and so are stages behind them, but for a line that tells how many.
+ */
 export function drawChain(chain: ChainDescription, options: PictureOptions = {}): string {
   const { stats, from, color = false } = options;
   const paint = (code: number): Paint => (color ? (text) => `\u001b[${code}m${text}\u001b[0m` : (text) => text);
   const [bold, dim, red, green] = [paint(1), paint(2), paint(31), paint(32)];
-  const width = Math.max(...chain.stages.map((s) => title(s).length), 8);
+  const stages = stats ? busyStages(chain, stats) : chain.stages;
+  const width = Math.max(...stages.map((s) => title(s).length), 8);
   const lines: string[] = from ? [`  ${dim(from)}`, '   │'] : [];
-  chain.stages.forEach((stage, i) => {
-    const following = chain.stages[i + 1];
+  stages.forEach((stage, i) => {
+    const following = stages[i + 1];
     const counts = stats?.[stage.name];
     const next = stage.edges.find((e) => e.kind === 'next');
     const falls = following !== undefined && next?.to === following.name;
-    const exits = stage.edges.filter((e) => e !== next || !falls).map((e) => edgeText(e, counts, dim));
+    const shown = stage.edges.filter((e) => (e !== next || !falls) && (!counts || e === next || taken(e, counts) > 0n));
+    const [exits = '', ...more] = wrapped(shown.map((e) => edgeText(e, counts)));
     lines.push(
       `╭──${'─'.repeat(width)}╮`,
       `│ ${bold(title(stage).padEnd(width))} │  ${counts ? summary(counts, red, green) : ''}`.trimEnd(),
-      `╰──${falls ? '┬' : '─'}${'─'.repeat(width - 1)}╯  ${exits.join(dim(' · '))}`.trimEnd(),
+      `╰──${falls ? '┬' : '─'}${'─'.repeat(width - 1)}╯  ${dim(exits)}`.trimEnd(),
+      ...more.map((text) => `${falls ? '   │' : '    '}${' '.repeat(width + 2)}${dim(text)}`),
     );
     if (falls) lines.push(`   │ ${counts ? dim(number(counts.next)) : ''}`.trimEnd());
   });
+  const idle = chain.stages.length - stages.length;
+  if (idle > 0) lines.push(`   ${dim(`and ${idle} ${idle === 1 ? 'stage' : 'stages'} behind exits that no packet took`)}`);
   return lines.join('\n');
+}
+
+/** The way of those that never leave through an exit, and every stage that packets came to. */
+function busyStages({ stages, first }: ChainDescription, stats: NonNullable<PictureOptions['stats']>): readonly StageDescription[] {
+  const trunk = new Set<string>();
+  for (let name: string | undefined = first; name !== undefined && !trunk.has(name); ) {
+    trunk.add(name);
+    name = stages.find((stage) => stage.name === name)?.edges.find(({ kind }) => kind === 'next')?.to;
+  }
+  return stages.filter(({ name }) => trunk.has(name) || (stats[name]?.packets ?? 0n) > 0n);
+}
+
+/** Columns that a line of exits takes at most. */
+const EXITS_WIDTH = 100;
+
+/** As few lines as hold them. */
+function wrapped(texts: readonly string[]): readonly string[] {
+  const lines: string[] = [];
+  for (const text of texts) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + 3 + text.length <= EXITS_WIDTH) lines[lines.length - 1] = `${last} · ${text}`;
+    else lines.push(text);
+  }
+  return lines;
 }
 
 const title = (stage: StageDescription): string =>
@@ -76,7 +108,9 @@ function summary(counts: StageStats, red: Paint, green: Paint): string {
   return [`${number(counts.packets)} packets`, bytes(counts.bytes), ...verdicts, ...misses].join(' · ');
 }
 
-function edgeText(edge: EdgeDescription, counts: StageStats | undefined, dim: Paint): string {
-  const taken = counts && (edge.kind === 'next' ? counts.next : (counts.exits[edge.label] ?? 0n));
-  return `${edge.label}${taken === undefined ? '' : ` ${number(taken)}`} ${dim('─▶')} ${edge.to ?? edge.verdict ?? ''}`;
+const taken = (edge: EdgeDescription, counts: StageStats): bigint =>
+  edge.kind === 'next' ? counts.next : (counts.exits[edge.label] ?? 0n);
+
+function edgeText(edge: EdgeDescription, counts: StageStats | undefined): string {
+  return `${edge.label}${counts ? ` ${number(taken(edge, counts))}` : ''} ─▶ ${edge.to ?? edge.verdict ?? ''}`;
 }
