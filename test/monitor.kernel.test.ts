@@ -1,5 +1,6 @@
 /** The monitor on real traffic: what it counts is what the kernel counts, with offloads and without, and nothing is lost. */
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { type EndedFlow, type FlowRecord, monitor } from '@tailrace/functions/monitor';
 import { eventually, type Host, packet, topology } from '@tailrace/testing';
@@ -187,4 +188,36 @@ test('sweeps in the middle of traffic lose nothing: ended records and those that
     expect(sum(mine, 'packets')).toBe(total);
     expect(sum(mine, 'bytes')).toBe(total * 52n);
   }
+});
+
+/** Sends datagrams as fast as it can, in a process and so on a CPU of its own. */
+const flood = (count: number) => `
+  const socket = require('node:dgram').createSocket('udp4');
+  let left = ${count};
+  const more = () => left-- > 0 ? socket.send('0123456789', 5000 + left % 64, '10.0.0.2', more) : socket.close();
+  socket.bind(0, '10.0.0.1', more);
+`;
+
+test('processes that send at once on several CPUs: every packet is in one record, while it is swept all the time', async () => {
+  const { net, client, server, engine } = await network();
+  await using _net = net;
+  const watch = monitor({ sweepMs: 1, idleMs: 5, activeMs: 50, maxFlows: 2_048 });
+  const running = await pipeline('edge', { tcIngress: [watch], tcEgress: [watch] }).run(engine);
+  await using _running = running;
+  const control = running.controller(watch);
+  const ended: EndedFlow[] = [];
+  control.flows$.subscribe((flow) => ended.push(flow));
+  const before = interfaceCounters(server, 'client');
+  const processes = Array.from({ length: 3 }, () => client.spawn(process.execPath, ['-e', flood(10_000)], { stdio: 'inherit' }));
+  await Promise.all(processes.map((child) => once(child, 'exit')));
+  const after = interfaceCounters(server, 'client');
+  const { lost, other } = control.counters();
+  await running.stop();
+  expect(lost.packets).toBe(0n);
+  const inward = ended.filter(({ direction, destinationPort }) => direction === 'in' && destinationPort >= 5_000);
+  expect(sum(inward, 'packets')).toBe(30_000n);
+  expect(sum(inward, 'bytes')).toBe(30_000n * 52n);
+  expect(inward.length).toBeGreaterThan(3 * 64);
+  const wire = after.rxPackets - before.rxPackets + after.txPackets - before.txPackets;
+  expect(sum(ended, 'packets') + other.packets).toBeGreaterThanOrEqual(wire);
 });
