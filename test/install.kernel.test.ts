@@ -111,6 +111,15 @@ test('without privileges a pipeline is planned and compiled, and places are in t
   expect(line.slice(mistake.column - 1)).toMatch(/^count\b/);
 });
 
+test('the command looks at the machine, and draws the pipeline', async () => {
+  const tailrace = join(project, 'node_modules/.bin/tailrace');
+  const report = JSON.parse(await run(tailrace, ['doctor', '--json'], project)) as { readonly ready: boolean };
+  expect(report.ready).toBe(true);
+  const { chains } = JSON.parse(await run(tailrace, ['graph', 'edge.ts', '--json'], project)) as { readonly chains: object };
+  for (const name of ['minTtl', 'acl.acl', 'gate.guard']) expect(JSON.stringify(chains)).toContain(`"${name}"`);
+  expect(await run(tailrace, ['build', 'edge.ts', '--stage', 'minTtl'], project)).toContain('if (ip && ip.ttl < least)');
+});
+
 test('it runs in the kernel, as it is and with a service rebound', async () => {
   expect(await run(process.execPath, ['run.ts'], project)).toMatchInlineSnapshot(`
     "default pass drop drop drop drop | hits 80:1 | expired 1 | 203.0.113.0/24 1

@@ -1,5 +1,4 @@
 /** `tailrace build`: the compiled programs of a pipeline, disassembled below their source lines. Nothing is loaded. */
-import { relative } from 'node:path';
 import { ArgumentError, disassemble, slotCount } from '@tailrace/bpf';
 import { type ChainDescription, type CompiledProgram, hookTitle, ROOT_PLACE } from '@tailrace/pipeline';
 import { type BuildOptions, ExitCode } from './arguments.ts';
@@ -59,7 +58,7 @@ function drawListing({ compiled, edges }: Listing, { bold, dim, green }: Palette
   const heading = `${bold(`${hookTitle[hook]}: ${place === ROOT_PLACE ? program.name : place}`)}  ${dim(sizes.join(' · '))}`;
   const text = disassemble(program.instructions, {
     mapReferences: program.mapReferences,
-    lines: program.lines.map((line) => ({ ...line, file: nearby(line.file) })),
+    lines: program.lines,
   });
   let above = '';
   const lines = text.split('\n').flatMap((line) => {
@@ -99,10 +98,4 @@ function asData({ compiled, edges }: Listing): object {
     maps: [...maps].map(([reference, { name, type, maxEntries }]) => ({ reference, name, type, maxEntries })),
     instructions,
   };
-}
-
-/** A path from here, where that is shorter. */
-function nearby(file: string): string {
-  const short = relative(process.cwd(), file);
-  return short.length < file.length ? short : file;
 }

@@ -1,0 +1,130 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { main } from './main.ts';
+
+const file = fileURLToPath(new URL('fixture.ts', import.meta.url));
+let folder: string;
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'tailrace-main-'));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** What a command line comes to. */
+async function called(...args: readonly string[]): Promise<{ readonly code: number; readonly out: string; readonly err: string }> {
+  const [out, err]: [string[], string[]] = [[], []];
+  const into = (written: string[]) => ({
+    write: (text: string) => void written.push(text),
+    color: false,
+    live: false,
+    size: undefined,
+    onClosed: () => () => undefined,
+  });
+  const code = await main(args, { output: into(out), errors: into(err) });
+  return { code, out: out.join(''), err: err.join('') };
+}
+
+test('graph, as a picture', async () => {
+  const { code, out } = await called('graph', file);
+  expect(code).toBe(0);
+  expect(out).toMatchInlineSnapshot(`
+    "   the wire
+       │
+       ▼ XDP
+    ╭──────────╮
+    │ first    │
+    ╰──┬───────╯  short ─▶ last
+       │
+    ╭──────────╮
+    │ second   │
+    ╰──────────╯  next ─▶ pass
+    ╭──────────╮
+    │ last     │
+    ╰──────────╯
+       │
+       the network stack
+    "
+  `);
+});
+
+test('graph, as JSON and as SVG', async () => {
+  const json = await called('graph', file, '--json');
+  expect(JSON.parse(json.out)).toMatchObject({
+    name: 'pair',
+    crossing: [],
+    chains: { xdp: { first: 'first', stages: [{ name: 'first' }, {}, {}] } },
+  });
+  const svg = join(folder, 'pair.svg');
+  expect(await called('graph', file, '--svg', svg)).toEqual({ code: 0, out: '', err: '' });
+  expect(await called('graph', file, '--svg', '-')).toEqual({ code: 0, out: readFileSync(svg, 'utf8'), err: '' });
+  expect(await called('graph', file, '--svg', join(folder, 'no/such/folder.svg'))).toMatchObject({
+    code: 1,
+    err: expect.stringMatching(/^tailrace: .*folder\.svg cannot be written: ENOENT\n$/),
+  });
+});
+
+test('build shows source lines above their instructions, and names maps and edges', async () => {
+  const { code, out } = await called('build', file, '--stage', 'first');
+  expect(code).toBe(0);
+  // the instructions themselves are the compiler's affair
+  const shown = out
+    .split('\n')
+    .filter((line) => !/^ {4}\d+: /.test(line) || line.includes('map[') || line.includes('tail_call'))
+    .map((line) => line.replace(/\d+(?= instructions|: | bytes)/, 'N'));
+  expect([...new Set(shown)].join('\n')).toMatchInlineSnapshot(`
+    "XDP: first  N instructions · 8 bytes of stack
+      if (ctx.length < 100) return ctx.exit('short'); @ packages/tailrace/src/command/fixture.ts:11
+        N: r1 = map[chain:state]
+      return ctx.next(); @ packages/tailrace/src/command/fixture.ts:12
+        N: r2 = map[chain:array]
+        N: call bpf_tail_call#12  short ─▶ last
+        N: call bpf_tail_call#12  next ─▶ second
+    "
+  `);
+  expect(out).toMatch(/^ {4}0: r6 = r1$/m);
+});
+
+test('build, as JSON', async () => {
+  interface Built {
+    readonly hook: string;
+    readonly place: string;
+    readonly program: { readonly name: string };
+    readonly slots: number;
+    readonly stackBytes: number;
+    readonly maps: readonly { readonly name: string }[];
+    readonly instructions: readonly { readonly pc: number; readonly text: string; readonly edge?: string; readonly source?: object }[];
+  }
+  const built = JSON.parse((await called('build', file, '--json')).out) as readonly Built[];
+  expect(built.map(({ hook, place, program }) => [hook, place, program.name])).toEqual([
+    ['xdp', '(root)', 'pair.root'],
+    ['xdp', 'first', 'first'],
+    ['xdp', 'second', 'second'],
+    ['xdp', 'last', 'last'],
+  ]);
+  const edges = built.map(({ instructions }) => instructions.flatMap(({ edge }) => edge ?? []));
+  expect(edges.map((list) => [...list].sort())).toEqual([['first ─▶ first'], ['next ─▶ second', 'short ─▶ last'], [], []]);
+  const second = built[2];
+  expect(second?.maps).toEqual([{ reference: 'senders', name: 'senders', type: 'hash', maxEntries: 16 }]);
+  expect(second?.instructions.find(({ text }) => text.includes('map[senders]'))?.source).toMatchObject({
+    file: expect.stringMatching(/fixture\.ts$/),
+    line: 20,
+  });
+  for (const { instructions, slots } of built) expect(instructions.at(-1)?.pc).toBeLessThan(slots);
+});
+
+test('errors go to the other output', async () => {
+  expect(await called('build', file, '--stage', 'third')).toEqual({
+    code: 1,
+    out: '',
+    err: "tailrace: pipeline 'pair' has no stage 'third'\nit has pair.root, first, second, last\n",
+  });
+  expect((await called('walk')).code).toBe(2);
+});
+
+test('the version is that of the package', async () => {
+  const manifest = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { readonly version: string };
+  expect(await called('--version')).toEqual({ code: 0, out: `${manifest.version}\n`, err: '' });
+});
