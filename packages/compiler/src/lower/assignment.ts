@@ -8,6 +8,7 @@ import { namedMember, namedPlace, objectOf, propertyName } from './member.ts';
 import { bigintOf, element, present, readPlace } from './memory.ts';
 import { describe, type Operand, type RefOperand, type Variable } from './operand.ts';
 import { find, type Program } from './program.ts';
+import { keeping } from './reference.ts';
 import { exact } from './scalar.ts';
 import { metadata } from './state.ts';
 import { scalarFor, writePlace } from './store.ts';
@@ -20,10 +21,11 @@ export function assignment(program: Program, node: AssignmentExpression): Operan
       const value = noVerdict(lowering, node.right, program.expression(node.right));
       return assignVariable(program, node.left, node.left.name, value);
     }
-    const target = place(program, node.left);
-    const value = noVerdict(lowering, node.right, program.expression(node.right));
-    lowering.at(node);
-    return target(value, node.right);
+    return assignPlace(program, node.left, node.right, () => {
+      const value = noVerdict(lowering, node.right, program.expression(node.right));
+      lowering.at(node);
+      return value;
+    });
   }
   if (['&&=', '||=', '??='].includes(node.operator))
     return lowering.fail(node, 'syntax', `${node.operator} is not part of the language`, 'write an if');
@@ -50,8 +52,8 @@ function assignVariable(program: Program, node: Expression | Pattern, name: stri
   return value;
 }
 
-/** What assigning to a member does. */
-function place(program: Program, target: Pattern | Expression): (value: Operand, from: Expression) => Operand {
+/** Assigns to a member, whose place is taken before the value. */
+function assignPlace(program: Program, target: Pattern | Expression, from: Expression, make: () => Operand): Operand {
   const { lowering } = program;
   if (target.type !== 'MemberExpression') return lowering.fail(target, 'syntax', 'only variables, fields and elements can be assigned to');
   const object = program.expression(objectOf(program, target.object));
@@ -60,18 +62,15 @@ function place(program: Program, target: Pattern | Expression): (value: Operand,
     const field =
       object.fields.get(name) ??
       lowering.fail(target.property, 'name', `the object has no field '${name}'`, nearest(name, [...object.fields.keys()]));
-    return (value) => {
-      lowering.write(field, value);
-      return value;
-    };
-  }
-  const ref = memoryPlace(program, target, object);
-  return (value, from) => {
-    inRange(program, target, object, from, value);
-    // the value may have moved the packet
-    writePlace(lowering, from, present(lowering, target.object, ref), value);
+    const value = make();
+    lowering.write(field, value);
     return value;
-  };
+  }
+  const [ref, value] = keeping(lowering, memoryPlace(program, target, object), make);
+  inRange(program, target, object, from, value);
+  // the value may have moved the packet
+  writePlace(lowering, from, present(lowering, target.object, ref), value);
+  return value;
 }
 
 /** The place in memory that a member expression names. */
@@ -94,7 +93,10 @@ function memoryPlace(program: Program, target: MemberExpression, object: Operand
     lowering.fail(target.object, 'undefined', `'${lowering.source.textOf(target.object)}' is undefined here`);
   if (object.kind !== 'ref') return lowering.fail(target, 'memory', `${describe(object)} cannot be assigned to`);
   const ref = present(lowering, target.object, object);
-  if (target.computed) return element(lowering, target.property, ref, program.expression(target.property as Expression));
+  if (target.computed) {
+    const [there, index] = keeping(lowering, ref, () => program.expression(target.property as Expression));
+    return element(lowering, target.property, there, index);
+  }
   return namedPlace(program, target.property, ref, propertyName(program, target));
 }
 
@@ -148,10 +150,11 @@ function compound(
     );
   const current =
     object.kind === 'context' ? namedMember(program, target, object, propertyName(program, target)) : readPlace(lowering, ref);
-  const value = arithmetic(lowering, node, operator, current, right(current));
+  const [there, operand] = keeping(lowering, ref, () => right(current));
+  const value = arithmetic(lowering, node, operator, current, operand);
   lowering.at(node);
   inRange(program, target, object, node, value);
-  writePlace(lowering, node, present(lowering, target.object, ref), value);
+  writePlace(lowering, node, present(lowering, target.object, there), value);
   return value;
 }
 

@@ -9,6 +9,7 @@ import { intrinsicCall } from './intrinsic.ts';
 import { mapCall } from './map-call.ts';
 import { describe, type FnOperand, type NumberOperand, type Operand } from './operand.ts';
 import { find, type Program } from './program.ts';
+import { keeping } from './reference.ts';
 import { bigint, exact, known } from './scalar.ts';
 
 const MATH = ['trunc', 'min', 'max', 'imul', 'clz32'] as const;
@@ -25,7 +26,7 @@ export function call(program: Program, node: CallExpression): Operand {
   if (global) return globalCall(program, node, global, syntax);
   if (callee.type === 'Super') return lowering.fail(callee, 'syntax', 'there is no class around a program');
   const target = program.expression(callee);
-  const args = syntax.map((argument) => noVerdict(lowering, argument, program.expression(argument)));
+  const args = argumentsOf(program, syntax);
   lowering.at(node);
   switch (target.kind) {
     case 'fn':
@@ -40,6 +41,14 @@ export function call(program: Program, node: CallExpression): Operand {
     default:
   }
   return lowering.fail(callee, 'type', `${describe(target)} cannot be called`);
+}
+
+/** The arguments in their order; looking for a header in one may move the pointers of those before. */
+function argumentsOf(program: Program, [first, ...rest]: readonly Expression[]): readonly Operand[] {
+  if (!first) return [];
+  const operand = noVerdict(program.lowering, first, program.expression(first));
+  const [kept, others] = keeping(program.lowering, operand, () => argumentsOf(program, rest));
+  return [kept, ...others];
 }
 
 /** `Math.imul`, `BigInt`, … where the name is not the program's own. */

@@ -9,6 +9,7 @@ import { viewCondition } from './memory.ts';
 import { type BigintOperand, contentHint, describe, type NumberOperand, type Operand, type RefOperand } from './operand.ts';
 import type { Join } from './path.ts';
 import type { Program } from './program.ts';
+import { keeping } from './reference.ts';
 import { exact } from './scalar.ts';
 
 type Relation = '===' | '!==' | '<' | '<=' | '>' | '>=';
@@ -129,8 +130,8 @@ function presence(lowering: Lowering, ref: RefOperand, yes: Join, no: Join): voi
 function comparison(program: Program, node: BinaryExpression, yes: Join, no: Join): void {
   const { lowering } = program;
   const relation = RELATIONS[node.operator] as Relation;
-  const left = program.expression(node.left as Exclude<typeof node.left, PrivateIdentifier>);
-  const right = program.expression(node.right);
+  const first = program.expression(node.left as Exclude<typeof node.left, PrivateIdentifier>);
+  const [left, right] = keeping(lowering, first, () => program.expression(node.right));
   lowering.at(node);
   if (left.kind === 'conflict') lowering.fail(node.left, 'type', left.message, left.hint);
   if (right.kind === 'conflict') lowering.fail(node.right, 'type', right.message, right.hint);

@@ -7,8 +7,9 @@ import { ALLOWED_GLOBALS, call, isDivision, quotient } from './call.ts';
 import { condition, isCondition, truth } from './condition.ts';
 import { memberExpression } from './member.ts';
 import { bigintOf } from './memory.ts';
-import { describe, type Operand, UNDEFINED, type Variable } from './operand.ts';
+import { describe, type ListOperand, type Operand, UNDEFINED, type Variable } from './operand.ts';
 import { find, type Program } from './program.ts';
+import { keeping } from './reference.ts';
 import { unsigned32 } from './scalar.ts';
 
 /** Lowers one expression. */
@@ -32,14 +33,14 @@ export function expression(program: Program, node: Expression): Operand {
     case 'ObjectExpression':
       return objectLiteral(program, node);
     case 'ArrayExpression':
-      return {
-        kind: 'list',
-        items: node.elements.map((e) =>
-          e && e.type !== 'SpreadElement'
-            ? noVerdict(lowering, e, expression(program, e))
-            : lowering.fail(e ?? node, 'syntax', 'array literals hold plain elements'),
-        ),
-      };
+      return node.elements.reduce<ListOperand>(
+        (list, e) => {
+          if (!e || e.type === 'SpreadElement') return lowering.fail(e ?? node, 'syntax', 'array literals hold plain elements');
+          const [before, item] = keeping(lowering, list, () => noVerdict(lowering, e, expression(program, e)));
+          return { kind: 'list', items: [...before.items, item] };
+        },
+        { kind: 'list', items: [] },
+      );
     case 'UnaryExpression': {
       if (node.operator === '!') return asBoolean(program, node);
       const operand = expression(program, node.argument);

@@ -6,11 +6,12 @@
  * ends at everything else, authentication and encryption included, and finds nothing where a header does not lie within the
  * payload, where there are more, and behind a second fragment header.
  */
-import { Ipv6, Ipv6Fragment, Ports } from '@tailrace/stage';
+import { Ipv6, Ipv6Fragment } from '@tailrace/stage';
 import type { Value } from '../ir.ts';
 import { range } from '../range.ts';
+import { fitsLinear, pullUpTo } from './bounds.ts';
 import { current, fact } from './fact.ts';
-import { advanceBy, fits, packetRef, unless } from './linear.ts';
+import { advanceBy, PLACE, packetRef, unless } from './linear.ts';
 import type { Lowering } from './lowering.ts';
 import { type NumberOperand, type Operand, type RefOperand, UNDEFINED } from './operand.ts';
 import type { Join } from './path.ts';
@@ -103,8 +104,10 @@ const NEXT = fact('packet:walk');
 const LENGTH = fact('packet:walked');
 
 /** Leads every path to `found`. */
-function walk(lowering: Lowering, ip: RefOperand, first: Value, found: Join): void {
+function walk(lowering: Lowering, header: RefOperand, first: Value, found: Join): void {
   const bad = lowering.newJoin();
+  // all that there can be is pulled together at once
+  const ip = { ...header, base: pullUpTo(lowering, header.base, header.offset + IPV6.size + MAX_HEADERS * LARGEST) };
   const payload = payloadOf(lowering, ip);
   let next: Value = first;
   let length: NumberOperand = lowering.number(0);
@@ -113,7 +116,7 @@ function walk(lowering: Lowering, ip: RefOperand, first: Value, found: Join): vo
     const [options, fragment, onward] = [lowering.newJoin(), lowering.newJoin(), lowering.newJoin()];
     which(lowering, next, options, fragment);
     // none of them: the upper layer
-    if (i > 0) fits(lowering, behind(lowering, ip, length).base, ip.offset + IPV6.size, bad);
+    if (i > 0) fitsLinear(lowering, behind(lowering, ip, length).base, ip.offset + IPV6.size, bad);
     const room = lowering.binary('sub', exact(lowering, payload), exact(lowering, length));
     remember(lowering, {
       protocol: byte(next),
@@ -142,7 +145,7 @@ function walk(lowering: Lowering, ip: RefOperand, first: Value, found: Join): vo
     };
     lowering.enter(options);
     const at = behind(lowering, ip, so);
-    fits(lowering, at.base, at.offset + SMALLEST, bad);
+    fitsLinear(lowering, at.base, at.offset + SMALLEST, bad);
     lowering.write(NEXT, byte(lowering.load(1, 'packet', at.base, at.offset)));
     const units = lowering.load(1, 'packet', at.base, at.offset + 1);
     advanced(lowering.binary('lsh', lowering.binary('add', units, lowering.constant(1)), lowering.constant(3)), LARGEST);
@@ -196,7 +199,7 @@ function fragmentHeader(
   const before = current(lowering, FACTS.fragment);
   if (before?.kind === 'ref') unless(lowering, before.base, 'ne', lowering.constant(0), bad);
   const at = { ...behind(lowering, ip, length), layout: Ipv6Fragment.layout };
-  fits(lowering, at.base, at.offset + SMALLEST, bad);
+  fitsLinear(lowering, at.base, at.offset + SMALLEST, bad);
   const next = byte(lowering.load(1, 'packet', at.base, at.offset));
   advanced(lowering.constant(SMALLEST), SMALLEST);
   lowering.write(FACTS.fragment, at);
@@ -232,7 +235,7 @@ function behind(lowering: Lowering, ip: RefOperand, length: NumberOperand | unde
   const base = moved ? advanceBy(lowering, ip.base, length) : ip.base;
   const position = ip.position && sum(lowering, ip.position, lowering.number(IPV6.size));
   const there = moved && position ? sum(lowering, position, length) : position;
-  return packetRef(lowering, Ports.layout, base, ip.offset + IPV6.size, there);
+  return packetRef(lowering, PLACE, base, ip.offset + IPV6.size, there);
 }
 
 function sum(lowering: Lowering, a: NumberOperand, b: NumberOperand): NumberOperand {

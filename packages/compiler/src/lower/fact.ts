@@ -18,6 +18,11 @@ export function fact(name: string): Variable {
   return variable;
 }
 
+/** Is the variable a fact, and none of the program's own? */
+export function isFact(variable: Variable): boolean {
+  return facts.get(variable.name.slice(1, -1)) === variable;
+}
+
 /**
  * The remembered operand, or the one that `make` computes now. Conflicts between paths are computed anew, and so is what
  * paths found after each had moved the packet.

@@ -1,6 +1,6 @@
 /**
- * The bytes of a packet that a program can reach: where they start and end, and the checks that the verifier wants before
- * each first access. Packet references are `base + constant offset`.
+ * The bytes of a packet that a program can reach: where they start and end, places in them, and how far these are from the
+ * first. Packet references are `base + constant offset`.
  */
 import type { Layout } from '@tailrace/stage';
 import type { CompareOp, Value } from '../ir.ts';
@@ -13,6 +13,9 @@ import { exact } from './scalar.ts';
 
 /** The verifier takes packet offsets of 15 bits, not of 16. */
 export const MAX_PACKET_OFFSET = 0x7fff;
+
+/** For references that only mark a place: no byte of it need be there. */
+export const PLACE: Layout = { kind: 'struct', size: 0, align: 1, fields: {}, views: {} };
 
 /** The packet's first byte. */
 export function packetStart(lowering: Lowering): Value {
@@ -39,16 +42,24 @@ export function advanceBy(lowering: Lowering, pointer: Value, by: NumberOperand)
 }
 
 /** How far a packet pointer is from `root`, or from the packet's first byte; undefined where that is not known. */
-export function distanceOf(lowering: Lowering, pointer: Value, root?: Value): Range | undefined {
+export function distanceOf(pointer: Value, root?: Value, seen = new Map<Value, Range | undefined>()): Range | undefined {
   if (root ? pointer === root : pointer.kind === 'load' && pointer.space === 'context') return range(0n, 0n);
+  if (seen.has(pointer)) return seen.get(pointer);
+  const distance = derived(pointer, (from) => distanceOf(from, root, seen));
+  seen.set(pointer, distance);
+  return distance;
+}
+
+/** A pointer's distance by that of the pointers it is made of. */
+function derived(pointer: Value, of: (from: Value) => Range | undefined): Range | undefined {
   if (pointer.kind === 'phi') {
     // a header that was tested: null on the other paths
-    const distances = pointer.inputs.filter((input) => input.kind !== 'const').map((input) => distanceOf(lowering, input, root));
+    const distances = pointer.inputs.filter((input) => input.kind !== 'const').map(of);
     return distances.reduce((a, b) => a && b && union(a, b));
   }
   if (pointer.kind !== 'binary' || pointer.op !== 'add') return undefined;
   const by = pointer.right.kind === 'const' ? range(pointer.right.value, pointer.right.value) : advances.get(pointer);
-  const from = by && distanceOf(lowering, pointer.left, root);
+  const from = by && of(pointer.left);
   return from && by && range(from.lo + by.lo, from.hi + by.hi);
 }
 
@@ -65,21 +76,8 @@ export function found(lowering: Lowering, tests: (absent: Join) => RefOperand | 
   return lowering.enter(done) ?? UNDEFINED;
 }
 
-/** Goes on where `size` bytes from a pointer are there. */
-export function fits(lowering: Lowering, pointer: Value, size: number, absent: Join): void {
-  const ok = lowering.newJoin();
-  lowering.check(
-    pointer,
-    size,
-    packetEnd(lowering),
-    () => lowering.jump(ok),
-    () => lowering.jump(absent),
-  );
-  lowering.enter(ok);
-}
-
-/** Goes on where the comparison does not hold, which is the usual case. */
-export function unless(lowering: Lowering, left: Value, op: CompareOp, right: Value, absent: Join): void {
+/** Goes on where the comparison does not hold, the usual case unless said otherwise. */
+export function unless(lowering: Lowering, left: Value, op: CompareOp, right: Value, absent: Join, likely: 'then' | 'else' = 'else'): void {
   const on = lowering.newJoin();
   lowering.branch(
     op,
@@ -87,7 +85,7 @@ export function unless(lowering: Lowering, left: Value, op: CompareOp, right: Va
     right,
     () => lowering.jump(absent),
     () => lowering.jump(on),
-    'else',
+    likely,
   );
   lowering.enter(on);
 }
@@ -105,12 +103,4 @@ export function packetRef(lowering: Lowering, layout: Layout, base: Value, offse
     epoch: lowering.environment.epoch,
     ...(position ? { position } : {}),
   };
-}
-
-/** A place in the packet, or undefined where it ends before. */
-export function guardedRef(lowering: Lowering, layout: Layout, base: Value, offset: number, position: NumberOperand): Operand {
-  return found(lowering, (absent) => {
-    fits(lowering, base, offset + layout.size, absent);
-    return packetRef(lowering, layout, base, offset, position);
-  });
 }

@@ -7,6 +7,7 @@ import { kindOf, MAP_METHODS } from './map-kind.ts';
 import { element, member, present, readPlace, readView } from './memory.ts';
 import { contentHint, describe, type Operand, type RefOperand, type View } from './operand.ts';
 import { find, type Program } from './program.ts';
+import { keeping } from './reference.ts';
 import { metadata } from './state.ts';
 
 /** `object.name` and `object[index]`. */
@@ -16,9 +17,9 @@ export function memberExpression(program: Program, node: MemberExpression): Oper
     return lowering.fail(node, 'syntax', 'optional chaining gives a value or undefined', 'test it first: if (!x) return …');
   const object = program.expression(objectOf(program, node.object));
   if (node.computed) {
-    const index = program.expression(node.property as Expression);
+    const [there, index] = keeping(lowering, object, () => program.expression(node.property as Expression));
     lowering.at(node);
-    return computedMember(program, node, object, index);
+    return computedMember(program, node, there, index);
   }
   lowering.at(node);
   return namedMember(program, node, object, propertyName(program, node));

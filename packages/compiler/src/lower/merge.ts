@@ -125,6 +125,9 @@ function phi(emitter: Emitter, join: Join, values: readonly Value[], ref?: RefOp
   if (values.every((v) => v === values[0]) && values[0]) return values[0];
   const byBlock = new Map(join.incoming.map((incoming, i) => [incoming.from, values[i] as Value]));
   const inputs = join.block.predecessors.map((p) => byBlock.get(p) as Value);
+  // variables that hold one pointer on every path go on holding one
+  const same = join.block.nodes.find((n) => n.kind === 'phi' && n.inputs.length > 0 && n.inputs.every((input, i) => input === inputs[i]));
+  if (same?.kind === 'phi' && same.pointer === ref?.space) return same;
   const node: Phi = createNode(emitter.graph, { kind: 'phi', inputs, ...(ref ? { pointer: ref.space } : {}) });
   return append(join.block, node);
 }

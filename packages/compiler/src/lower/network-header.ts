@@ -6,10 +6,12 @@
  * first byte, or 4 or 8 bytes on. The two bytes in front of the header are the EtherType that announces it.
  */
 import { Arp, Ipv4, Ipv6, type Layout, Vlan } from '@tailrace/stage';
+import { SK_BUFF } from '../hook-model.ts';
 import type { Value } from '../ir.ts';
 import { range } from '../range.ts';
+import { fits } from './bounds.ts';
 import { current, fact, remembered } from './fact.ts';
-import { fits, packetEnd, packetRef, packetStart, unless } from './linear.ts';
+import { PLACE, packetEnd, packetRef, packetStart, unless } from './linear.ts';
 import type { Lowering } from './lowering.ts';
 import { type NumberOperand, type Operand, type RefOperand, UNDEFINED } from './operand.ts';
 import type { Join } from './path.ts';
@@ -69,9 +71,8 @@ export function findNetwork(
   if (knownNetwork(lowering)) return known(lowering, wanted, (header) => then(header, true), absent);
   // what the tests find out holds on all paths: the packet's ends are loaded first
   packetEnd(lowering);
-  const data = packetStart(lowering);
   const [short, tagged] = [lowering.newJoin(), lowering.newJoin()];
-  fits(lowering, data, size, short);
+  const data = fits(lowering, packetStart(lowering), size, short);
   const type = lowering.load(2, 'packet', data, ETHERTYPE_AT);
   lowering.branch(
     'eq',
@@ -93,7 +94,7 @@ export function findNetwork(
   behindTags(lowering, data, type, absent);
   known(lowering, wanted, (header) => then(header, false), absent);
   lowering.enter(short);
-  tooShort(lowering, data, size, absent);
+  tooShort(lowering, size, absent);
 }
 
 /** Where the frame's EtherType is known already. */
@@ -102,25 +103,25 @@ function known(lowering: Lowering, wanted: NetworkHeader, then: (header: RefOper
   if (!at || !lowering.block) return;
   unless(lowering, exact(lowering, at.type), 'ne', lowering.constant(wanted.type), absent);
   lowering.write(TYPE, lowering.number(wanted.type));
-  const { base, position } = at.place;
-  fits(lowering, base, ETHERNET_SIZE + wanted.layout.size, absent);
+  const { position } = at.place;
+  const base = fits(lowering, at.place.base, ETHERNET_SIZE + wanted.layout.size, absent);
   wanted.verify(lowering, base, absent);
   const behind = position && plus(lowering, position, ETHERNET_SIZE - ETHERTYPE_AT);
   then(packetRef(lowering, wanted.layout, base, ETHERNET_SIZE, behind));
 }
 
 /** The frame is shorter than the header that is asked for: it may still hold another. */
-function tooShort(lowering: Lowering, data: Value, size: number, absent: Join): void {
+function tooShort(lowering: Lowering, size: number, absent: Join): void {
   const tiny = lowering.newJoin();
   if (size > SMALLEST) {
-    fits(lowering, data, SMALLEST, tiny);
+    const data = fits(lowering, packetStart(lowering), SMALLEST, tiny);
     const type = lowering.load(2, 'packet', data, ETHERTYPE_AT);
     remember(lowering, data, 0, type);
     behindTags(lowering, data, type, absent);
     lowering.jump(absent);
   } else lowering.jump(tiny);
   lowering.enter(tiny);
-  remember(lowering, data, 0, lowering.constant(0));
+  remember(lowering, packetStart(lowering), 0, lowering.constant(0));
   lowering.jump(absent);
 }
 
@@ -131,10 +132,17 @@ function behindTags(lowering: Lowering, data: Value, type: Value, none: Join): v
   const first = lowering.load(2, 'packet', data, ETHERTYPE_AT + TAG_SIZE);
   remember(lowering, lowering.advance(data, lowering.constant(TAG_SIZE), 'packet'), 1, first);
   unlessTag(lowering, first, behind);
+  if (lowering.hook.kind === 'tc') unlessInSkb(lowering, behind);
   const second = lowering.load(2, 'packet', data, ETHERTYPE_AT + 2 * TAG_SIZE);
   remember(lowering, lowering.advance(data, lowering.constant(2 * TAG_SIZE), 'packet'), 2, second);
   lowering.jump(behind);
   lowering.enter(behind);
+}
+
+/** Goes on where no tag lies beside the frame, in the skb: at TC, the usual case. */
+export function unlessInSkb(lowering: Lowering, there: Join): void {
+  const present = lowering.load(4, 'context', lowering.graph.context, SK_BUFF.vlanPresent);
+  unless(lowering, present, 'ne', lowering.constant(0), there);
 }
 
 /** Goes on where an EtherType announces a tag. */
@@ -184,7 +192,7 @@ function knownNetwork(lowering: Lowering): { readonly place: RefOperand; readonl
 
 function remember(lowering: Lowering, base: Value, tags: number, type: Value): void {
   const position = lowering.number(ETHERTYPE_AT + tags * TAG_SIZE);
-  lowering.write(NETWORK, packetRef(lowering, Vlan.layout, base, ETHERTYPE_AT, position));
+  lowering.write(NETWORK, packetRef(lowering, PLACE, base, ETHERTYPE_AT, position));
   lowering.write(TYPE, { kind: 'number', range: range(0n, 0xffffn), exact: type });
 }
 

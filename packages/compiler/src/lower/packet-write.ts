@@ -37,7 +37,7 @@ export function packetWritten(lowering: Lowering, base: Value, offset: number, s
   const forgetNetwork = (): void => forgetFacts(lowering, (name) => !ENDS.has(name));
   const forgetUpper = (): void => forgetFacts(lowering, (name) => !NETWORK.has(name));
   const bytes = (from: Range): Range => range(from.lo + BigInt(offset), from.hi + BigInt(offset + size));
-  const header = NETWORK_HEADERS.map((variable) => distanceFrom(lowering, base, current(lowering, variable))).find((d) => d !== undefined);
+  const header = NETWORK_HEADERS.map((variable) => distanceFrom(base, current(lowering, variable))).find((d) => d !== undefined);
   if (header) {
     // everything that decides about the network header lies in front of this place
     const written = bytes(header);
@@ -45,7 +45,7 @@ export function packetWritten(lowering: Lowering, base: Value, offset: number, s
     if (meets(written, LENGTHS)) return forgetUpper();
     return forgetBehind(lowering, written, 0n, base, offset, forgetUpper);
   }
-  const distance = distanceOf(lowering, base);
+  const distance = distanceOf(base);
   if (!distance) return forgetNetwork();
   const written = bytes(distance);
   if (meets(written, range(TAGS_START, VERSION_END + TAGS_SIZE))) return forgetNetwork();
@@ -63,14 +63,14 @@ function forgetBehind(lowering: Lowering, written: Range, tags: bigint, base: Va
 function isUpper(lowering: Lowering, base: Value, offset: number): boolean {
   return UPPER_HEADERS.some((variable) => {
     const known = current(lowering, variable);
-    const distance = distanceFrom(lowering, base, known);
+    const distance = distanceFrom(base, known);
     return known?.kind === 'ref' && distance !== undefined && distance.lo + BigInt(offset) >= BigInt(known.offset);
   });
 }
 
 /** How far a pointer is from the base of a header; undefined where that is not known. */
-function distanceFrom(lowering: Lowering, base: Value, header: ReturnType<typeof current>): Range | undefined {
-  return header?.kind === 'ref' ? distanceOf(lowering, base, (header as RefOperand).base) : undefined;
+function distanceFrom(base: Value, header: ReturnType<typeof current>): Range | undefined {
+  return header?.kind === 'ref' ? distanceOf(base, (header as RefOperand).base) : undefined;
 }
 
 const meets = (a: Range, b: Range): boolean => a.lo < b.hi && a.hi > b.lo;

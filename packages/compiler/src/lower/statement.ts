@@ -14,7 +14,7 @@ import { noVerdict } from './argument.ts';
 import { condition } from './condition.ts';
 import { readMember } from './member.ts';
 import { member, present, readPlace } from './memory.ts';
-import { describe, type Operand, UNDEFINED } from './operand.ts';
+import { describe, type Operand, UNDEFINED, type Variable } from './operand.ts';
 import type { Join } from './path.ts';
 import { functionScope, type LoopTargets, type Program } from './program.ts';
 
@@ -116,9 +116,12 @@ function labelled(program: Program, node: LabeledStatement, leave: Leave): void 
 
 function scoped(program: Program, body: () => void): void {
   const outer = program.scope;
-  program.scope = { names: new Map(), parent: outer };
+  const scope = { names: new Map<string, Variable>(), parent: outer };
+  program.scope = scope;
   body();
   program.scope = outer;
+  // nothing is kept for names that are out of reach
+  for (const variable of scope.names.values()) program.lowering.environment.values.delete(variable);
 }
 
 function declaration(program: Program, node: VariableDeclaration): void {

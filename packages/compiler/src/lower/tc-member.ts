@@ -9,9 +9,9 @@ import { argumentNode, numberArgument } from './argument.ts';
 import { AT_TC, type Member, type Members } from './context-member.ts';
 import type { Lowering } from './lowering.ts';
 import { readPlace } from './memory.ts';
-import { moved } from './move.ts';
 import { type Operand, type RefOperand, UNDEFINED } from './operand.ts';
 import type { Program } from './program.ts';
+import { keepingReferences } from './reference.ts';
 import { exact } from './scalar.ts';
 import { contextWord, segments } from './state.ts';
 import { onStack, stackRef } from './store.ts';
@@ -49,7 +49,9 @@ export const TC_MEMBERS: Members = {
     call: (program, node, args) => {
       const { lowering } = program;
       const ifindex = numberArgument(lowering, argumentNode(node, 0), args[0], R.UINT32);
-      return moved(program, 'clone', Helper.clone_redirect, [exact(lowering, ifindex), lowering.constant(0)]);
+      const operands = [lowering.graph.context, exact(lowering, ifindex), lowering.constant(0)];
+      const cloned = keepingReferences(lowering, () => lowering.call(Helper.clone_redirect, operands, { movesPacket: true }));
+      return succeeded(lowering, cloned);
     },
   },
   tunnelKey: { hooks: AT_TC, call: tunnelKey },

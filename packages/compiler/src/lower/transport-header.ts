@@ -5,9 +5,10 @@
 import { Gre, Gue, Icmp, Icmpv6, type Layout, Ports, Tcp, Udp, Vxlan } from '@tailrace/stage';
 import type { Value } from '../ir.ts';
 import { range } from '../range.ts';
+import { fits } from './bounds.ts';
 import { findUpper, IPV6, knownUpper, rememberNone, rememberPlain } from './extension-header.ts';
-import { current, fact, rememberedValue } from './fact.ts';
-import { advanceBy, fits, found, packetRef, unless } from './linear.ts';
+import { current, fact, remembered } from './fact.ts';
+import { advanceBy, found, PLACE, packetRef, unless } from './linear.ts';
 import type { Lowering } from './lowering.ts';
 import { findNetwork, networkHeader } from './network-header.ts';
 import { type NumberOperand, type Operand, type RefOperand, UNDEFINED } from './operand.ts';
@@ -150,8 +151,8 @@ function overIpv4(lowering: Lowering, ip: RefOperand, wanted: Transport, size: n
     const total = lowering.unary('swap16', lowering.load(2, 'packet', ip.base, ip.offset + IPV4.totalLength));
     const needed = lowering.binary('add', exact(lowering, length), lowering.constant(size));
     unless(lowering, total, 'lt', needed, absent);
-    const base = rememberedValue(lowering, 'packet:layer4', () => advanceBy(lowering, ip.base, length));
-    fits(lowering, base, ip.offset + size, absent);
+    const content = remembered(lowering, 'packet:layer4', () => packetRef(lowering, PLACE, advanceBy(lowering, ip.base, length), 0));
+    const base = fits(lowering, (content as RefOperand).base, ip.offset + size, absent);
     return packetRef(lowering, wanted.layout, base, ip.offset, positionBehind(lowering, ip, length));
   });
 }
@@ -224,8 +225,8 @@ function upperHeader(lowering: Lowering, layout: Layout, size: number, absent: J
   const { start, room } = upper;
   if (start.nullable) unless(lowering, start.base, 'eq', lowering.constant(0), absent);
   unless(lowering, exact(lowering, room), 'lt', lowering.constant(size), absent);
-  fits(lowering, start.base, start.offset + size, absent);
-  return packetRef(lowering, layout, start.base, start.offset, start.position);
+  const base = fits(lowering, start.base, start.offset + size, absent);
+  return packetRef(lowering, layout, base, start.offset, start.position);
 }
 
 function protocolIs(lowering: Lowering, protocol: Value, wanted: readonly number[], absent: Join): void {

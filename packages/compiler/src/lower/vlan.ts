@@ -8,11 +8,12 @@ import { SK_BUFF } from '../hook-model.ts';
 import type { Value } from '../ir.ts';
 import { UINT16 } from '../range.ts';
 import { argumentNode, numberArgument } from './argument.ts';
+import { fits } from './bounds.ts';
 import { current, fact, forgetPacket } from './fact.ts';
-import { fits, packetEnd, packetStart, unless } from './linear.ts';
+import { packetEnd, packetStart, unless } from './linear.ts';
 import type { Lowering } from './lowering.ts';
 import { moved } from './move.ts';
-import { ETHERTYPE_AT, TAG_SIZE, unlessTag } from './network-header.ts';
+import { ETHERTYPE_AT, TAG_SIZE, unlessInSkb, unlessTag } from './network-header.ts';
 import { type Epoch, type NumberOperand, type Operand, UNDEFINED } from './operand.ts';
 import type { Join } from './path.ts';
 import type { Program } from './program.ts';
@@ -51,28 +52,13 @@ export function vlanTags(lowering: Lowering): Tags {
   return knownTags(lowering) ?? none;
 }
 
-/** Goes on where no tag lies beside the frame, the usual case. */
-function unlessInSkb(lowering: Lowering, present: Join): void {
-  const absent = lowering.newJoin();
-  lowering.branch(
-    'ne',
-    lowering.load(4, 'context', lowering.graph.context, SK_BUFF.vlanPresent),
-    lowering.constant(0),
-    () => lowering.jump(present),
-    () => lowering.jump(absent),
-    'else',
-  );
-  lowering.enter(absent);
-}
-
 /** Finds the tags in the frame beside those that were found before. */
 function tagsInFrame(lowering: Lowering, before: Tags, inFrame: number, done: Join): void {
   const none = lowering.newJoin();
   const count = Number(before.count.range.lo);
   if (count < MAX_TAGS) {
-    const data = packetStart(lowering);
     const at = ETHERTYPE_AT + inFrame * TAG_SIZE;
-    fits(lowering, data, at + 2 + TAG_SIZE, none);
+    const data = fits(lowering, packetStart(lowering), at + 2 + TAG_SIZE, none);
     unlessTag(lowering, lowering.load(2, 'packet', data, at), none);
     const tci: NumberOperand = { kind: 'number', range: UINT16, exact: lowering.unary('swap16', lowering.load(2, 'packet', data, at + 2)) };
     const found = { ...before, count: lowering.number(count + 1), ...(count === 0 ? { outer: tci } : { inner: tci }) };
