@@ -91,13 +91,13 @@ test('without a file, places are within the text', () => {
     "<program>:3:14: stage 'textual': ctx has no member 'missing'
      3 |   return ctx.missing;
        |              ^^^^^^^
-       = hint: there are: length, meta, ingressIfindex, rxQueue, ethernet, arp, ipv4, ipv6, ipv6Fragment, tcp, udp, icmp, icmpv6, ports, gre, at, offsetOf, checksum, checksumReplace, vxlan, gue, protocol, fragment, vlanTags, vlanTci, innerVlanTci, pushVlan, popVlan, next, exit, pass, drop, tx, abort, redirect, adjustHead, adjustTail, now, nowCoarse, random, cpu"
+       = hint: there are: length, meta, ingressIfindex, rxQueue, ethernet, arp, ipv4, ipv6, ipv6Fragment, tcp, udp, icmp, icmpv6, ports, gre, at, offsetOf, checksum, checksumReplace, vxlan, gue, protocol, fragment, vlanTags, vlanTci, innerVlanTci, pushVlan, popVlan, updateChecksum, next, exit, pass, drop, tx, abort, redirect, adjustHead, adjustTail, now, nowCoarse, random, cpu"
   `);
   const evaluated = stage({ name: 'evaluated', hook: 'xdp', program: functionOf(text) as never });
   expect(formatDiagnostic(diagnosticOf(evaluated))).toMatchInlineSnapshot(`
     "stage.ts:3:14: stage 'evaluated': ctx has no member 'missing'
      3 |   return ctx.missing;
        |              ^^^^^^^
-       = hint: there are: length, meta, ingressIfindex, rxQueue, ethernet, arp, ipv4, ipv6, ipv6Fragment, tcp, udp, icmp, icmpv6, ports, gre, at, offsetOf, checksum, checksumReplace, vxlan, gue, protocol, fragment, vlanTags, vlanTci, innerVlanTci, pushVlan, popVlan, next, exit, pass, drop, tx, abort, redirect, adjustHead, adjustTail, now, nowCoarse, random, cpu"
+       = hint: there are: length, meta, ingressIfindex, rxQueue, ethernet, arp, ipv4, ipv6, ipv6Fragment, tcp, udp, icmp, icmpv6, ports, gre, at, offsetOf, checksum, checksumReplace, vxlan, gue, protocol, fragment, vlanTags, vlanTci, innerVlanTci, pushVlan, popVlan, updateChecksum, next, exit, pass, drop, tx, abort, redirect, adjustHead, adjustTail, now, nowCoarse, random, cpu"
   `);
 });

@@ -105,9 +105,11 @@ const icmp = struct({ type: u8, code: u8, checksum: be16, id: be16, sequence: be
 export interface Icmp extends Infer<typeof icmp> {}
 export const Icmp: Schema<Icmp> = icmp;
 
+// a schema of its own: its checksum covers a pseudo header, ICMP's does not
+const icmpv6 = struct({ type: u8, code: u8, checksum: be16, id: be16, sequence: be16 });
 /** An ICMPv6 header: 8 bytes (RFC 4443), laid out as ICMP's. */
-export interface Icmpv6 extends Infer<typeof icmp> {}
-export const Icmpv6: Schema<Icmpv6> = icmp;
+export interface Icmpv6 extends Infer<typeof icmpv6> {}
+export const Icmpv6: Schema<Icmpv6> = icmpv6;
 
 const ports = struct({ sport: be16, dport: be16 });
 /** The first 4 bytes of TCP and of UDP. */

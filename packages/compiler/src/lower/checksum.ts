@@ -63,26 +63,32 @@ function variableTail(lowering: Lowering, ref: RefOperand, length: NumberOperand
 }
 
 /** Folds a sum of 32-bit words to 16 bits and complements it; the bytes are in memory order. */
-function complement(lowering: Lowering, sum: Value): NumberOperand {
+export function folded(lowering: Lowering, sum: Value): Value {
   const once = lowering.binary('add', lowering.unary('zext32', sum), lowering.binary('rsh', sum, lowering.constant(32)));
-  let folded = once;
+  let short = once;
   for (let i = 0; i < 3; i++)
-    folded = lowering.binary(
+    short = lowering.binary(
       'add',
-      lowering.binary('and', folded, lowering.constant(0xffff)),
-      lowering.binary('rsh', folded, lowering.constant(16)),
+      lowering.binary('and', short, lowering.constant(0xffff)),
+      lowering.binary('rsh', short, lowering.constant(16)),
     );
-  const raw = lowering.unary('zext16', lowering.binary('xor', folded, lowering.constant(0xffff)));
+  return lowering.unary('zext16', lowering.binary('xor', short, lowering.constant(0xffff)));
+}
+
+function complement(lowering: Lowering, sum: Value): NumberOperand {
+  const raw = folded(lowering, sum);
   return { kind: 'number', range: range(0n, 0xffffn), exact: lowering.unary('swap16', raw), raw: { size: 2, parts: [raw] } };
 }
 
 /** `ctx.checksumReplace(check, from, to)`: ~(~check + ~from + to), all in memory order. */
 export function checksumReplace(lowering: Lowering, check: NumberOperand, from: NumberOperand, to: NumberOperand): NumberOperand {
-  const inMemoryOrder = (n: NumberOperand): Value => {
-    if (n.raw && (n.raw.size === 2 || n.raw.size === 4)) return n.raw.parts[0] as Value;
-    return lowering.unary(within(n.range, range(0n, 0xffffn)) ? 'swap16' : 'swap32', exact(lowering, n));
-  };
-  const old = lowering.binary('xor', inMemoryOrder(check), lowering.constant(0xffff));
-  const removed = lowering.binary('xor', inMemoryOrder(from), lowering.constant(UINT32.hi));
-  return complement(lowering, lowering.binary('add', lowering.binary('add', old, removed), inMemoryOrder(to)));
+  const old = lowering.binary('xor', inMemoryOrder(lowering, check), lowering.constant(0xffff));
+  const removed = lowering.binary('xor', inMemoryOrder(lowering, from), lowering.constant(UINT32.hi));
+  return complement(lowering, lowering.binary('add', lowering.binary('add', old, removed), inMemoryOrder(lowering, to)));
+}
+
+/** A word as its bytes lie in a packet, of 16 bits where it is no longer. */
+export function inMemoryOrder(lowering: Lowering, n: NumberOperand): Value {
+  if (n.raw && (n.raw.size === 2 || n.raw.size === 4)) return n.raw.parts[0] as Value;
+  return lowering.unary(within(n.range, range(0n, 0xffffn)) ? 'swap16' : 'swap32', exact(lowering, n));
 }

@@ -117,7 +117,7 @@ describe('names', () => {
       "stage.ts:2:15: stage 'sample': ctx has no member 'toString'
        2 | const x = ctx.toString();
          |               ^^^^^^^^
-         = hint: there are: length, meta, ingressIfindex, rxQueue, ethernet, arp, ipv4, ipv6, ipv6Fragment, tcp, udp, icmp, icmpv6, ports, gre, at, offsetOf, checksum, checksumReplace, vxlan, gue, protocol, fragment, vlanTags, vlanTci, innerVlanTci, pushVlan, popVlan, next, exit, pass, drop, tx, abort, redirect, adjustHead, adjustTail, now, nowCoarse, random, cpu"
+         = hint: there are: length, meta, ingressIfindex, rxQueue, ethernet, arp, ipv4, ipv6, ipv6Fragment, tcp, udp, icmp, icmpv6, ports, gre, at, offsetOf, checksum, checksumReplace, vxlan, gue, protocol, fragment, vlanTags, vlanTci, innerVlanTci, pushVlan, popVlan, updateChecksum, next, exit, pass, drop, tx, abort, redirect, adjustHead, adjustTail, now, nowCoarse, random, cpu"
     `);
     expect(refused('const ip = ctx.ipv4(); if (!ip) return ctx.drop(); ip.tttl = 1;')).toMatchInlineSnapshot(`
       "stage.ts:2:55: stage 'sample': no field 'tttl'

@@ -2,6 +2,7 @@
 import type { Members } from './context-member.ts';
 import { isFragment, protocolNumber, tunnel } from './header.ts';
 import { TUNNEL_NAMES } from './transport-header.ts';
+import { updateChecksum } from './update-checksum.ts';
 import { popVlan, pushVlan, vlanTags } from './vlan.ts';
 
 const TUNNELS: Members = Object.fromEntries(
@@ -17,4 +18,5 @@ export const PACKET_MEMBERS: Members = {
   innerVlanTci: { get: ({ lowering }) => vlanTags(lowering).inner },
   pushVlan: { call: pushVlan },
   popVlan: { call: popVlan },
+  updateChecksum: { call: updateChecksum },
 };
