@@ -3,6 +3,8 @@
  *
  *     client 10.0.0.2 ── 10.0.0.1 lb 10.1.N.1 ── 10.1.N.2 realN
  *        └───────────── 10.2.N.1 ── 10.2.N.2 ───────┘        answers go straight back: direct server return
+ *
+ * Only the balancer's own address, 10.0.0.1, is reached over it: full NAT brings its answers there.
  */
 import { topology } from '@tailrace/testing';
 
@@ -18,7 +20,8 @@ export function demoNetwork() {
     ({
       ends: [
         { host: 'lb', interface: real, addresses: [`10.1.${n}.1/24`], xdp: true },
-        { host: real, interface: 'lb', addresses: [`10.1.${n}.2/24`], xdp: true },
+        // a veth takes redirected frames only where it runs XDP itself or has GRO
+        { host: real, interface: 'lb', addresses: [`10.1.${n}.2/24`], xdp: true, offloads: { gro: true } },
       ],
     }) as const;
   const back = (real: RealName, n: number) =>
@@ -30,7 +33,10 @@ export function demoNetwork() {
     }) as const;
   const real = (n: number) => ({
     loopback: [`${VIP}/32`],
-    routes: [{ to: '10.0.0.0/24', via: `10.2.${n}.1` }],
+    routes: [
+      { to: '10.0.0.0/24', via: `10.2.${n}.1` },
+      { to: '10.0.0.1/32', via: `10.1.${n}.1` },
+    ],
     sysctls: { 'net/ipv4/conf/all/rp_filter': 0, 'net/ipv4/conf/default/rp_filter': 0 },
   });
   return topology({
