@@ -1,5 +1,6 @@
 /** The policy on real traffic: what rules let in works in both directions, and nothing else does. */
 import { randomBytes } from 'node:crypto';
+import { monitor } from '@tailrace/functions/monitor';
 import { type DeniedPacket, type PolicyEndpoint, policy } from '@tailrace/functions/policy';
 import { eventually, packet, topology } from '@tailrace/testing';
 import { kernel, pipeline } from 'tailrace';
@@ -216,4 +217,22 @@ test('flows stay when rules change, until they are flushed; an audit denies noth
       .denials()
       .map(({ reason }) => reason),
   ).toEqual(['rule', 'state']);
+});
+
+test('functions stand in a pipeline twice, with maps of their own', async () => {
+  const [outer, inner] = [policy({ endpoints: [web] }), policy({ endpoints: [{ ...web, rules: [] }] }).as('inner')];
+  const [first, second] = [monitor(), monitor({ side: 'peer' }).as('behind')];
+  const [guard, strict] = [outer.on({ denied: 'drop' }), inner.on({ denied: 'drop' })];
+  const edge = pipeline('edge', { tcIngress: [first, guard, second, strict], tcEgress: [first, guard, second, strict] });
+  await using running = await edge.run(kernel({ interfaces: [] }));
+  const frame = (dport: number) => packet().ipv4({ saddr: '10.0.0.1', daddr: '10.0.0.2' }).tcp({ dport, syn: true }).bytes();
+  for (const dport of [8080, 8080, 9090]) expect((await running.run(frame(dport), { hook: 'tcIngress' })).verdict).toBe('drop');
+  const seen = (of: typeof first | typeof second) =>
+    running
+      .controller(of)
+      .flows()
+      .map(({ direction, packets }) => `${direction} ${packets}`);
+  expect([seen(first).sort(), seen(second)]).toEqual([['in 1', 'in 2'], ['out 2']]);
+  expect(running.controller(guard).denials()).toMatchObject([{ reason: 'rule', packets: 1n }]);
+  expect(running.controller(strict).denials()).toMatchObject([{ reason: 'rule', packets: 2n }]);
 });
