@@ -22,7 +22,7 @@ test('a program is data that any engine can load', () => {
       ],
       "instructions": 5,
       "license": "Dual MIT/GPL",
-      "lines": 1,
+      "lines": 2,
       "mapReferences": [
         {
           "map": "counts",

@@ -29,7 +29,7 @@ describe('code', () => {
       4: r0 = -1
       5: exit",
         "license": "Dual MIT/GPL",
-        "lines": 2,
+        "lines": 3,
         "mapReferences": [],
         "name": "sample",
         "type": "schedCls",

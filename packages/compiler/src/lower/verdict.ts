@@ -1,7 +1,7 @@
 /** Ways out of a program: the hook's verdicts, `next()` and exits, each counted, each edge a tail call or a constant. */
 import { ArgumentError, Helper } from '@tailrace/bpf';
 import type { Node as SyntaxNode } from 'acorn';
-import type { Value } from '../ir.ts';
+import type { Place, Value } from '../ir.ts';
 import { counterNames, type Edge } from '../placement.ts';
 import { UINT32 } from '../range.ts';
 import { argumentNode, numberArgument } from './argument.ts';
@@ -81,7 +81,7 @@ function verdictNumber(lowering: Lowering, verdict: string): Value {
 export class Exits {
   readonly #program: Program;
   readonly #names: readonly string[];
-  readonly #joins = new Map<string, { join: Join; outcome: VerdictOperand['outcome'] }>();
+  readonly #joins = new Map<string, { join: Join; outcome: VerdictOperand['outcome']; place: Place | undefined }>();
   /** Metadata fields that all paths to an outcome have written. */
   readonly #writes = new Map<string, ReadonlySet<string>>();
   /** Packets that pass with metadata: those that do anyway, and those that missed, which have lost the state's address. */
@@ -120,7 +120,7 @@ export class Exits {
     if ('dynamic' in outcome) return this.#leaveDynamic(outcome.dynamic);
     let entry = this.#joins.get(name);
     if (!entry) {
-      entry = { join: lowering.newJoin(), outcome };
+      entry = { join: lowering.newJoin(), outcome, place: lowering.source.place(node) };
       this.#joins.set(name, entry);
     }
     lowering.jump(entry.join);
@@ -129,8 +129,8 @@ export class Exits {
   /** Emits the ways out that were taken. */
   finish(): void {
     const { lowering, placement } = this.#program;
-    for (const [name, { join, outcome }] of this.#joins) {
-      lowering.place = join.incoming[0]?.from.nodes.at(-1)?.place ?? lowering.place;
+    for (const [name, { join, outcome, place }] of this.#joins) {
+      lowering.place = place;
       lowering.enter(join);
       this.#count(name);
       if ('verdict' in outcome) this.#end(outcome.verdict);

@@ -78,9 +78,9 @@ test('build shows source lines above their instructions, and names maps and edge
     "XDP: first  N instructions · 8 bytes of stack
       if (ctx.length < 100) return ctx.exit('short'); @ packages/tailrace/src/command/fixture.ts:11
         N: r1 = map[chain:state]
-      return ctx.next(); @ packages/tailrace/src/command/fixture.ts:12
         N: r2 = map[chain:array]
         N: call bpf_tail_call#12  short ─▶ last
+      return ctx.next(); @ packages/tailrace/src/command/fixture.ts:12
         N: call bpf_tail_call#12  next ─▶ second
     "
   `);
