@@ -54,9 +54,12 @@ test('it shows that nothing fails, exits with 0 and leaves nothing behind', asyn
   expect(demo.output).toContain('300 requests to http://10.9.9.9\n');
   expect(demo.output).toContain('no request failed\n');
   expect(demo.output).toMatch(/the health check took it out after \d+ ms\n/);
-  expect(demo.output).toMatch(/real2 +0 {2}0\.0 %\n.*\n {2}no request failed since\n/);
+  expect(demo.output).toMatch(/real2 +0 {2}0\.0 %\n.*\n {2}no request failed\n/);
   expect(demo.output).toMatch(/5 swaps, (\d+) numbered datagrams, \1 answered: none was lost\n/);
-  expect(demo.output).toContain('l4lb.encap = encapV2');
+  expect(demo.output).toContain('l4lb.encap = encapV6');
+  // the second half: three hooks in one picture, and the flows that were seen there
+  expect(demo.output).toMatch(/▼ XDP\n[^▼]*l4lb\.translate[^▼]*▼ TC ingress\n[^▼]*l4lb\.reply[^▼]*▼ TC egress\n[^▼]*l4lb\.restore/);
+  expect(demo.output).toMatch(/100 flows of answers, as they leave:\n {4}10\.9\.9\.9:80 ─▶ 10\.0\.0\.2:\d+ {2}\d+ packets/);
   expect(demo.output.trimEnd()).toMatch(/All of it held\.$/);
   expect(held.programs.length).toBeGreaterThanOrEqual(8);
   expect(held.namespaces).toHaveLength(5);
@@ -67,6 +70,7 @@ test.each([
   ['while its network comes up', 'A network of five hosts', 'SIGINT', 130],
   ['half-way', 'real2 dies', 'SIGINT', 130],
   ['under load', 'A stage is swapped under load', 'SIGTERM', 143],
+  ['at three hooks', 'Full NAT: one function at three hooks', 'SIGINT', 130],
   ['half-way, with no time to clean up', 'real2 dies', 'SIGKILL', 'SIGKILL'],
 ] as const)(
   'stopped %s it leaves nothing behind',
