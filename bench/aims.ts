@@ -10,21 +10,35 @@ export interface Judgement {
   readonly met: boolean;
 }
 
+/** Suites whose programs are judged, at every hook that they run at. What features cost is shown and not judged. */
+const JUDGED: ReadonlySet<string> = new Set(['chain', 'count', 'acl', 'decap', 'l4lb']);
+
 /** Judges what the rows allow to judge; aims without rows are left out. */
 export function judge(rows: readonly Row[]): readonly Judgement[] {
+  const judged = rows.filter(({ suite }) => JUDGED.has(suite));
+  const hooks = [...new Set(judged.map(({ hook }) => hook))];
+  return hooks.flatMap((hook) =>
+    judgeHook(
+      judged.filter((row) => row.hook === hook),
+      hook ?? 'Node',
+    ),
+  );
+}
+
+function judgeHook(rows: readonly Row[], hook: string): readonly Judgement[] {
   const programs = ratios(rows, 'c-same', ({ name }) => name !== HOP);
   const hop = ratios(rows, 'c-same', ({ name }) => name === HOP);
   return [
-    ...programs.map(({ row, ratio }) => verdict(`${row.suite} ${row.name}: same algorithm in C`, ratio, 1.05)),
+    ...programs.map(({ row, ratio }) => verdict(`${hook} ${row.suite} ${row.name}: same algorithm in C`, ratio, 1.05)),
     ...(programs.length > 0
-      ? [verdict('same algorithm in C, geometric mean', geometricMean(programs.map(({ ratio }) => ratio)), 0.9)]
+      ? [verdict(`${hook}: same algorithm in C, geometric mean`, geometricMean(programs.map(({ ratio }) => ratio)), 0.9)]
       : []),
-    ...hop.map(({ ratio }) => verdict('a hop in a chain, against C', ratio, 1.1)),
+    ...hop.map(({ ratio }) => verdict(`${hook}: a hop in a chain, against C`, ratio, 1.1)),
     ...ratios(rows, 'c-lru', ({ name }) => name.startsWith('hit')).map(({ row, ratio }) =>
-      verdict(`l4lb ${row.name}, against LRU maps in C`, ratio, 0.5),
+      verdict(`${hook} l4lb ${row.name}, against LRU maps in C`, ratio, 0.5),
     ),
     ...ratios(rows, 'c-lru', ({ name }) => name.startsWith('new')).map(({ row, ratio }) =>
-      verdict(`l4lb ${row.name}, against LRU maps in C`, ratio, 0.3),
+      verdict(`${hook} l4lb ${row.name}, against LRU maps in C`, ratio, 0.3),
     ),
   ];
 }

@@ -86,7 +86,7 @@ const beside = ['pick6', 'encap6', 'encap6in4', 'encapTagged', 'echo', 'icmpErro
 const STATE_BYTES = { same: 272, lru: 64 };
 
 function sameTwin(shared: ReadonlyMap<string, LoadedMap>): Assembly {
-  const programs = compileTwin('l4lb_same');
+  const programs = compileTwin('l4lb_same', 'xdp');
   return {
     maps: new Map<string, MapSpec | LoadedMap>([
       ...shared,
@@ -107,7 +107,7 @@ function lruTwin(shared: ReadonlyMap<string, LoadedMap>): Assembly {
       ['rings', { name: 'bench/rings', type: 'array', keySize: 4, valueSize: 4, maxEntries: VIPS * MAGLEV_SIZE, flags: 0 }],
       ['conns', { name: 'bench/conns', type: 'lruHash', keySize: 16, valueSize: 16, maxEntries: FLOWS, flags: 0 }],
     ]),
-    entry: twinProgram(compileTwin('l4lb_lru'), 'l4lb'),
+    entry: twinProgram(compileTwin('l4lb_lru', 'xdp'), 'l4lb'),
   };
 }
 

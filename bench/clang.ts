@@ -1,8 +1,9 @@
 /** C twins: sources in `twins/`, compiled as C authors do (clang -O2), to program specs. */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { type ProgramSpec, TailraceError, UnsupportedError } from '@tailrace/bpf';
+import { type AttachHook, type ProgramSpec, TailraceError, UnsupportedError } from '@tailrace/bpf';
 import { readObject } from './elf.ts';
+import { programKind } from './hook.ts';
 
 /** The compiler that makes the twins; `CLANG` in the environment names another. */
 const compiler = process.env.CLANG ?? 'clang';
@@ -16,15 +17,20 @@ export function clangMissing(): string | null {
 }
 
 /**
- * Compiles `twins/NAME.c` and returns its programs by function name. `defines` are handed over as -D.
+ * Compiles `twins/NAME.c` for a hook and returns its programs by function name. `defines` are handed over as -D.
  * Throws UnsupportedError where clang is missing, TailraceError with its messages where it refuses the source,
  * EncodingError for an object that needs more than the bench's reader knows.
  */
-export function compileTwin(name: string, defines: Readonly<Record<string, number>> = {}): ReadonlyMap<string, ProgramSpec> {
+export function compileTwin(
+  name: string,
+  hook: AttachHook,
+  defines: Readonly<Record<string, number>> = {},
+): ReadonlyMap<string, ProgramSpec> {
   const reason = clangMissing();
   if (reason !== null) throw new UnsupportedError(reason, { hint: 'install clang, or set CLANG to one that has the bpf target' });
   const source = fileURLToPath(new URL(`./twins/${name}.c`, import.meta.url));
-  const settings = Object.entries(defines).map(([key, value]) => `-D${key}=${value}`);
+  const kind = programKind(hook);
+  const settings = Object.entries(kind.type === 'schedCls' ? { TC: 1, ...defines } : defines).map(([key, value]) => `-D${key}=${value}`);
   const result = spawnSync(compiler, [...OPTIONS, ...settings, '-c', source, '-o', '-'], { maxBuffer: 1 << 26 });
   if (result.status !== 0) throw new TailraceError('compile', `${compiler} refused ${name}.c: ${result.stderr.toString().trim()}`);
   return new Map(
@@ -32,8 +38,7 @@ export function compileTwin(name: string, defines: Readonly<Record<string, numbe
       entry,
       {
         name: `${name}.${entry}`,
-        type: 'xdp',
-        frags: true,
+        ...kind,
         license: 'Dual MIT/GPL',
         instructions,
         mapReferences,

@@ -1,12 +1,21 @@
 /**
- * A contest: programs that do the same work, test-run in turns over one packet. Each has an engine of its own, in a
- * namespace of its own, and is attached to that namespace's `lo` before it runs: that spares test runs the RCU waits of
- * entering the kernel's XDP dispatcher. Time is the wall's around a whole run, because the kernel's own figure is whole
+ * A contest: programs that do the same work at one hook, test-run in turns over one packet. Each has an engine of its own,
+ * in a namespace of its own, and is attached to that namespace's `lo` before it runs: that spares test runs of XDP the RCU
+ * waits of entering the kernel's dispatcher. Time is the wall's around a whole run, because the kernel's own figure is whole
  * nanoseconds; that figure tells which runs were disturbed.
  */
 import { setTimeout } from 'node:timers/promises';
-import { type EngineInstance, insn, type LoadedMap, type LoadedProgram, type ProgramSpec, TailraceError } from '@tailrace/bpf';
+import {
+  type AttachHook,
+  type EngineInstance,
+  insn,
+  type LoadedMap,
+  type LoadedProgram,
+  type ProgramSpec,
+  TailraceError,
+} from '@tailrace/bpf';
 import { createNamespace, kernel } from '@tailrace/kernel';
+import { programKind, verdictNumber } from './hook.ts';
 import type { Effort, Row, Variant } from './row.ts';
 import { summarise } from './statistics.ts';
 
@@ -36,6 +45,8 @@ export interface Loaded {
 export interface Contest {
   readonly suite: string;
   readonly name: string;
+  /** Where all programs run. */
+  readonly hook: AttachHook;
   readonly packet: Uint8Array;
   /** What every run must return. */
   readonly returnValue: number;
@@ -54,28 +65,44 @@ export class PathError extends TailraceError {
   }
 }
 
+/** Measures all entrants of a contest: a row for each. Throws as `measureRounds` does. */
+export async function measure(contest: Contest, effort: Effort): Promise<readonly Row[]> {
+  const rounds = await measureRounds(contest, effort);
+  return contest.entrants.map(({ variant }, index) => ({
+    ...rowOf(
+      contest,
+      variant,
+      rounds.map(({ net }) => net[index] ?? Number.NaN),
+    ),
+    insns: rounds[0]?.insns[index] ?? null,
+  }));
+}
+
+/** A row of samples, in nanoseconds. */
+export function rowOf({ suite, hook, name }: Pick<Contest, 'suite' | 'hook' | 'name'>, variant: Variant, samples: readonly number[]): Row {
+  const { median, spread } = summarise(samples);
+  return { suite, hook, name, variant, ns: median, ratio: null, spread, insns: null };
+}
+
 /**
- * Measures all entrants of a contest. Every round loads all of them anew: where the kernel puts code and data decides
- * about a chain's time (the same programs differ by half), and a ratio of two lucky places says nothing.
+ * Runs the rounds of a contest. Each loads all entrants anew: where the kernel puts code and data decides about a chain's
+ * time (the same programs differ by half), and a ratio of two lucky places says nothing.
  * Throws PathError where a program does not do what is measured.
  */
-export async function measure(contest: Contest, { repeats, rounds }: Effort): Promise<readonly Row[]> {
+export async function measureRounds(contest: Contest, { repeats, rounds }: Effort): Promise<readonly RoundResult[]> {
   const measured: RoundResult[] = [];
   for (let index = 0; index < rounds; index++) {
     measured.push(await measureRound(contest, repeats, index));
     await setTimeout(SETTLE_MS);
   }
-  return contest.entrants.map(({ variant }, index) => {
-    const { median, spread } = summarise(measured.map(({ net }) => net[index] ?? Number.NaN));
-    return { suite: contest.suite, name: contest.name, variant, ns: median, ratio: null, spread, insns: measured[0]?.insns[index] ?? null };
-  });
+  return measured;
 }
 
 /** The kernel frees what a round has closed this long after, on the CPUs that the next one is measured on. */
 const SETTLE_MS = 50;
 
 /** What one round found, entrant by entrant: nanoseconds net of the floors, and instructions. */
-interface RoundResult {
+export interface RoundResult {
   readonly net: readonly number[];
   readonly insns: readonly number[];
 }
@@ -85,11 +112,12 @@ async function measureRound(contest: Contest, repeats: number, index: number): P
   const enter = async <T extends { readonly entry: LoadedProgram }>(load: (instance: EngineInstance) => Promise<T>) => {
     const instance = stack.use(await openMachine());
     const loaded = await load(instance);
-    await instance.attach(loaded.entry, 'xdp');
+    await instance.attach(loaded.entry, contest.hook);
     return loaded;
   };
   const floors: { readonly entry: LoadedProgram }[] = [];
-  for (const load of contest.floors ?? [emptyProgram]) floors.push(await enter(async (instance) => ({ entry: await load(instance) })));
+  for (const load of contest.floors ?? [emptyProgram(contest.hook)])
+    floors.push(await enter(async (instance) => ({ entry: await load(instance) })));
   const entrants: Loaded[] = [];
   for (const { load } of contest.entrants) entrants.push(await enter(load));
 
@@ -113,16 +141,16 @@ export async function openMachine(): Promise<EngineInstance> {
   return await kernel({ interfaces: ['lo'], netns: namespace }).open();
 }
 
-/** A program of the bench's own, without maps unless named. */
+/** A program of the bench's own for a hook, without maps unless named. */
 export function programSpec(
+  hook: AttachHook,
   name: string,
   instructions: ProgramSpec['instructions'],
   mapReferences: ProgramSpec['mapReferences'] = [],
 ): ProgramSpec {
   return {
     name,
-    type: 'xdp',
-    frags: true,
+    ...programKind(hook),
     license: 'Dual MIT/GPL',
     instructions,
     mapReferences,
@@ -131,9 +159,10 @@ export function programSpec(
   };
 }
 
-/** The floor of all floors: returns XDP_PASS. */
-function emptyProgram(instance: EngineInstance): Promise<LoadedProgram> {
-  return instance.loadProgram(programSpec('empty', [insn.mov32(0, 2), insn.exit()]), new Map());
+/** The floor of all floors: passes. */
+function emptyProgram(hook: AttachHook): Floor {
+  const empty = programSpec(hook, 'empty', [insn.mov32(0, verdictNumber(hook, 'pass')), insn.exit()]);
+  return (instance) => instance.loadProgram(empty, new Map());
 }
 
 /** Nanoseconds for each packet, of a run that nothing disturbed. */

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 import { clangMissing } from './clang.ts';
+import { HOOKS } from './hook.ts';
 import type { Row } from './row.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'tailrace-bench-'));
@@ -21,14 +22,22 @@ describe('bench', () => {
     const rows = JSON.parse(readFileSync(file, 'utf8')) as readonly Row[];
     const variants = clangMissing() === null ? ['tailrace', 'c-same'] : ['tailrace'];
     const known = rows.filter(({ name }) => name === 'known flow');
-    expect(known.map(({ variant }) => variant)).toEqual(variants);
-    for (const row of rows) expect(Object.keys(row)).toEqual(['suite', 'name', 'variant', 'ns', 'ratio', 'spread', 'insns']);
+    const expected = HOOKS.flatMap((hook) => variants.map((variant) => ({ hook, variant })));
+    expect(known.map(({ hook, variant }) => ({ hook, variant }))).toEqual(expected);
+    for (const row of rows) expect(Object.keys(row)).toEqual(['suite', 'hook', 'name', 'variant', 'ns', 'ratio', 'spread', 'insns']);
   });
 
   it('says why the C side is missing', () => {
     const { status, stdout } = bench(['--quick', '--filter', 'known flow'], { CLANG: '/nowhere/clang' });
     expect(stdout).toContain('/nowhere/clang is not installed: the C side is left out');
     expect(stdout).not.toContain('c-same');
+    expect(status).toBe(0);
+  });
+
+  it('has rows of one hook where it is asked for them', () => {
+    const { status, stdout } = bench(['--quick', '--filter', 'counters tc']);
+    expect(stdout).toContain('counters at tcIngress');
+    expect(stdout).not.toContain('at xdp');
     expect(status).toBe(0);
   });
 

@@ -14,14 +14,17 @@ const palette = process.stdout.isTTY && !process.env.NO_COLOR ? coloured : plain
 const rows: Row[] = [];
 let failures = 0;
 for (const suite of suites) {
-  const wanted = (name: string) => `${suite.name} ${name}`.includes(values.filter);
+  // where a word begins: `tc` is for what runs at TC, and not for a batch
+  const wanted = (name: string) => ` ${suite.name} ${suite.hook ?? ''} ${name}`.includes(` ${values.filter}`);
   if (!suite.cases.some(wanted)) continue;
   const outcome = await attempt(suite, wanted);
   rows.push(...outcome.rows);
   process.stdout.write(renderSuite(suite, outcome, palette));
 }
 if (rows.length === 0 && failures === 0) {
-  process.stderr.write(`no suite has a case with '${values.filter}' in its name; suites: ${suites.map(({ name }) => name).join(', ')}\n`);
+  process.stderr.write(
+    `no suite has a case with '${values.filter}' in its name; suites: ${[...new Set(suites.map(({ name }) => name))].join(', ')}\n`,
+  );
   failures++;
 }
 if (values.quick) process.stdout.write('quick: shows that everything runs; these figures mean little, so no aims are judged\n');

@@ -24,5 +24,5 @@ export function measureTask({ suite, name, work, operations = 1 }: Task, effort:
   if (benchmark.error !== undefined)
     throw new TailraceError('argument', `${suite} ${name} failed while it was measured`, { cause: benchmark.error });
   const { median, spread } = summarise(benchmark.stats.sample.map((seconds) => (seconds * 1e9) / operations));
-  return { suite, name, variant: 'tailrace', ns: median, ratio: null, spread, insns: null };
+  return { suite, hook: null, name, variant: 'tailrace', ns: median, ratio: null, spread, insns: null };
 }

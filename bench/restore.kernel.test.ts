@@ -10,7 +10,7 @@ const removing: Restoration = { packet: packet().ipv4().ipv4().tcp().bytes(), mo
 
 /** Moves the head and says so in the byte of the IP protocol. */
 function move(by: number) {
-  return programSpec('move', [
+  return programSpec('xdp', 'move', [
     insn.mov(6, reg(1)),
     insn.mov(2, by),
     insn.call(Helper.xdp_adjust_head),
@@ -49,7 +49,7 @@ describe('restore', () => {
     [ALWAYS_NEW, 100],
   ])('sends packets of %d flows', async (flows, expected) => {
     await using instance = await openMachine();
-    const target = await instance.loadProgram(programSpec('pass', [insn.mov32(0, 2), insn.exit()]), new Map());
+    const target = await instance.loadProgram(programSpec('xdp', 'pass', [insn.mov32(0, 2), insn.exit()]), new Map());
     const restored = await restore(instance, target, { ...adding, flows });
     const seen = new Set<string>();
     for (let run = 0; run < 100; run++)

@@ -1,5 +1,5 @@
 /**
- * Restores the packet between the runs of one test run, which the kernel does not: a program in front of the measured
+ * XDP: restores the packet between the runs of one test run, which the kernel does not: a program in front of the measured
  * one undoes what that did to the packet (moves the head back, writes the first bytes again), gives it the next flow's
  * source address, counts, and jumps on. Without it every run but the first would measure another path.
  */
@@ -66,7 +66,7 @@ export async function restore(instance: EngineInstance, target: LoadedProgram, r
  * measured one does. Their mean holds the way back, which is the harness's, and not the way there, which is not.
  */
 export function restorationFloors(restoration: Restoration): readonly Floor[] {
-  const still = programSpec('still', [insn.mov32(0, XDP_TX), insn.exit()]);
+  const still = programSpec('xdp', 'still', [insn.mov32(0, XDP_TX), insn.exit()]);
   return [still, movingProgram(restoration)].map((spec) => async (instance) => {
     const target = await instance.loadProgram(spec, new Map());
     return (await restore(instance, target, restoration)).entry;
@@ -76,7 +76,7 @@ export function restorationFloors(restoration: Restoration): readonly Floor[] {
 /** Moves the head and marks the packet as changed; nothing else. */
 function movingProgram({ packet, moved }: Restoration): ProgramSpec {
   const rest = [insn.storeImm(1, 2, IP_PROTOCOL, (packet[IP_PROTOCOL] ?? 0) ^ 1)];
-  return programSpec('moving', [
+  return programSpec('xdp', 'moving', [
     insn.mov(6, reg(1)),
     insn.mov(2, moved),
     insn.call(Helper.xdp_adjust_head),
@@ -128,7 +128,7 @@ function restoringProgram({ packet, moved, rewritten, flows }: Restoration): Pro
     insn.mov32(0, 0),
     insn.exit(),
   ];
-  return programSpec('restore', instructions, references(instructions));
+  return programSpec('xdp', 'restore', instructions, references(instructions));
 }
 
 /** Loads the packet's start into r2 and skips `body` where it does not hold that many bytes; r6 is the context. */

@@ -1,11 +1,17 @@
 /** What the bench puts out: rows, and suites that make them. */
+import type { AttachHook } from '@tailrace/bpf';
 
-/** Who did the work: ours, a C twin with the same algorithm, or a C twin with the maps that C authors use. */
-export type Variant = 'tailrace' | 'c-same' | 'c-lru';
+/**
+ * Who did the work: ours, a C twin with the same algorithm, a C twin with the maps that C authors use; or JavaScript that
+ * somebody wrote by hand.
+ */
+export type Variant = 'tailrace' | 'c-same' | 'c-lru' | 'by-hand';
 
 /** One measurement. */
 export interface Row {
   readonly suite: string;
+  /** Where the programs run; null for what runs in Node. */
+  readonly hook: AttachHook | null;
   readonly name: string;
   readonly variant: Variant;
   /** Median, in nanoseconds; kernel suites: a packet, net of the empty program. */
@@ -37,6 +43,8 @@ export interface Outcome {
 /** A set of measurements that are shown together. */
 export interface Suite {
   readonly name: string;
+  /** The hook of all its rows. */
+  readonly hook: AttachHook | null;
   /** One line for the reader of the table. */
   readonly about: string;
   /** The names of its rows, for `--filter`. */
@@ -51,9 +59,9 @@ export const FULL: Effort = { repeats: 1_000_000, rounds: 9, seconds: 1 };
 /** Enough to see that everything works; its figures mean little. */
 export const QUICK: Effort = { repeats: 20_000, rounds: 3, seconds: 0.05 };
 
-/** Fills in the ratios of rows that share suite and name. */
+/** Fills in the ratios of rows that share suite, hook and name. */
 export function withRatios(rows: readonly Row[]): readonly Row[] {
-  const key = ({ suite, name }: Row) => `${suite}/${name}`;
+  const key = ({ suite, hook, name }: Row) => `${suite}/${hook}/${name}`;
   const ours = new Map(rows.filter(({ variant }) => variant === 'tailrace').map((row) => [key(row), row.ns]));
   return rows.map((row) => {
     const ns = ours.get(key(row));

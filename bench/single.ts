@@ -1,5 +1,5 @@
-/** Suites over one stage that stands alone, beside a C twin that uses equal maps. */
-import type { LoadedMap, MapSpec } from '@tailrace/bpf';
+/** Suites over one stage that stands alone, at the hook that it is for, beside a C twin that uses equal maps. */
+import type { AttachHook, LoadedMap, MapSpec } from '@tailrace/bpf';
 import { compileStage } from '@tailrace/compiler';
 import { type AnyMap, type AnyStage, toMapSpec } from '@tailrace/stage';
 import { type Assembly, assemble } from './assembly.ts';
@@ -22,7 +22,7 @@ export interface SingleStage {
 export interface SingleCase {
   readonly name: string;
   readonly packet: Uint8Array;
-  /** The verdict, e.g. 2 for XDP_PASS. */
+  /** The verdict as test runs tell it. */
   readonly returnValue: number;
   /** Fills the maps, named as declared. */
   readonly prepare?: (maps: NamedMaps) => void;
@@ -37,29 +37,44 @@ export type NamedMaps = (name: string) => LoadedMap;
 
 /** Makes the suite. */
 export function singleStage({ name, about, stage, twin, cases }: SingleStage): Suite {
+  const hook = hookOf(stage);
   return {
     name,
+    hook,
     about,
     cases: cases.map((one) => one.name),
     async run(effort, wanted) {
       const rows: Row[] = [];
       for (const one of cases)
         if (wanted(one.name))
-          rows.push(...(await measure({ suite: name, ...one, ...floorsOf(one), entrants: singleEntrants(stage, twin, one) }, effort)));
+          rows.push(
+            ...(await measure({ suite: name, hook, ...one, ...floorsOf(one), entrants: singleEntrants(stage, twin, one) }, effort)),
+          );
       const reason = clangMissing();
       return { rows: withRatios(rows), notes: reason === null ? [] : [reason] };
     },
   };
 }
 
-/** Both sides of one case. */
-export function singleEntrants(stage: AnyStage, twin: string, one: SingleCase): readonly Entrant[] {
+/** Both sides of one case; `defines` are for the twin. */
+export function singleEntrants(
+  stage: AnyStage,
+  twin: string,
+  one: SingleCase,
+  defines: Readonly<Record<string, number>> = {},
+): readonly Entrant[] {
   const { program, maps } = compileStage(stage);
   const ours = entrant('tailrace', one, { maps: specs(maps, (reference) => reference), entry: program });
   if (clangMissing() !== null) return [ours];
-  const [entry] = compileTwin(twin).values();
+  const [entry] = compileTwin(twin, hookOf(stage), defines).values();
   if (!entry) throw new PathError(`twins/${twin}.c has no program`);
   return [ours, entrant('c-same', one, { maps: specs(maps, (_, { name }) => name), entry })];
+}
+
+/** The hook that a stage is measured at. Throws PathError for those that the bench has no harness for. */
+export function hookOf({ name, hook }: AnyStage): AttachHook {
+  if (hook === 'xdp' || hook === 'tcIngress' || hook === 'tcEgress') return hook;
+  throw new PathError(`stage '${name}' is for ${hook}, expected xdp, tcIngress or tcEgress`);
 }
 
 function floorsOf({ restoration }: SingleCase): Pick<Contest, 'floors'> {

@@ -30,8 +30,8 @@ describe('rows', () => {
 describe('tables', () => {
   it('show a suite, losses in words', () => {
     const outcome = { rows: rows.slice(0, 4), notes: ['clang is not installed: the C side is left out'] };
-    expect(renderSuite({ name: 'mixed', about: 'two programs, ns a packet' }, outcome, plain)).toMatchInlineSnapshot(`
-      "mixed: two programs, ns a packet
+    expect(renderSuite({ name: 'mixed', hook: 'xdp', about: 'two programs, ns a packet' }, outcome, plain)).toMatchInlineSnapshot(`
+      "mixed at xdp: two programs, ns a packet
                            ns  spread  insns  ours / this
         count  tailrace  20.0    ±0.2     57
                c-same    25.0    ±0.3     60         0.80
@@ -46,12 +46,12 @@ describe('tables', () => {
   it('show the aims', () => {
     expect(renderAims(judge(rows), plain)).toMatchInlineSnapshot(`
       "aims: tailrace divided by C, so smaller is better
-        count count: same algorithm in C        0.80  aim 1.05  met
-        acl acl: same algorithm in C            1.10  aim 1.05  missed
-        same algorithm in C, geometric mean     0.94  aim 0.90  missed
-        a hop in a chain, against C             1.00  aim 1.10  met
-        l4lb hit, against LRU maps in C         0.31  aim 0.50  met
-        l4lb new flow, against LRU maps in C    0.33  aim 0.30  missed
+        xdp count count: same algorithm in C        0.80  aim 1.05  met
+        xdp acl acl: same algorithm in C            1.10  aim 1.05  missed
+        xdp: same algorithm in C, geometric mean    0.94  aim 0.90  missed
+        xdp: a hop in a chain, against C            1.00  aim 1.10  met
+        xdp l4lb hit, against LRU maps in C         0.31  aim 0.50  met
+        xdp l4lb new flow, against LRU maps in C    0.33  aim 0.30  missed
         3 of 6 met
 
       "
@@ -90,5 +90,5 @@ describe('statistics', () => {
 });
 
 function row(suite: string, name: string, variant: Row['variant'], ns: number, insns: number | null): Row {
-  return { suite, name, variant, ns, ratio: null, spread: ns / 100, insns };
+  return { suite, hook: 'xdp', name, variant, ns, ratio: null, spread: ns / 100, insns };
 }

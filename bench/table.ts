@@ -22,12 +22,12 @@ export const coloured: Palette = {
 const HEAD = ['', '', 'ns', 'spread', 'insns', 'ours / this'];
 
 /** Renders one suite's rows and notes, with a line end behind each line. */
-export function renderSuite(suite: Pick<Suite, 'name' | 'about'>, { rows, notes }: Outcome, palette: Palette): string {
+export function renderSuite(suite: Pick<Suite, 'name' | 'hook' | 'about'>, { rows, notes }: Outcome, palette: Palette): string {
   const cells = rows.map((row, index) => [row.name === rows[index - 1]?.name ? '' : row.name, ...columns(row)]);
   const widths = HEAD.map((head, column) => Math.max(head.length, ...cells.map((line) => line[column]?.length ?? 0)));
   const render = (line: readonly string[]) => line.map((cell, column) => pad(cell, widths[column] ?? 0, column)).join('  ');
   return [
-    `${suite.name}: ${suite.about}`,
+    `${suite.name}${suite.hook === null ? '' : ` at ${suite.hook}`}: ${suite.about}`,
     ...(rows.length > 0 ? [palette.faint(`  ${render(HEAD)}`)] : []),
     ...rows.map((row, index) => `  ${colour(row, palette)(render(cells[index] ?? []))}`),
     ...notes.map((note) => `  ${palette.bad(note)}`),

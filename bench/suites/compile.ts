@@ -5,9 +5,9 @@ import { aclStage } from '@tailrace/functions/acl';
 import { decapStage } from '@tailrace/functions/decap';
 import { encap, pick, tooBig, vip } from '@tailrace/functions/l4lb';
 import type { AnyStage } from '@tailrace/stage';
+import { light } from '../light-chain.ts';
 import { measureTask } from '../node-run.ts';
 import type { Suite } from '../row.ts';
-import { light } from './chain.ts';
 import { countFlows } from './count.ts';
 
 const stages: readonly AnyStage[] = [light, countFlows, aclStage, vip, pick, encap, tooBig, decapStage];
@@ -15,6 +15,7 @@ const stages: readonly AnyStage[] = [light, countFlows, aclStage, vip, pick, enc
 /** The suite. */
 export const compile: Suite = {
   name: 'compile',
+  hook: null,
   about: 'a stage from its source to its program, ns',
   cases: stages.map(({ name }) => name),
   async run(effort, wanted) {

@@ -1,7 +1,10 @@
 /** Counting each five-tuple in a hash: a program of one stage, on a flow that is known. */
+
+import type { AttachHook } from '@tailrace/bpf';
 import { be16, be32, decode, hash, stage, struct, u8, u64 } from '@tailrace/stage';
 import { packet } from '@tailrace/testing';
 import type { Entrant } from '../contest.ts';
+import { returnValue } from '../hook.ts';
 import type { Suite } from '../row.ts';
 import { type SingleCase, singleEntrants, singleStage } from '../single.ts';
 
@@ -31,23 +34,27 @@ export const countFlows = stage({
   },
 });
 
-const knownFlow: SingleCase = {
+const countedAt = (hook: AttachHook) => (hook === 'xdp' ? countFlows : countFlows.at(hook));
+
+const knownFlow = (hook: AttachHook): SingleCase => ({
   name: 'known flow',
   packet: packet().ipv4().tcp({ dport: 80 }).padTo(64).bytes(),
-  returnValue: 2,
+  returnValue: returnValue(hook, 'pass'),
   counted: (maps) => decode(Flow, maps('flows').readAll().values).packets,
-};
-
-/** The suite. */
-export const count: Suite = singleStage({
-  name: 'count',
-  about: 'five-tuple counters in a hash, ns a packet',
-  stage: countFlows,
-  twin: 'count',
-  cases: [knownFlow],
 });
 
+/** The suite. */
+export function count(hook: AttachHook): Suite {
+  return singleStage({
+    name: 'count',
+    about: 'five-tuple counters in a hash, ns a packet',
+    stage: countedAt(hook),
+    twin: 'count',
+    cases: [knownFlow(hook)],
+  });
+}
+
 /** Both sides. */
-export function countContest(): readonly Entrant[] {
-  return singleEntrants(countFlows, 'count', knownFlow);
+export function countContest(hook: AttachHook): readonly Entrant[] {
+  return singleEntrants(countedAt(hook), 'count', knownFlow(hook));
 }

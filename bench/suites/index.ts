@@ -1,12 +1,27 @@
-/** All suites, in the order in which they are shown. */
+/** All suites, in the order in which they are shown: what runs in Node, then each hook with what its features cost. */
+import { HOOKS } from '../hook.ts';
 import type { Suite } from '../row.ts';
 import { acl } from './acl.ts';
 import { chain } from './chain.ts';
 import { compile } from './compile.ts';
 import { count } from './count.ts';
+import { counters } from './counters.ts';
 import { decap } from './decap.ts';
 import { event } from './event.ts';
 import { l4lb } from './l4lb.ts';
 import { map } from './map.ts';
+import { metadata } from './metadata.ts';
 
-export const suites: readonly Suite[] = [compile, map, chain, count, event, acl, decap, l4lb];
+export const suites: readonly Suite[] = [
+  compile,
+  map,
+  ...HOOKS.flatMap((hook) => [
+    chain(hook),
+    count(hook),
+    acl(hook),
+    ...(hook === 'xdp' ? [decap, l4lb] : []),
+    counters(hook),
+    metadata(hook),
+    event(hook),
+  ]),
+];

@@ -26,14 +26,16 @@ export const flows: Readonly<Record<string, Restoration>> = {
 /** The suite. */
 export const l4lb: Suite = {
   name: 'l4lb',
+  hook: 'xdp',
   about: 'the balancer to XDP_TX with IPIP, ns a packet; c-same: the same stages and maps, c-lru: one program over LRU maps',
   cases: Object.keys(flows),
   async run(effort, wanted) {
     const rows: Row[] = [];
     for (const [name, restoration] of Object.entries(flows)) {
       if (!wanted(name)) continue;
-      const contest = { suite: 'l4lb', name, packet: restoration.packet, returnValue: XDP_TX, floors: restorationFloors(restoration) };
-      rows.push(...(await measure({ ...contest, entrants: entrants(restoration) }, effort)));
+      const contest = { suite: 'l4lb', hook: 'xdp', name, packet: restoration.packet, returnValue: XDP_TX } as const;
+      const floors = restorationFloors(restoration);
+      rows.push(...(await measure({ ...contest, floors, entrants: entrants(restoration) }, effort)));
     }
     const reason = clangMissing();
     return { rows: withRatios(rows), notes: reason === null ? [] : [reason] };

@@ -11,6 +11,7 @@ const VALUE_BYTES = 16;
 /** The suite. */
 export const map: Suite = {
   name: 'map',
+  hook: null,
   about: `map operations from Node, ns an entry; hashes of ${ENTRIES.toLocaleString('en-GB')} entries, ${KEY_BYTES}-byte keys and values`,
   cases: [
     'hash lookup',

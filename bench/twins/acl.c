@@ -26,7 +26,7 @@ static always_inline void count_hit(u32 index, u64 length)
 	hit->bytes += length;
 }
 
-SECTION("xdp/acl") int acl(struct xdp_md *ctx)
+PROGRAM(acl)
 {
 	u32 *index;
 	struct ipv4 *ip;
@@ -39,10 +39,10 @@ SECTION("xdp/acl") int acl(struct xdp_md *ctx)
 		__builtin_memcpy(key.addr, ip6->saddr, 16);
 		index = map_lookup(&blocked6, &key);
 	} else {
-		return XDP_PASS;
+		return PASS;
 	}
 	if (!index)
-		return XDP_PASS;
-	count_hit(*index, buffer_length(ctx));
-	return XDP_DROP;
+		return PASS;
+	count_hit(*index, packet_length(ctx));
+	return DROP;
 }

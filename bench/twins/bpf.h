@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the C twins need of the kernel's interface, written out so that clang needs no header files: integer types, the
- * XDP context, helpers by id (enum bpf_func_id), packet headers. Maps are extern symbols: the bench makes them from the
- * same specs as the TypeScript side and fills in their descriptors.
+ * context, helpers by id (enum bpf_func_id), packet headers. Maps are extern symbols: the bench makes them from the same
+ * specs as the TypeScript side and fills in their descriptors.
+ *
+ * A twin is compiled for XDP, or with -DTC for TC: `struct context` and the verdicts are those of the hook then.
  */
 #pragma once
 
@@ -11,16 +13,37 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
+#ifdef TC
+/* struct __sk_buff up to gso_size, and enum tcx_action_base (include/uapi/linux/bpf.h) */
+struct context {
+	u32 len, pkt_type, mark, queue_mapping, protocol, vlan_present, vlan_tci, vlan_proto, priority;
+	u32 ingress_ifindex, ifindex, tc_index, cb[5], hash, tc_classid, data, data_end, napi_id, family;
+	u32 remote_ip4, local_ip4, remote_ip6[4], local_ip6[4], remote_port, local_port, data_meta;
+	u64 flow_keys, tstamp;
+	u32 wire_len, gso_segs;
+	u64 sk;
+	u32 gso_size;
+};
+enum { PASS = -1, DROP = 2 };
+/* What a program returns that finds its chain's state gone. */
+#define LOST DROP
+#define HOOK "tc"
+#else
 /* struct xdp_md and enum xdp_action (include/uapi/linux/bpf.h) */
-struct xdp_md {
+struct context {
 	u32 data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex;
 };
 enum { XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT };
+enum { PASS = XDP_PASS, DROP = XDP_DROP };
+#define LOST XDP_ABORTED
+#define HOOK "xdp"
+#endif
 
 /* A map of any kind: only its address is ever used. */
 struct map;
 
-#define SECTION(name) __attribute__((section(name), used))
+/* A program of that name, in a section of its own. */
+#define PROGRAM(name) __attribute__((section(HOOK "/" #name), used)) int name(struct context *ctx)
 #define always_inline inline __attribute__((always_inline))
 
 static void *(*map_lookup)(struct map *map, const void *key) = (void *)1;
@@ -28,8 +51,15 @@ static long (*map_update)(struct map *map, const void *key, const void *value, u
 static u64 (*ktime_get_ns)(void) = (void *)5;
 static long (*redirect)(u32 ifindex, u64 flags) = (void *)23;
 static u32 (*smp_processor_id)(void) = (void *)8;
-static long (*adjust_head)(struct xdp_md *ctx, int delta) = (void *)44;
-static u64 (*buffer_length)(struct xdp_md *ctx) = (void *)188;
+static void *(*ringbuf_reserve)(struct map *ring, u64 size, u64 flags) = (void *)131;
+static void (*ringbuf_submit)(void *record, u64 flags) = (void *)132;
+#ifdef TC
+static long (*skb_pull_data)(struct context *ctx, u32 length) = (void *)39;
+#else
+static long (*adjust_head)(struct context *ctx, int delta) = (void *)44;
+static long (*adjust_meta)(struct context *ctx, int delta) = (void *)54;
+static u64 (*buffer_length)(struct context *ctx) = (void *)188;
+#endif
 
 enum { BPF_ANY, BPF_NOEXIST };
 
@@ -37,7 +67,7 @@ enum { BPF_ANY, BPF_NOEXIST };
  * A tail call whose map and slot the compiler cannot move into a variable: the verifier then sees constants on every
  * path and the JIT makes a direct jump of it (helper 12).
  */
-static always_inline void tail_call(struct xdp_md *ctx, const struct map *array, const u32 slot)
+static always_inline void tail_call(struct context *ctx, const struct map *array, const u32 slot)
 {
 	asm volatile("r1 = %[ctx]\n\t"
 		     "r2 = %[array]\n\t"
@@ -96,8 +126,12 @@ static always_inline void *entry(struct map *map, u32 index)
 
 /*
  * The counters of one stage in a chain's state, in the order of `counterNames`; exits, where a stage has any, follow.
- * A chain's state is one per-CPU array entry: the packet's length, then the counters of each stage.
+ * A chain's state is one per-CPU array entry: at XDP the packet's length and its metadata, then the counters of each stage.
  */
 struct counters {
+#ifdef TC
+	u64 bytes, misses, pass, drop, redirect, next;
+#else
 	u64 bytes, misses, abort, drop, pass, tx, redirect, next;
+#endif
 };

@@ -1,43 +1,100 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A chain of light stages: each checks that an Ethernet header is there, drops LLDP, counts and calls the next one.
- * Twin of the stages in suites/chain.ts. STAGES: the length of the chain, whose last stage passes.
+ * Twin of the stages in light-chain.ts. STAGES: the length of the chain; END: the verdict that its last stage ends in.
+ * UNCOUNTED: nothing is counted. METADATA: every stage takes a sum that travels with the packet further. CROSSING: the
+ * sum is put in front of packets that leave the chain at XDP.
  */
 #include "packet.h"
 
 #define MAX_STAGES 32
+#define CROSSING_TAG 0x6c696768
+#define SUM 0x0803
 
+/* At XDP the sum lies here, at TC in the packet's control block. */
 struct state {
 	u64 length, misses;
+	u32 sum, padding;
 	struct counters stage[MAX_STAGES];
 };
 
 extern struct map state, chain;
 
-static always_inline int light(struct xdp_md *ctx, const u32 index)
+#define MISSES(member) ((u64)&((struct state *)0)->member)
+
+#ifdef TC
+#define LENGTH(ctx, s) packet_length(ctx)
+#define META(ctx, s) ((ctx)->cb[0])
+#else
+#define LENGTH(ctx, s) ((s)->length)
+#define META(ctx, s) ((s)->sum)
+#endif
+
+static always_inline void cross(struct context *ctx, struct state *s)
 {
+#ifdef CROSSING
+	if (adjust_meta(ctx, -8))
+		return;
+	u32 *meta = (void *)(long)ctx->data_meta;
+	if ((void *)(meta + 2) > packet_start(ctx))
+		return;
+	meta[0] = CROSSING_TAG;
+	meta[1] = META(ctx, s);
+#endif
+}
+
+/* A tail call came back: the packet passes. */
+static always_inline int miss(struct context *ctx, u64 counter)
+{
+#ifndef UNCOUNTED
 	struct state *s = entry(&state, 0);
 	if (!s)
-		return XDP_ABORTED;
+		return LOST;
+	*(u64 *)((void *)s + counter) += 1;
+	cross(ctx, s);
+#endif
+	return PASS;
+}
+
+static always_inline int light(struct context *ctx, const u32 index)
+{
+	struct state *s = 0;
+#ifndef UNCOUNTED
+	s = entry(&state, 0);
+	if (!s)
+		return LOST;
 	struct counters *counters = &s->stage[index];
-	counters->bytes += s->length;
+	counters->bytes += LENGTH(ctx, s);
+#define COUNT(outcome) (counters->outcome += segments(ctx))
+#else
+#define COUNT(outcome)
+#endif
 	struct ethernet *eth;
 	if (!find_ethernet(ctx, &eth) || eth->type == BE16(0x88cc)) {
-		counters->drop += 1;
-		return XDP_DROP;
+		COUNT(drop);
+		return DROP;
 	}
-	counters->next += 1;
-	if (index + 1 >= STAGES)
-		return XDP_PASS;
-	tail_call(ctx, &chain, index + 1);
-	s = entry(&state, 0);
-	if (s)
-		s->stage[index].misses += 1;
-	return XDP_PASS;
+#ifdef METADATA
+	if (index == 0)
+		META(ctx, s) = be16(eth->type);
+	else
+		META(ctx, s) += 1;
+	if (index + 1 == STAGES && META(ctx, s) != SUM) {
+		COUNT(drop);
+		return DROP;
+	}
+#endif
+	COUNT(next);
+	if (index + 1 < STAGES) {
+		tail_call(ctx, &chain, index + 1);
+		return miss(ctx, MISSES(stage[index].misses));
+	}
+	cross(ctx, s);
+	return END;
 }
 
 #define STAGE(index)                                                                               \
-	SECTION("xdp/stage" #index) int stage##index(struct xdp_md *ctx)                                \
+	PROGRAM(stage##index)                                                                      \
 	{                                                                                          \
 		return light(ctx, index);                                                          \
 	}
@@ -47,15 +104,14 @@ STAGE(8) STAGE(9) STAGE(10) STAGE(11) STAGE(12) STAGE(13) STAGE(14) STAGE(15)
 STAGE(16) STAGE(17) STAGE(18) STAGE(19) STAGE(20) STAGE(21) STAGE(22) STAGE(23)
 STAGE(24) STAGE(25) STAGE(26) STAGE(27) STAGE(28) STAGE(29) STAGE(30) STAGE(31)
 
-SECTION("xdp/root") int root(struct xdp_md *ctx)
+PROGRAM(root)
 {
+#if !defined(TC) && !defined(UNCOUNTED)
 	struct state *s = entry(&state, 0);
 	if (!s)
-		return XDP_ABORTED;
-	s->length = buffer_length(ctx);
+		return LOST;
+	s->length = packet_length(ctx);
+#endif
 	tail_call(ctx, &chain, 0);
-	s = entry(&state, 0);
-	if (s)
-		s->misses += 1;
-	return XDP_PASS;
+	return miss(ctx, MISSES(misses));
 }

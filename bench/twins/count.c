@@ -14,12 +14,12 @@ struct flow {
 
 extern struct map flows;
 
-SECTION("xdp/count") int count(struct xdp_md *ctx)
+PROGRAM(count)
 {
 	struct ipv4 *ip;
 	struct ports *ports;
-	if (!find_ipv4(ctx, &ip) || !find_ports(ctx, ip, &ports))
-		return XDP_PASS;
+	if (!find_ipv4(ctx, &ip) || !find_ports(ctx, &ip, &ports))
+		return PASS;
 	struct flow_key key = {};
 	key.saddr = ip->saddr;
 	key.daddr = ip->daddr;
@@ -31,9 +31,9 @@ SECTION("xdp/count") int count(struct xdp_md *ctx)
 	if (flow) {
 		__sync_fetch_and_add(&flow->packets, 1);
 		__sync_fetch_and_add(&flow->bytes, bytes);
-		return XDP_PASS;
+		return PASS;
 	}
 	struct flow first = { .packets = 1, .bytes = bytes };
 	map_update(&flows, &key, &first, BPF_NOEXIST);
-	return XDP_PASS;
+	return PASS;
 }

@@ -30,7 +30,7 @@ static always_inline u16 checksum_replace(u16 check, u16 from, u16 to)
 	return ~((sum & 0xffff) + (sum >> 16));
 }
 
-SECTION("xdp/decap") int decap(struct xdp_md *ctx)
+PROGRAM(decap)
 {
 	struct ipv4 *ip;
 	struct ipv6 *ip6;

@@ -58,7 +58,7 @@ static always_inline u16 header_checksum(struct ipv4 *ip)
 	return ~((sum & 0xffff) + (sum >> 16));
 }
 
-static always_inline int encapsulate(struct xdp_md *ctx, struct real *real, u32 length, u8 tos)
+static always_inline int encapsulate(struct context *ctx, struct real *real, u32 length, u8 tos)
 {
 	struct ethernet *eth = packet_start(ctx);
 	if ((void *)(eth + 1) > packet_end(ctx))
@@ -79,11 +79,11 @@ static always_inline int encapsulate(struct xdp_md *ctx, struct real *real, u32 
 	return XDP_TX;
 }
 
-static always_inline int balance(struct xdp_md *ctx)
+static always_inline int balance(struct context *ctx)
 {
 	struct ipv4 *ip;
 	struct ports *ports;
-	if (!find_ipv4(ctx, &ip) || !find_ports(ctx, ip, &ports))
+	if (!find_ipv4(ctx, &ip) || !find_ports(ctx, &ip, &ports))
 		return XDP_PASS;
 	struct vip_key vip_key = {};
 	vip_key.addr = ip->daddr;
@@ -146,7 +146,7 @@ static always_inline int balance(struct xdp_md *ctx)
 	return encapsulate(ctx, real, length, tos);
 }
 
-SECTION("xdp/l4lb") int l4lb(struct xdp_md *ctx)
+PROGRAM(l4lb)
 {
 	u64 length = buffer_length(ctx);
 	u32 verdict = balance(ctx);

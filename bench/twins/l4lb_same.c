@@ -38,7 +38,7 @@ static always_inline int miss(u64 offset)
 
 #define MISS(counter) miss((u64)&((struct state *)0)->counter)
 
-SECTION("xdp/root") int root(struct xdp_md *ctx)
+PROGRAM(root)
 {
 	struct state *s = entry(&state, 0);
 	if (!s)
@@ -82,7 +82,7 @@ static always_inline u32 find_vip(u64 key)
 	return 0;
 }
 
-SECTION("xdp/vip") int vip(struct xdp_md *ctx)
+PROGRAM(vip)
 {
 	struct state *s = entry(&state, 0);
 	if (!s)
@@ -103,14 +103,14 @@ SECTION("xdp/vip") int vip(struct xdp_md *ctx)
 	u16 sport;
 	u64 key = address;
 	struct tcp *tcp;
-	if (ip->protocol == PROTOCOL_TCP && find_layer4(ctx, ip, sizeof(*tcp), (void **)&tcp)) {
+	if (ip->protocol == PROTOCOL_TCP && find_layer4(ctx, &ip, sizeof(*tcp), (void **)&tcp)) {
 		sport = be16(tcp->sport);
 		key |= (u64)be16(tcp->dport) << 16 | PROTOCOL_TCP;
 		if ((tcp->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
 			s->fresh = 1;
 	} else {
 		struct ports *ports;
-		if (!find_ports(ctx, ip, &ports))
+		if (!find_ports(ctx, &ip, &ports))
 			goto not_vip;
 		sport = be16(ports->sport);
 		key |= (u64)be16(ports->dport) << 16 | ip->protocol;
@@ -234,7 +234,7 @@ static always_inline u32 ring_at(u32 vip, u32 hash)
 	return line ? line[slot % LINE] : 0;
 }
 
-SECTION("xdp/pick") int pick(struct xdp_md *ctx)
+PROGRAM(pick)
 {
 	struct state *s = entry(&state, 0);
 	if (!s)
@@ -262,7 +262,7 @@ next:
 	return MISS(pick.misses);
 }
 
-SECTION("xdp/encap") int encap(struct xdp_md *ctx)
+PROGRAM(encap)
 {
 	struct state *s = entry(&state, 0);
 	if (!s)
