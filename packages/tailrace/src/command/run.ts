@@ -1,7 +1,6 @@
 /** `tailrace run`: a pipeline on interfaces until it is stopped, with live counters. Takes it off cleanly, however it ends. */
 import { kernel } from '@tailrace/kernel';
 import { drawPipeline, type PipelineDescription, type Running, type Stats } from '@tailrace/pipeline';
-import type { Subscription } from 'rxjs';
 import { ExitCode, type RunCommandOptions } from './arguments.ts';
 import { LiveBlock, type Output, type Outputs } from './output.ts';
 import { type AnyLayout, importPipeline } from './pipeline-module.ts';
@@ -14,22 +13,10 @@ export async function run(options: RunCommandOptions, { output, errors }: Output
   const { file, interfaces, netns, tc, xdp, intervalMs, forMs } = options;
   const { pipeline, services } = await importPipeline(file);
   const engine = kernel({ interfaces, mode: xdp, tc: { link: tc }, ...(netns === undefined ? {} : { netns }) });
-  const running = await pipeline.run(engine, { services, statsIntervalMs: intervalMs });
+  await using running = await pipeline.run(engine, { services, statsIntervalMs: intervalMs });
   const view = viewOf(options, running, output);
-  let shown: Subscription | undefined;
-  let reason: StopReason;
-  try {
-    if (forMs !== undefined) stop.after(forMs);
-    reason = await new Promise<StopReason>((resolve, reject) => {
-      shown = running.stats$.subscribe({ next: view.update, error: reject });
-      stop.reason.then(resolve, reject);
-    });
-  } catch (error) {
-    await running.stop();
-    throw error;
-  } finally {
-    shown?.unsubscribe();
-  }
+  if (forMs !== undefined) stop.after(forMs);
+  const reason = await untilStopped(running, view.update, stop.reason);
   const last = running.stats();
   const description = running.describe();
   try {
@@ -38,6 +25,17 @@ export async function run(options: RunCommandOptions, { output, errors }: Output
     view.end(last, description);
   }
   return reason === 'time' || reason === 'closed' ? ExitCode.fine : reason.exitCode;
+}
+
+/** Hands over counters until there is a reason to stop. Throws what reading them throws. */
+async function untilStopped(running: Running<AnyLayout>, update: View['update'], stopped: Promise<StopReason>): Promise<StopReason> {
+  const { promise: failed, reject } = Promise.withResolvers<never>();
+  const shown = running.stats$.subscribe({ next: update, error: reject });
+  try {
+    return await Promise.race([stopped, failed]);
+  } finally {
+    shown.unsubscribe();
+  }
 }
 
 type AnyStats = Stats<AnyLayout>;
