@@ -21,20 +21,13 @@ export function fits(lowering: Lowering, pointer: Value, size: number, absent: J
     fitsLinear(lowering, pointer, size, absent);
     return pointer;
   }
-  const [{ base }] = keeping(lowering, packetRef(lowering, PLACE, pointer, 0), () => {
-    const [ok, short] = [lowering.newJoin(), lowering.newJoin()];
-    fitsLinear(lowering, pointer, size, short);
-    lowering.jump(ok);
-    lowering.enter(short);
-    const pulled = pull(lowering, pointer, size, absent);
+  return checked(lowering, pointer, size, absent, (pulled, ok) => {
     fitsLinear(lowering, pulled, size, absent);
     lowering.jump(ok);
-    lowering.enter(ok);
   });
-  return base;
 }
 
-/** As `fits`, for bytes that are not pulled. */
+/** As `fits`, for bytes that were pulled as far as there are any. */
 export function fitsLinear(lowering: Lowering, pointer: Value, size: number, absent: Join): void {
   const ok = lowering.newJoin();
   lowering.check(
@@ -47,49 +40,54 @@ export function fitsLinear(lowering: Lowering, pointer: Value, size: number, abs
   lowering.enter(ok);
 }
 
-/** Pulls the packet together up to `size` bytes behind a pointer; goes on where it is that long and the kernel has done so. */
-function pull(lowering: Lowering, pointer: Value, size: number, absent: Join): Value {
-  const needed = lowering.binary('add', distanceFrom(lowering, pointer), lowering.constant(size));
-  const length = lowering.load(4, 'context', lowering.graph.context, SK_BUFF.len);
-  unless(lowering, length, 'lt', needed, absent, 'then');
-  const [{ base }, result] = keeping(lowering, packetRef(lowering, PLACE, pointer, 0), () =>
-    keepingReferences(lowering, () => lowering.call(Helper.skb_pull_data, [lowering.graph.context, needed], { movesPacket: true })),
-  );
-  unless(lowering, result, 'ne', lowering.constant(0), absent);
+/** Pulls as many of `size` bytes behind a pointer as there are; gives the pointer as it then is. */
+export function pullUpTo(lowering: Lowering, pointer: Value, size: number): Value {
+  if (lowering.hook.kind === 'xdp') return pointer;
+  return checked(lowering, pointer, size, undefined, (_, done) => lowering.jump(done));
+}
+
+/**
+ * Checks the linear part, and pulls where that is too short and not all of the packet. Goes to `short` where all of it is, on
+ * without a `short`; `pulled` ends the path behind a pull.
+ */
+function checked(
+  lowering: Lowering,
+  pointer: Value,
+  size: number,
+  short: Join | undefined,
+  pulled: (pointer: Value, ok: Join) => void,
+): Value {
+  const [{ base }] = keeping(lowering, packetRef(lowering, PLACE, pointer, 0), () => {
+    const [ok, odd] = [lowering.newJoin(), lowering.newJoin()];
+    fitsLinear(lowering, pointer, size, odd);
+    lowering.jump(ok);
+    lowering.enter(odd);
+    const length = lowering.load(4, 'context', lowering.graph.context, SK_BUFF.len);
+    const linear = lowering.binary('sub', packetEnd(lowering), packetStart(lowering));
+    unless(lowering, linear, 'ge', length, short ?? ok, 'then');
+    pulled(pull(lowering, pointer, size, length), ok);
+    lowering.enter(ok);
+  });
   return base;
 }
 
-/** Bytes from the packet's first to a pointer. */
-function distanceFrom(lowering: Lowering, pointer: Value): Value {
-  return lowering.binary('and', lowering.binary('sub', pointer, packetStart(lowering)), lowering.constant(MAX_PACKET_OFFSET));
-}
-
-/** Pulls what there is of `size` bytes behind a pointer, in vain where the packet is shorter; gives the pointer as it then is. */
-export function pullUpTo(lowering: Lowering, pointer: Value, size: number): Value {
-  if (lowering.hook.kind === 'xdp') return pointer;
-  const [{ base }] = keeping(lowering, packetRef(lowering, PLACE, pointer, 0), () => {
-    const [done, short] = [lowering.newJoin(), lowering.newJoin()];
-    fitsLinear(lowering, pointer, size, short);
-    lowering.jump(done);
-    lowering.enter(short);
-    const data = packetStart(lowering);
-    const length = lowering.load(4, 'context', lowering.graph.context, SK_BUFF.len);
-    unless(lowering, lowering.binary('sub', packetEnd(lowering), data), 'ge', length, done, 'then');
-    const needed = lowering.binary('add', distanceFrom(lowering, pointer), lowering.constant(size));
-    const amount = lowering.newJoin();
-    const number = (exact: Value): NumberOperand => ({ kind: 'number', range: UINT32, exact });
-    lowering.branch(
-      'lt',
-      length,
-      needed,
-      () => lowering.jump(amount, number(length)),
-      () => lowering.jump(amount, number(needed)),
-    );
-    const bytes = exact(lowering, lowering.enter(amount) as NumberOperand);
-    keepingReferences(lowering, () => lowering.call(Helper.skb_pull_data, [lowering.graph.context, bytes], { movesPacket: true }));
-    lowering.jump(done);
-    lowering.enter(done);
-  });
+/** Has the kernel put together what there is of `size` bytes behind a pointer. Where it cannot, the next check tells. */
+function pull(lowering: Lowering, pointer: Value, size: number, length: Value): Value {
+  const distance = lowering.binary('and', lowering.binary('sub', pointer, packetStart(lowering)), lowering.constant(MAX_PACKET_OFFSET));
+  const needed = lowering.binary('add', distance, lowering.constant(size));
+  const amount = lowering.newJoin();
+  const number = (value: Value): NumberOperand => ({ kind: 'number', range: UINT32, exact: value });
+  lowering.branch(
+    'lt',
+    length,
+    needed,
+    () => lowering.jump(amount, number(length)),
+    () => lowering.jump(amount, number(needed)),
+  );
+  const bytes = exact(lowering, lowering.enter(amount) as NumberOperand);
+  const [{ base }] = keeping(lowering, packetRef(lowering, PLACE, pointer, 0), () =>
+    keepingReferences(lowering, () => lowering.call(Helper.skb_pull_data, [lowering.graph.context, bytes], { movesPacket: true })),
+  );
   return base;
 }
 

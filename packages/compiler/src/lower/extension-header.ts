@@ -6,7 +6,7 @@
  * ends at everything else, authentication and encryption included, and finds nothing where a header does not lie within the
  * payload, where there are more, and behind a second fragment header.
  */
-import { Ipv6, Ipv6Fragment } from '@tailrace/stage';
+import { Ipv6, Ipv6Fragment, Tcp } from '@tailrace/stage';
 import type { Value } from '../ir.ts';
 import { range } from '../range.ts';
 import { fitsLinear, pullUpTo } from './bounds.ts';
@@ -106,8 +106,8 @@ const LENGTH = fact('packet:walked');
 /** Leads every path to `found`. */
 function walk(lowering: Lowering, header: RefOperand, first: Value, found: Join): void {
   const bad = lowering.newJoin();
-  // all that there can be is pulled together at once
-  const ip = { ...header, base: pullUpTo(lowering, header.base, header.offset + IPV6.size + MAX_HEADERS * LARGEST) };
+  // at TC all that there may be is pulled together at once
+  const ip = { ...header, base: pullUpTo(lowering, header.base, header.offset + IPV6.size + MAX_HEADERS * LARGEST + Tcp.layout.size) };
   const payload = payloadOf(lowering, ip);
   let next: Value = first;
   let length: NumberOperand = lowering.number(0);

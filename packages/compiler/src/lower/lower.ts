@@ -7,6 +7,7 @@ import type { Placement } from '../placement.ts';
 import { readSource } from '../source.ts';
 import { condition } from './condition.ts';
 import { expression } from './expression.ts';
+import { LastUses } from './last-use.ts';
 import { Lowering } from './lowering.ts';
 import { bigintOf } from './memory.ts';
 import { type NamesOperand, type Operand, UNDEFINED, type Variable } from './operand.ts';
@@ -44,12 +45,14 @@ class StageProgram implements Program {
   frame: Frame = { kind: 'program' };
   loops: LoopTargets[] = [];
   readonly #exits: Exits;
+  readonly #lastUses = new LastUses();
 
   constructor(lowering: Lowering, stage: AnyStage, placement: Placement | undefined) {
     this.lowering = lowering;
     this.stage = stage;
     this.placement = placement;
     this.#exits = new Exits(this);
+    lowering.isLive = (variable, at) => !this.#lastUses.isOver(variable, lowering.source, at, this.loops.length > 0);
   }
 
   get exits(): readonly string[] {
@@ -124,6 +127,7 @@ class StageProgram implements Program {
     const known = kind === 'var' ? scope.names.get(name) : undefined;
     const variable: Variable = known ?? { name, constant: kind === 'const' };
     scope.names.set(name, variable);
+    this.#lastUses.declared(variable, this.lowering.source);
     this.lowering.write(variable, operand);
     return variable;
   }

@@ -24,11 +24,16 @@ export class Lowering extends Emitter {
   readonly hook: HookModel;
   readonly fields = new Fields();
   readonly written = new Written();
+  /** May the program still name a variable? Set by who knows scopes and loops. */
+  isLive: (variable: Variable, at: SyntaxNode) => boolean = () => true;
+  /** What is lowered now. */
+  node: SyntaxNode;
 
   constructor(name: string, source: Source, hook: HookModel) {
     super(name);
     this.source = source;
     this.hook = hook;
+    this.node = source.node;
   }
 
   // --- memory: what a path knows of the packet is forgotten where it may change
@@ -53,6 +58,7 @@ export class Lowering extends Emitter {
 
   /** Nodes emitted from now on belong to this piece of source. */
   at(node: SyntaxNode): void {
+    this.node = node;
     this.place = this.source.place(node);
     if (this.graph.nextId > NODE_LIMIT)
       this.fail(node, 'limit', 'the program grows beyond what the kernel takes', 'shorten loops or split the stage');

@@ -5,11 +5,11 @@
  * A network header lies 14 bytes behind its base, as if the tags in front of it were not there: the base is the packet's
  * first byte, or 4 or 8 bytes on. The two bytes in front of the header are the EtherType that announces it.
  */
-import { Arp, Ipv4, Ipv6, type Layout, Vlan } from '@tailrace/stage';
+import { Arp, Ipv4, Ipv6, type Layout, Tcp, Vlan } from '@tailrace/stage';
 import { SK_BUFF } from '../hook-model.ts';
 import type { Value } from '../ir.ts';
 import { range } from '../range.ts';
-import { fits } from './bounds.ts';
+import { fits, fitsLinear, pullUpTo } from './bounds.ts';
 import { current, fact, remembered } from './fact.ts';
 import { PLACE, packetEnd, packetRef, packetStart, unless } from './linear.ts';
 import type { Lowering } from './lowering.ts';
@@ -25,6 +25,8 @@ export const ETHERTYPE_AT = 12;
 export const TAG_SIZE = Vlan.layout.size;
 /** Frames that are shorter have no network header that programs ask for. */
 const SMALLEST = ETHERNET_SIZE + Ipv4.layout.size;
+/** Headers of layer 4 that programs ask for end here, but for IPv6 extension headers: IPv4 with all options, and TCP. */
+const LARGEST = ETHERNET_SIZE + 60 + Tcp.layout.size;
 
 /** EtherTypes as they are loaded: compared without a swap. */
 const ETHERTYPE = { ipv4: 0x0008n, ipv6: 0xdd86n, arp: 0x0608n, vlan: 0x0081n, qinq: 0xa888n } as const;
@@ -114,7 +116,8 @@ function known(lowering: Lowering, wanted: NetworkHeader, then: (header: RefOper
 function tooShort(lowering: Lowering, size: number, absent: Join): void {
   const tiny = lowering.newJoin();
   if (size > SMALLEST) {
-    const data = fits(lowering, packetStart(lowering), SMALLEST, tiny);
+    const data = packetStart(lowering);
+    fitsLinear(lowering, data, SMALLEST, tiny);
     const type = lowering.load(2, 'packet', data, ETHERTYPE_AT);
     remember(lowering, data, 0, type);
     behindTags(lowering, data, type, absent);
@@ -125,10 +128,13 @@ function tooShort(lowering: Lowering, size: number, absent: Join): void {
   lowering.jump(absent);
 }
 
-/** Goes on behind one or two tags of a frame of which `SMALLEST` bytes are there. */
-function behindTags(lowering: Lowering, data: Value, type: Value, none: Join): void {
+/** Goes on behind one or two tags of a frame of which `SMALLEST` bytes are there; at TC, with all that may be asked for. */
+function behindTags(lowering: Lowering, before: Value, type: Value, none: Join): void {
   const behind = lowering.newJoin();
   unlessTag(lowering, type, none);
+  const data = pullUpTo(lowering, before, 2 * TAG_SIZE + LARGEST);
+  fitsLinear(lowering, data, SMALLEST, none);
+  lowering.write(REACHED, lowering.number(1));
   const first = lowering.load(2, 'packet', data, ETHERTYPE_AT + TAG_SIZE);
   remember(lowering, lowering.advance(data, lowering.constant(TAG_SIZE), 'packet'), 1, first);
   unlessTag(lowering, first, behind);
@@ -180,6 +186,8 @@ function others(lowering: Lowering, type: Value, [first, ...rest]: readonly bigi
   others(lowering, type, rest, absent);
 }
 
+/** Known where the upper layer's header lies in the linear part, if it is there at all. */
+export const REACHED = fact('packet:reached');
 const NETWORK = fact('packet:network');
 const TYPE = fact('packet:type');
 

@@ -65,7 +65,8 @@ function livePointers(lowering: Lowering): readonly Pick<Shared, 'base' | 'refs'
     byBase.set(ref.base, refs);
   }
   const pointers = [...byBase].map(([base, refs]) => ({ base, refs }));
-  const isNeeded = ({ refs }: Pick<Shared, 'refs'>): boolean => refs.some(({ variable }) => !isFact(variable) || COSTLY.has(variable));
+  const isNeeded = ({ refs }: Pick<Shared, 'refs'>): boolean =>
+    refs.some(({ variable }) => (isFact(variable) ? COSTLY.has(variable) : lowering.isLive(variable, lowering.node)));
   for (const { refs } of pointers.filter((pointer) => !isNeeded(pointer)))
     for (const { variable } of refs) lowering.environment.values.delete(variable);
   return pointers.filter(isNeeded);

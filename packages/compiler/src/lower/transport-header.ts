@@ -5,14 +5,15 @@
 import { Gre, Gue, Icmp, Icmpv6, type Layout, Ports, Tcp, Udp, Vxlan } from '@tailrace/stage';
 import type { Value } from '../ir.ts';
 import { range } from '../range.ts';
-import { fits } from './bounds.ts';
+import { fitsLinear, pullUpTo } from './bounds.ts';
 import { findUpper, IPV6, knownUpper, rememberNone, rememberPlain } from './extension-header.ts';
 import { current, fact, remembered } from './fact.ts';
 import { advanceBy, found, PLACE, packetRef, unless } from './linear.ts';
 import type { Lowering } from './lowering.ts';
-import { findNetwork, networkHeader } from './network-header.ts';
+import { findNetwork, networkHeader, REACHED } from './network-header.ts';
 import { type NumberOperand, type Operand, type RefOperand, UNDEFINED } from './operand.ts';
 import type { Join } from './path.ts';
+import { keeping } from './reference.ts';
 import { exact, known } from './scalar.ts';
 
 interface Transport {
@@ -137,8 +138,9 @@ const IPV4 = { totalLength: 2, flagsFragment: 6, protocol: 9 } as const;
 const FRAGMENT_OFFSET_BITS = 0xff1fn;
 const FRAGMENT_BITS = 0xff3fn;
 
-function overIpv4(lowering: Lowering, ip: RefOperand, wanted: Transport, size: number): Operand {
+function overIpv4(lowering: Lowering, header: RefOperand, wanted: Transport, size: number): Operand {
   return found(lowering, (absent) => {
+    const ip = reached(lowering, header, () => advanceBy(lowering, header.base, headerLength(lowering, header)), header.offset);
     protocolIs(lowering, lowering.load(1, 'packet', ip.base, ip.offset + IPV4.protocol), wanted.ipv4, absent);
     unless(
       lowering,
@@ -152,9 +154,18 @@ function overIpv4(lowering: Lowering, ip: RefOperand, wanted: Transport, size: n
     const needed = lowering.binary('add', exact(lowering, length), lowering.constant(size));
     unless(lowering, total, 'lt', needed, absent);
     const content = remembered(lowering, 'packet:layer4', () => packetRef(lowering, PLACE, advanceBy(lowering, ip.base, length), 0));
-    const base = fits(lowering, (content as RefOperand).base, ip.offset + size, absent);
+    const { base } = content as RefOperand;
+    fitsLinear(lowering, base, ip.offset + size, absent);
     return packetRef(lowering, wanted.layout, base, ip.offset, positionBehind(lowering, ip, length));
   });
+}
+
+/** At TC: pulls the largest header of layer 4 at `offset` behind a pointer; gives the IP header as it then is. */
+function reached(lowering: Lowering, ip: RefOperand, pointer: () => Value, offset: number): RefOperand {
+  if (lowering.hook.kind === 'xdp' || current(lowering, REACHED)) return ip;
+  const [after] = keeping(lowering, ip, () => pullUpTo(lowering, pointer(), offset + Tcp.layout.size));
+  lowering.write(REACHED, lowering.number(1));
+  return after;
 }
 
 /** `ip.protocol`. */
@@ -184,7 +195,9 @@ const NEXT = fact('packet:next');
  */
 function overIpv6(lowering: Lowering, wanted: Transport, size: number, done: Join, absent: Join): void {
   const slow = lowering.newJoin();
-  const start = (ip: RefOperand, isPlain: boolean): void => {
+  const start = (header: RefOperand, isPlain: boolean): void => {
+    lowering.write(IPV6_HEADER, header);
+    const ip = reached(lowering, header, () => header.base, header.offset + IPV6.size);
     const next = lowering.load(1, 'packet', ip.base, ip.offset + IPV6.nextHeader);
     lowering.write(IPV6_HEADER, ip);
     lowering.write(NEXT, { kind: 'number', range: range(0n, 0xffn), exact: next });
@@ -199,6 +212,7 @@ function overIpv6(lowering: Lowering, wanted: Transport, size: number, done: Joi
   else findNetwork(lowering, 'ipv6', start, none);
   lowering.enter(none);
   noIpv6(lowering);
+  if (lowering.block) lowering.write(REACHED, lowering.number(1));
   lowering.jump(absent);
   lowering.enter(slow);
   if (!lowering.block) return;
@@ -225,8 +239,8 @@ function upperHeader(lowering: Lowering, layout: Layout, size: number, absent: J
   const { start, room } = upper;
   if (start.nullable) unless(lowering, start.base, 'eq', lowering.constant(0), absent);
   unless(lowering, exact(lowering, room), 'lt', lowering.constant(size), absent);
-  const base = fits(lowering, start.base, start.offset + size, absent);
-  return packetRef(lowering, layout, base, start.offset, start.position);
+  fitsLinear(lowering, start.base, start.offset + size, absent);
+  return packetRef(lowering, layout, start.base, start.offset, start.position);
 }
 
 function protocolIs(lowering: Lowering, protocol: Value, wanted: readonly number[], absent: Join): void {

@@ -8,7 +8,7 @@ import { SK_BUFF } from '../hook-model.ts';
 import type { Value } from '../ir.ts';
 import { UINT16 } from '../range.ts';
 import { argumentNode, numberArgument } from './argument.ts';
-import { fits } from './bounds.ts';
+import { fits, fitsLinear, pullUpTo } from './bounds.ts';
 import { current, fact, forgetPacket } from './fact.ts';
 import { packetEnd, packetStart, unless } from './linear.ts';
 import type { Lowering } from './lowering.ts';
@@ -36,7 +36,7 @@ export function vlanTags(lowering: Lowering): Tags {
   const known = knownTags(lowering);
   if (known) return known;
   packetEnd(lowering);
-  packetStart(lowering);
+  pullUpTo(lowering, packetStart(lowering), ETHERTYPE_AT + 2 + MAX_TAGS * TAG_SIZE);
   const done = lowering.newJoin();
   const zero = lowering.number(0);
   const none: Tags = { count: zero, outer: zero, inner: zero };
@@ -58,7 +58,8 @@ function tagsInFrame(lowering: Lowering, before: Tags, inFrame: number, done: Jo
   const count = Number(before.count.range.lo);
   if (count < MAX_TAGS) {
     const at = ETHERTYPE_AT + inFrame * TAG_SIZE;
-    const data = fits(lowering, packetStart(lowering), at + 2 + TAG_SIZE, none);
+    const data = packetStart(lowering);
+    fitsLinear(lowering, data, at + 2 + TAG_SIZE, none);
     unlessTag(lowering, lowering.load(2, 'packet', data, at), none);
     const tci: NumberOperand = { kind: 'number', range: UINT16, exact: lowering.unary('swap16', lowering.load(2, 'packet', data, at + 2)) };
     const found = { ...before, count: lowering.number(count + 1), ...(count === 0 ? { outer: tci } : { inner: tci }) };
