@@ -57,7 +57,7 @@ export interface Suite {
 export const FULL: Effort = { repeats: 1_000_000, rounds: 9, seconds: 1 };
 
 /** Enough to see that everything works; its figures mean little. */
-export const QUICK: Effort = { repeats: 20_000, rounds: 3, seconds: 0.05 };
+export const QUICK: Effort = { repeats: 20_000, rounds: 2, seconds: 0.05 };
 
 /** Fills in the ratios of rows that share suite, hook and name. */
 export function withRatios(rows: readonly Row[]): readonly Row[] {

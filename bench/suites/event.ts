@@ -41,7 +41,8 @@ const silent = stage({
   },
 });
 
-const frame = packet().ipv4().tcp({ dport: 80 }).padTo(64).bytes();
+/** What is told of. */
+export const eventFrame: Uint8Array = packet().ipv4().tcp({ dport: 80 }).padTo(64).bytes();
 
 /** Room for all events of a round, and for few of them. */
 const [LARGE, SMALL] = [2 ** 26, 4096];
@@ -59,7 +60,7 @@ export function event(hook: AttachHook): Suite {
     async run(effort, wanted) {
       const rows: Row[] = [];
       const less = { ...effort, repeats: Math.min(effort.repeats, MOST_REPEATS) };
-      const contest = { suite: 'event', hook, packet: frame };
+      const contest = { suite: 'event', hook, packet: eventFrame };
       if (wanted('told')) {
         const sides = { without: silentContest(hook), with: eventContest(hook, LARGE) };
         rows.push(...(await measureCost({ ...contest, name: 'told', returnValue: returnValue(hook, 'pass'), ...sides }, less)));
@@ -84,5 +85,5 @@ function silentContest(hook: AttachHook): readonly Entrant[] {
 }
 
 function caseAt(hook: AttachHook): SingleCase {
-  return { name: 'event', packet: frame, returnValue: returnValue(hook, 'pass') };
+  return { name: 'event', packet: eventFrame, returnValue: returnValue(hook, 'pass') };
 }

@@ -11,10 +11,12 @@ import { event } from './event.ts';
 import { l4lb } from './l4lb.ts';
 import { map } from './map.ts';
 import { metadata } from './metadata.ts';
+import { ring } from './ring.ts';
 
 export const suites: readonly Suite[] = [
   compile,
   map,
+  ring,
   ...HOOKS.flatMap((hook) => [
     chain(hook),
     count(hook),
