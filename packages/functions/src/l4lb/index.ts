@@ -15,9 +15,10 @@ import { encap6 } from './encap6.ts';
 import { encap6in4 } from './encap6in4.ts';
 import { HealthChecker, tcpHealth } from './health.ts';
 import { icmpError } from './icmp-error.ts';
+import type { PortRange } from './nat/leases.ts';
 import { reply } from './nat/reply.ts';
 import { restore } from './nat/restore.ts';
-import { natTables } from './nat/tables.ts';
+import { NAT_PORTS, natTables } from './nat/tables.ts';
 import { translate } from './nat/translate.ts';
 import { NextHops, noNextHops } from './next-hop.ts';
 import { pick } from './pick.ts';
@@ -56,10 +57,22 @@ export { encap6in4 } from './encap6in4.ts';
 export { type Connect, connectTcp, HealthChecker, type HealthTarget, riseAndFall, type TcpHealthOptions, tcpHealth } from './health.ts';
 export { icmpError } from './icmp-error.ts';
 export type { BalancerHandles } from './map-writer.ts';
+export {
+  Answer,
+  Keep,
+  Lease,
+  PORT_TRIES,
+  type PortLeases,
+  type PortLeasesHandle,
+  type PortLeasesOps,
+  type PortLeasesOptions,
+  type PortRange,
+  portLeases,
+} from './nat/leases.ts';
 export { reply } from './nat/reply.ts';
 export { restore } from './nat/restore.ts';
-export { Binding, type NatTables, NatVip, natTables, Reply } from './nat/tables.ts';
-export { PORT_TRIES, translate } from './nat/translate.ts';
+export { NAT_PORTS, type NatTables, NatVip, natTables } from './nat/tables.ts';
+export { translate } from './nat/translate.ts';
 export type { NatHandles } from './nat/writer.ts';
 export { givenNextHops, type NeighbourEntry, type NextHop, NextHops, neighbourNextHops, noNextHops } from './next-hop.ts';
 export { clientHash, pick } from './pick.ts';
@@ -109,7 +122,7 @@ export interface L4lbNatOptions extends BalancerOptions {
   /** The address that reals answer to, e.g. `10.0.0.1`: one of this machine, that they reach over it. IPv4. */
   readonly source: string;
   /** Ports of that address which stand for flows; default 1024..32767, below those that Linux gives to sockets. */
-  readonly ports?: { readonly from: number; readonly to: number };
+  readonly ports?: PortRange;
   /** Flows at a time, 1..4,194,304; default 65,536. The one that was not used for longest makes room for a new one. */
   readonly natFlows?: number;
 }
@@ -168,16 +181,13 @@ function tunnelBalancer(options: L4lbOptions) {
 }
 
 function natBalancer(options: L4lbNatOptions) {
-  const { echo: answersEcho = true, maxVips = 64, natFlows = 65_536 } = options;
-  const { firstPort, ports } = portRange(options.ports ?? { from: 1_024, to: 32_767 });
-  if (!Number.isInteger(natFlows) || natFlows < 1 || natFlows > 1 << 22)
-    throw new ArgumentError(`l4lb: natFlows is ${natFlows}, expected 1..${1 << 22}`);
+  const { echo: answersEcho = true, maxVips = 64, natFlows = 65_536, ports = NAT_PORTS } = options;
   const sources = parseSources(options.source);
   const { ipv4: source } = sources;
   if (source === undefined) throw new ArgumentError(`l4lb: source is '${options.source}', expected an IPv4 address with NAT`);
   const config = initialConfig(options, { mode: 'nat', mtu: DEFAULT_MTU, sources });
   const tables = balancerTables(options);
-  const nat = natTables({ maxVips, maxFlows: natFlows });
+  const nat = natTables({ maxVips, maxFlows: natFlows, ports });
   const { vips, vips6, vipTraffic, ring, conns, reals, realTraffic } = tables;
   return defineFunction({
     name: 'l4lb',
@@ -187,15 +197,14 @@ function natBalancer(options: L4lbNatOptions) {
           .with({ vips, vips6, vipTraffic })
           .on({ fragment: 'drop', malformed: 'drop', ipv6: 'pass', icmpError: 'pass', echo: answersEcho ? echo : 'pass' }),
         pick.with({ conns, ring, reals }).on({ noReal: 'drop' }),
-        translate.with({ reals, realTraffic, ...nat, source, firstPort, ports }).on({ noPort: 'drop' }),
+        translate.with({ reals, realTraffic, ...nat, source }).on({ noPort: 'drop', icmp: 'drop', tagged: 'drop' }),
       ],
-      tcIngress: [reply.with({ replies: nat.replies, source })],
-      tcEgress: [restore.with({ replies: nat.replies, natVips: nat.natVips, firstPort, ports })],
+      tcIngress: [reply.with({ leases: nat.leases, source, ports }).on({ fragment: 'drop', icmp: 'next' })],
+      tcEgress: [restore.with({ ...nat, ports }).on({ icmp: 'next' })],
     },
     controller: {
       needs: { ...tables, ...nat, health: HealthChecker, nextHops: NextHops, clock: Clock },
-      create: ({ bindings, replies, natVips, ...needs }) =>
-        new BalancerController({ ...needs, nat: { bindings, replies, natVips } }, config),
+      create: ({ leases, natVips, ...needs }) => new BalancerController({ ...needs, nat: { leases, natVips } }, config),
     },
     services: defaultServices(),
   });
@@ -206,12 +215,6 @@ function defaultServices(): ContainerModule {
     bind(HealthChecker).toConstantValue(tcpHealth());
     bind(NextHops).toConstantValue(noNextHops);
   });
-}
-
-function portRange({ from, to }: { readonly from: number; readonly to: number }): { readonly firstPort: number; readonly ports: number } {
-  if (!Number.isInteger(from) || !Number.isInteger(to) || from < 1 || to > 65_535 || from > to)
-    throw new ArgumentError(`l4lb: ports are ${from}..${to}, expected a range within 1..65535`);
-  return { firstPort: from, ports: to - from + 1 };
 }
 
 /** Throws ArgumentError for vips and reals that cannot be, and sizes that the maps cannot have. */

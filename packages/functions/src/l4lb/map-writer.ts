@@ -87,7 +87,7 @@ export class MapWriter {
     if (indices.used.size + places.used.size > 0) {
       this.#maps.conns.forget(({ key, value }) => places.used.has(value) || indices.used.has(Number(key & 0xffffn)));
       this.#maps.conns6.forget(({ key, value }) => places.used.has(value) || indices.used.has(Number(key.low & 0xffffn)));
-      this.#nat?.forget({ indices: indices.used, places: places.used });
+      this.#nat?.forget(indices.used);
     }
     for (const [counters, owners] of [
       [this.#maps.vipTraffic, indices],

@@ -3,33 +3,41 @@
  * network stack sends it there; which flow it is of stays in its port until restore.ts has seen it.
  */
 import { stage } from '@tailrace/stage';
-import { tables } from './tables.ts';
+import { NAT_PORTS, tables } from './tables.ts';
 
-const { replies } = tables;
+const { leases } = tables;
 
+/**
+ * Exits: `fragment`, pieces of an answer that have its ports; `icmp`, ICMP errors to the balancer's address. Later pieces
+ * are left to the network stack, which never gets the rest of them.
+ */
 export const reply = stage({
   name: 'reply',
   hook: 'tcIngress',
   uses: {
-    replies,
-    /** The balancer's address. */
+    leases,
+    /** The balancer's address, and the ports of it that stand for flows. */
     source: 0,
+    ports: NAT_PORTS,
   },
-  program(ctx, { replies, source }) {
+  program(ctx, { leases, source, ports }) {
     const ip = ctx.ipv4();
     if (!ip || ip.daddr !== source) return ctx.next();
-    const ports = ctx.ports();
-    if (!ports) return ctx.next();
-    const flow = replies.lookup({ real: ip.saddr, realPort: ports.sport, port: ports.dport, protocol: ip.protocol });
-    if (!flow) return ctx.next();
-    const client = Number(flow.value >> 32n);
     const tcp = ctx.tcp();
-    if (tcp) ctx.updateChecksum(tcp, source, client, 'pseudoHeader');
+    const udp = ctx.udp();
+    let flow = 0n;
+    // what is none of ours is told by its port, before anything is looked up
+    if (tcp && tcp.dport >= ports.from && tcp.dport <= ports.to) flow = leases.flowOf(ip.saddr, tcp.sport, tcp.dport, 6);
+    else if (udp && udp.dport >= ports.from && udp.dport <= ports.to) flow = leases.flowOf(ip.saddr, udp.sport, udp.dport, 17);
     else {
-      const udp = ctx.udp();
-      if (!udp) return ctx.next();
-      ctx.updateChecksum(udp, source, client, 'pseudoHeader');
+      const icmp = ctx.icmp();
+      return icmp && (icmp.type === 3 || icmp.type === 11 || icmp.type === 12) ? ctx.exit('icmp') : ctx.next();
     }
+    if (flow === 0n) return ctx.next();
+    if (ctx.fragment) return ctx.exit('fragment');
+    const client = Number(flow >> 32n);
+    if (tcp) ctx.updateChecksum(tcp, source, client, 'pseudoHeader');
+    else if (udp) ctx.updateChecksum(udp, source, client, 'pseudoHeader');
     ip.checksum = ctx.checksumReplace(ip.checksum, source, client);
     ip.daddr = client;
     return ctx.next();

@@ -2,22 +2,17 @@
  * XDP, the last stage of full NAT: gives a client's packet the balancer's address and a port of its own as source, the
  * real's as destination, and sends it there. What comes back is the work of reply.ts and restore.ts.
  */
-import { stage, u16, u64 } from '@tailrace/stage';
-import { mix } from '../../structures/mix.ts';
-import { tables as balancer, RealState } from '../tables.ts';
+import { bool, stage, u16, u64 } from '@tailrace/stage';
+import { tables as balancer } from '../tables.ts';
+import { addressSum } from './address-sum.ts';
 import { tables } from './tables.ts';
 
 const { reals, realTraffic } = balancer;
-const { bindings, replies, natVips } = tables;
-
-/** Ports that are tried for a new flow before it is given up. */
-export const PORT_TRIES = 8;
+const { leases, natVips } = tables;
 
 /**
- * A flow keeps its real as long as that is up, and its port for as long as the tables remember it. Ports are tried in an
- * order that only the flow decides, so that one whose binding was evicted finds the port that its answers still come to.
- *
- * Exit: `noPort`, packets of a new flow for which every port that was tried is taken.
+ * Exits: `noPort`, packets of a new flow that finds none of the ports that it may have free; `icmp`, ICMP errors about a
+ * flow; `tagged`, frames with VLAN tags that leave through another interface, translated.
  */
 export const translate = stage({
   name: 'translate',
@@ -25,84 +20,55 @@ export const translate = stage({
   uses: {
     reals,
     realTraffic,
-    bindings,
-    replies,
+    leases,
     natVips,
-    mix,
-    up: RealState.up,
-    /** The balancer's address, its first port and how many of them there are. */
+    addressSum,
+    /** The balancer's address. */
     source: 0,
-    firstPort: 1,
-    ports: 1,
-    tries: PORT_TRIES,
   },
-  reads: { flow: u64, real: u16 },
-  program(ctx, { reals, realTraffic, bindings, replies, natVips, mix, up, source, firstPort, ports, tries }) {
+  reads: { flow: u64, fresh: bool, real: u16 },
+  program(ctx, { reals, realTraffic, leases, natVips, addressSum, source }) {
     const ip = ctx.ipv4();
     if (!ip) return ctx.drop();
     const flow = ctx.meta.flow;
     const vip = natVips.lookup(Number(flow & 0xffffn));
-    if (!vip) return ctx.drop();
-    let place = ctx.meta.real;
-    let port = 0;
-    const known = bindings.lookup(flow);
-    if (known) {
-      const before = reals.lookup(known.real);
-      if (before && before.state === up) {
-        place = known.real;
-        port = known.port;
-      }
-    }
-    const real = reals.lookup(place);
-    if (!real) return ctx.drop();
+    const real = reals.lookup(ctx.meta.real);
+    if (!vip || !real) return ctx.drop();
+    const tcp = ctx.tcp();
+    const udp = ctx.udp();
+    if (!tcp && !udp) return ctx.icmp() ? ctx.exit('icmp') : ctx.drop();
     const address = real.address;
     const realPort = vip.realPort;
+    const protocol = tcp ? 6 : 17;
+    let port = leases.held(flow, address, realPort, protocol, tcp ? tcp.flags : 0);
     if (port === 0) {
-      const start = Number(mix(flow) >> 32n);
-      for (let i = 0; i < tries; i++) {
-        const candidate = firstPort + ((start + i * 7919) % ports);
-        const key = { real: address, realPort, port: candidate, protocol: ip.protocol };
-        if (port === 0) {
-          if (replies.update(key, flow, 'noexist')) port = candidate;
-          else {
-            const taken = replies.lookup(key);
-            if (taken && taken.value === flow) port = candidate;
-          }
-        }
-      }
+      port = leases.take(flow, address, realPort, protocol, ctx.meta.fresh, Number(ctx.nowCoarse() >> 30n) + 1);
       if (port === 0) return ctx.exit('noPort');
-      bindings.update(flow, { port, real: place });
     }
-    const traffic = realTraffic.lookup(place);
+    const traffic = realTraffic.lookup(ctx.meta.real);
     if (traffic) {
       traffic.packets += 1n;
       traffic.bytes += BigInt(ctx.length);
     }
-    const [client, target] = [ip.saddr, ip.daddr];
-    const tcp = ctx.tcp();
+    // one sum of all that changes: what is added to a checksum may be added up first (RFC 1071, section 2)
+    const before = addressSum(ip.saddr) + addressSum(ip.daddr);
+    const after = addressSum(source) + addressSum(address);
     if (tcp) {
-      ctx.updateChecksum(tcp, client, source, 'pseudoHeader');
-      ctx.updateChecksum(tcp, target, address, 'pseudoHeader');
-      ctx.updateChecksum(tcp, tcp.sport, port);
-      ctx.updateChecksum(tcp, tcp.dport, realPort);
+      ctx.updateChecksum(tcp, before + tcp.sport + tcp.dport, after + port + realPort);
       tcp.sport = port;
       tcp.dport = realPort;
-    } else {
-      const udp = ctx.udp();
-      if (!udp) return ctx.drop();
-      ctx.updateChecksum(udp, client, source, 'pseudoHeader');
-      ctx.updateChecksum(udp, target, address, 'pseudoHeader');
-      ctx.updateChecksum(udp, udp.sport, port);
-      ctx.updateChecksum(udp, udp.dport, realPort);
+    } else if (udp) {
+      ctx.updateChecksum(udp, before + udp.sport + udp.dport, after + port + realPort);
       udp.sport = port;
       udp.dport = realPort;
     }
-    ip.checksum = ctx.checksumReplace(ctx.checksumReplace(ip.checksum, client, source), target, address);
+    ip.checksum = ctx.checksumReplace(ip.checksum, before, after);
     ip.saddr = source;
     ip.daddr = address;
     const frame = ctx.ethernet();
     if (!frame) return ctx.drop();
     const ifindex = real.ifindex;
+    if (ifindex !== 0 && ctx.offsetOf(ip) !== 14) return ctx.exit('tagged');
     frame.src = ifindex === 0 ? frame.dst : real.own;
     frame.dst = real.hop;
     if (ifindex === 0) return ctx.tx();

@@ -6,12 +6,6 @@ import type { NatTables, NatVip } from './tables.ts';
 /** The handles of the maps of full NAT. */
 export type NatHandles = { readonly [K in keyof NatTables]: HandleOf<NatTables[K]> };
 
-/** Numbers of vips and reals. */
-interface Numbers {
-  readonly indices: ReadonlySet<number>;
-  readonly places: ReadonlySet<number>;
-}
-
 /** Writes plans; what does not differ is left alone. */
 export class NatWriter {
   readonly #maps: NatHandles;
@@ -36,18 +30,9 @@ export class NatWriter {
     }
   }
 
-  /** Flows of these vips, and flows that go to these reals. */
-  forget({ indices, places }: Numbers): void {
-    const { bindings, replies } = this.#maps;
-    const gone = bindings.getAll().filter(([flow, { real }]) => indices.has(indexOf(flow)) || places.has(real));
-    const flows = new Set(gone.map(([flow]) => flow));
-    bindings.deleteMany(flows);
-    replies.deleteMany(
-      replies
-        .getAll()
-        .filter(([, flow]) => indices.has(indexOf(flow)) || flows.has(flow))
-        .map(([key]) => key),
-    );
+  /** The flows of these vips. Those to a real that is gone stay: they are told apart by its address, which nobody else has. */
+  forget(indices: ReadonlySet<number>): void {
+    if (indices.size > 0) this.#maps.leases.forget((flow) => indices.has(indexOf(flow)));
   }
 }
 
