@@ -1,7 +1,7 @@
 /**
  * A contest: programs that do the same work at one hook, test-run in turns over one packet. Each has an engine of its own,
- * in a namespace of its own, and is attached to that namespace's `lo` before it runs: that spares test runs of XDP the RCU
- * waits of entering the kernel's dispatcher. Time is the wall's around a whole run, because the kernel's own figure is whole
+ * in a namespace of its own; XDP programs are attached to that namespace's `lo` before they run, which spares them the RCU
+ * waits of entering the kernel's dispatcher (TC has none). Time is the wall's around a whole run, because the kernel's own figure is whole
  * nanoseconds; that figure tells which runs were disturbed.
  */
 import { setTimeout } from 'node:timers/promises';
@@ -112,7 +112,7 @@ async function measureRound(contest: Contest, repeats: number, index: number): P
   const enter = async <T extends { readonly entry: LoadedProgram }>(load: (instance: EngineInstance) => Promise<T>) => {
     const instance = stack.use(await openMachine());
     const loaded = await load(instance);
-    await instance.attach(loaded.entry, contest.hook);
+    if (contest.hook === 'xdp') await instance.attach(loaded.entry, contest.hook);
     return loaded;
   };
   const floors: { readonly entry: LoadedProgram }[] = [];

@@ -58,6 +58,23 @@ describe('tables', () => {
     `);
   });
 
+  it('judge each hook for itself, and no costs', () => {
+    const atTc = rows.slice(0, 6).map((row) => ({ ...row, hook: 'tcIngress' as const }));
+    const costs = withRatios([row('counters', '1 stage, with', 'tailrace', 9, 9), row('counters', '1 stage, with', 'c-same', 1, 9)]);
+    expect(judge([...rows, ...costs, ...atTc]).map(({ aim }) => aim.split(':')[0])).toEqual([
+      'xdp count count',
+      'xdp acl acl',
+      'xdp',
+      'xdp',
+      'xdp l4lb hit, against LRU maps in C',
+      'xdp l4lb new flow, against LRU maps in C',
+      'tcIngress count count',
+      'tcIngress acl acl',
+      'tcIngress',
+      'tcIngress',
+    ]);
+  });
+
   it('colour only where they are asked to', () => {
     expect(renderAims(judge(rows), plain)).not.toContain('\u001b');
     expect(renderAims(judge(rows), coloured)).toContain('\u001b[31m');

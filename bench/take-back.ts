@@ -22,7 +22,9 @@ export function takingBack(entrant: Entrant, bytes: number): Entrant {
           const [most, found] = [BigInt(runs) * BigInt(bytes), taken()];
           // The last packet of each run is handed back as it is.
           if (bytes === 0 ? found !== 0n : found < most - BigInt(bytes))
-            throw new PathError(`${found} bytes in front of ${runs} packets were taken back, expected ${most} or more`);
+            throw new PathError(
+              `${found} bytes in front of ${runs} packets were taken back, expected ${bytes === 0 ? 'none' : `${most} or more`}`,
+            );
         },
       };
     },
