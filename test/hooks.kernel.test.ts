@@ -224,8 +224,8 @@ test.each([
   ['clsact', 'on', allOn],
   ['tcx', 'off', allOff],
 ] as const)(
-  'what lies behind the headers is the same in large buffers as in single packets, by %s, offloads %o',
-  async (link, offloads) => {
+  'what lies behind the headers is the same in large buffers as in single packets, by %s, offloads %s',
+  async (link, _, offloads) => {
     setOffloads(offloads, offloads);
     const looks = (name: string) => hash({ name, key: u32, value: u64, maxEntries: 1_024 });
     const onwards = { bare: 'next', hidden: 'next', looked: 'next' } as const;
