@@ -6,6 +6,7 @@ import { ArgumentError, formatMac, IpProtocol, type Ipv6Halves, macAddress } fro
 import { canonicalIp, formatAddress, type IpAddress, type IpFamily, parseIp, withPort } from '../address.ts';
 import { MAX_WEIGHT } from '../structures/maglev.ts';
 import { OUTER_BYTES, OUTER_BYTES6 } from './encap.ts';
+import type { PortRange } from './nat/leases.ts';
 import type { NextHop } from './next-hop.ts';
 
 /** A vip by what packets to it carry. */
@@ -79,6 +80,8 @@ export interface BalancerLimits {
   readonly sources: Sources;
   /** The largest IP packet on the way to reals. */
   readonly mtu: number;
+  /** Ports of the balancer's address that stand for flows, with NAT. */
+  readonly natPorts?: PortRange;
 }
 
 /** The whole. */
@@ -93,8 +96,8 @@ export interface BalancerConfig extends BalancerLimits {
 const MIN_MTU6 = 1_280;
 
 /** No vips. */
-export function emptyConfig({ mode, maxVips, maxReals, sources, mtu }: BalancerLimits): BalancerConfig {
-  return { mode, maxVips, maxReals, sources, mtu, vips: [], lastIndex: -1, lastPlace: 0 };
+export function emptyConfig(limits: BalancerLimits): BalancerConfig {
+  return { ...limits, vips: [], lastIndex: -1, lastPlace: 0 };
 }
 
 /** Reads one address, of either family, or one for each. Throws ArgumentError for text that is none, and for another family's. */
@@ -121,7 +124,7 @@ export function addVip(config: BalancerConfig, options: VipOptions): BalancerCon
     throw new ArgumentError(`vip ${name}: realPort is ${realPort}, expected its own port`, {
       hint: "what goes in a tunnel keeps its port: l4lb({ mode: 'nat' }) can change it",
     });
-  if (config.mode === 'nat' && parseIp(address).family === 6) throw new ArgumentError(`vip ${name} is of IPv6, expected IPv4 with NAT`);
+  if (config.mode === 'nat') checkNatVip(config, options, name);
   const index = nextFree(config.lastIndex, 0, config.maxVips, new Set(config.vips.map((vip) => vip.index)));
   if (index === undefined) throw new ArgumentError(`vip ${name}: there are ${config.maxVips} vips already`, { hint: 'raise maxVips' });
   const vip: VipConfig = {
@@ -191,6 +194,16 @@ export function setDrained(config: BalancerConfig, address: string, drained: boo
   if (serving.length === 0 && name !== undefined) vipOf(config, name);
   if (serving.length === 0) throw new ArgumentError(`real ${address} serves no vip`);
   return serving.reduce<BalancerConfig>((before, vip) => changeReal(before, vip.name, address, (real) => ({ ...real, drained })), config);
+}
+
+/** A vip can be translated, and answers to the balancer cannot be taken for requests to it. */
+function checkNatVip({ sources, natPorts }: BalancerConfig, { address, port }: VipOptions, name: string): void {
+  const parsed = parseIp(address);
+  if (parsed.family === 6) throw new ArgumentError(`vip ${name} is of IPv6, expected IPv4 with NAT`);
+  if (natPorts && parsed.value === sources.ipv4 && port >= natPorts.from && port <= natPorts.to)
+    throw new ArgumentError(`vip ${name} has the balancer's own address and one of its ports ${natPorts.from}..${natPorts.to}`, {
+      hint: 'answers of reals come there: give l4lb() another source, or other ports',
+    });
 }
 
 /** A real can be sent packets of the vip in an outer header. */

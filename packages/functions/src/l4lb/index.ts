@@ -6,7 +6,15 @@
 import { Clock } from '@tailrace/pipeline';
 import { ArgumentError, defineFunction } from '@tailrace/stage';
 import { ContainerModule } from 'inversify';
-import { addVip, type BalancerConfig, emptyConfig, parseSources, type RealOptions, type VipOptions } from './config.ts';
+import {
+  addVip,
+  type BalancerConfig,
+  type BalancerLimits,
+  emptyConfig,
+  parseSources,
+  type RealOptions,
+  type VipOptions,
+} from './config.ts';
 import { BalancerController } from './controller.ts';
 import { echo } from './echo.ts';
 import { DEFAULT_MTU, encap } from './encap.ts';
@@ -17,9 +25,13 @@ import { HealthChecker, tcpHealth } from './health.ts';
 import { icmpError } from './icmp-error.ts';
 import type { PortRange } from './nat/leases.ts';
 import { reply } from './nat/reply.ts';
+import { replyError } from './nat/reply-error.ts';
 import { restore } from './nat/restore.ts';
+import { restoreError } from './nat/restore-error.ts';
+import { send } from './nat/send.ts';
 import { NAT_PORTS, natTables } from './nat/tables.ts';
 import { translate } from './nat/translate.ts';
+import { translateError } from './nat/translate-error.ts';
 import { NextHops, noNextHops } from './next-hop.ts';
 import { pick } from './pick.ts';
 import { pick6 } from './pick6.ts';
@@ -70,9 +82,13 @@ export {
   portLeases,
 } from './nat/leases.ts';
 export { reply } from './nat/reply.ts';
+export { replyError } from './nat/reply-error.ts';
 export { restore } from './nat/restore.ts';
+export { restoreError } from './nat/restore-error.ts';
+export { send } from './nat/send.ts';
 export { NAT_PORTS, type NatTables, NatVip, natTables } from './nat/tables.ts';
 export { translate } from './nat/translate.ts';
+export { translateError } from './nat/translate-error.ts';
 export type { NatHandles } from './nat/writer.ts';
 export { givenNextHops, type NeighbourEntry, type NextHop, NextHops, neighbourNextHops, noNextHops } from './next-hop.ts';
 export { clientHash, pick } from './pick.ts';
@@ -185,22 +201,26 @@ function natBalancer(options: L4lbNatOptions) {
   const sources = parseSources(options.source);
   const { ipv4: source } = sources;
   if (source === undefined) throw new ArgumentError(`l4lb: source is '${options.source}', expected an IPv4 address with NAT`);
-  const config = initialConfig(options, { mode: 'nat', mtu: DEFAULT_MTU, sources });
+  const config = initialConfig(options, { mode: 'nat', mtu: DEFAULT_MTU, sources, natPorts: ports });
   const tables = balancerTables(options);
   const nat = natTables({ maxVips, maxFlows: natFlows, ports });
   const { vips, vips6, vipTraffic, ring, conns, reals, realTraffic } = tables;
+  const { leases } = nat;
+  const sent = send.with({ reals });
+  const error = translateError.with({ reals, realTraffic, ...nat, source });
+  const errors = icmpError.with({ vips, vips6, vipTraffic }).on({ ipv6: 'pass', noFlow: 'pass' });
   return defineFunction({
     name: 'l4lb',
     stages: {
       xdp: [
         vip
           .with({ vips, vips6, vipTraffic })
-          .on({ fragment: 'drop', malformed: 'drop', ipv6: 'pass', icmpError: 'pass', echo: answersEcho ? echo : 'pass' }),
+          .on({ fragment: 'drop', malformed: 'drop', ipv6: 'pass', echo: answersEcho ? echo : 'pass', icmpError: [errors, 'next'] }),
         pick.with({ conns, ring, reals }).on({ noReal: 'drop' }),
-        translate.with({ reals, realTraffic, ...nat, source }).on({ noPort: 'drop', icmp: 'drop', tagged: 'drop' }),
+        translate.with({ reals, realTraffic, ...nat, source }).on({ noPort: 'drop', icmp: [error, sent], tagged: sent }),
       ],
-      tcIngress: [reply.with({ leases: nat.leases, source, ports }).on({ fragment: 'drop', icmp: 'next' })],
-      tcEgress: [restore.with({ ...nat, ports }).on({ icmp: 'next' })],
+      tcIngress: [reply.with({ leases, source, ports }).on({ fragment: 'drop', icmp: [replyError.with({ ...nat, source }), 'next'] })],
+      tcEgress: [restore.with({ ...nat, ports }).on({ icmp: [restoreError.with({ leases, source }), 'next'] })],
     },
     controller: {
       needs: { ...tables, ...nat, health: HealthChecker, nextHops: NextHops, clock: Clock },
@@ -218,7 +238,7 @@ function defaultServices(): ContainerModule {
 }
 
 /** Throws ArgumentError for vips and reals that cannot be, and sizes that the maps cannot have. */
-function initialConfig(options: BalancerOptions, fixed: Pick<BalancerConfig, 'mode' | 'mtu' | 'sources'>): BalancerConfig {
+function initialConfig(options: BalancerOptions, fixed: Omit<BalancerLimits, 'maxVips' | 'maxReals'>): BalancerConfig {
   const { vips = [], reals = [], maxVips = 64, maxReals = 1_023, flowsPerCpu = 131_072 } = options;
   if (!Number.isInteger(maxVips) || maxVips < 1 || maxVips > 4_096)
     throw new ArgumentError(`l4lb: maxVips is ${maxVips}, expected 1..4096`);
