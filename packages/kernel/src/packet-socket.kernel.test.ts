@@ -57,6 +57,18 @@ test('outgoing frames are seen where asked for', async () => {
   expect(await next(other)).toEqual(frame);
 });
 
+test('frames that are longer than a page, linear or not', async () => {
+  using route = new Rtnetlink(namespace);
+  for (const name of ['left', 'right']) route.change(name, { mtu: 9000 });
+  using left = new PacketSocket(namespace, 'left');
+  using right = new PacketSocket(namespace, 'right');
+  const long = Uint8Array.from({ length: 6000 }, (_, at) => frame[at] ?? at & 0xff);
+  for (const linear of [0, 14, 40, 5000]) {
+    left.send(long, { linear });
+    expect(await next(right)).toEqual(long);
+  }
+});
+
 test('errors name the interface, and nothing stays open', () => {
   const before = openFds();
   expect(() => new PacketSocket(namespace, 'none')).toThrow('there is no interface none');

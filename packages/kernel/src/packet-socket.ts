@@ -16,7 +16,10 @@ const AF_PACKET = 17;
 const SOCK_RAW_NONBLOCK_CLOEXEC = 3 | 0o4000 | 0o2000000;
 const SOL_PACKET = 263;
 const PACKET_AUXDATA = 8;
+const PACKET_VNET_HDR = 15;
 const PACKET_IGNORE_OUTGOING = 23;
+/** struct virtio_net_hdr (include/uapi/linux/virtio_net.h), and where the length of the headers lies in it. */
+const VNET_HDR = { bytes: 10, headerLength: 2 } as const;
 const ETH_P_ALL = 3;
 /** The largest frame that an interface hands over at once (GSO_LEGACY_MAX_SIZE) with its Ethernet header. */
 const FRAME_BYTES = 65_536 + 14;
@@ -74,11 +77,28 @@ export class PacketSocket implements Disposable {
     this.#descriptor = new Descriptor(fd, this.#about);
   }
 
-  /** Sends a frame. Throws SyscallError (EMSGSIZE beyond the MTU, ENETDOWN). */
-  send(frame: Uint8Array): void {
-    const memory = allocate(frame.length);
-    memory.bytes.set(frame);
-    syscall('sendto', this.#about, this.#descriptor.fd, memory.address, frame.length, 0, 0, 0);
+  /**
+   * Sends a frame. Of one that is longer than a page only the first `linear` bytes, at least 14, lie where programs of TC can
+   * read them at once, as with cards that split headers from data; default all. Throws SyscallError (EMSGSIZE beyond the MTU,
+   * ENETDOWN).
+   */
+  send(frame: Uint8Array, { linear = 0 }: { readonly linear?: number } = {}): void {
+    const header = linear === 0 ? 0 : VNET_HDR.bytes;
+    const memory = allocate(header + frame.length);
+    memory.bytes.set(frame, header);
+    if (header > 0) memory.view.setUint16(VNET_HDR.headerLength, linear, true);
+    if (header > 0) this.#takeHeader(true);
+    try {
+      syscall('sendto', this.#about, this.#descriptor.fd, memory.address, memory.bytes.length, 0, 0, 0);
+    } finally {
+      if (header > 0) this.#takeHeader(false);
+    }
+  }
+
+  #takeHeader(on: boolean): void {
+    const value = allocate(4);
+    value.view.setInt32(0, on ? 1 : 0, true);
+    syscall('setsockopt', this.#about, this.#descriptor.fd, SOL_PACKET, PACKET_VNET_HDR, value.address, 4);
   }
 
   /** The next frame that came in; undefined where none waits. Throws SyscallError. */
