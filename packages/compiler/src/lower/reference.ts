@@ -4,11 +4,12 @@
  * distance to the packet's first byte, and the program does not see that anything happened.
  */
 import type { Value } from '../ir.ts';
-import { range } from '../range.ts';
+import { min, type Range, range, UINT32 } from '../range.ts';
 import { current, fact, forget, isFact } from './fact.ts';
 import { advanceBy, distanceOf, MAX_PACKET_OFFSET, packetEnd, packetStart } from './linear.ts';
 import type { Lowering } from './lowering.ts';
 import type { NumberOperand, Operand, RefOperand, Variable } from './operand.ts';
+import { exact } from './scalar.ts';
 
 /** Stands for the distance of a reference that is undefined. */
 const ABSENT = MAX_PACKET_OFFSET + 1;
@@ -18,11 +19,15 @@ interface Shared {
   readonly base: Value;
   readonly refs: readonly { readonly variable: Variable; readonly ref: RefOperand }[];
   readonly distance: NumberOperand;
+  readonly isNullable: boolean;
 }
 
 /** Makes a call after which no pointer into the packet holds, and makes those of the path again. */
 export function keepingReferences(lowering: Lowering, call: () => Value): Value {
-  const shared = livePointers(lowering).map(({ base, refs }) => ({ base, refs, distance: distance(lowering, base, refs) }));
+  const shared = livePointers(lowering).map((pointer): Shared => {
+    const isNullable = pointer.refs.some(({ ref }) => ref.nullable);
+    return { ...pointer, isNullable, distance: distance(lowering, pointer.base, isNullable) };
+  });
   const result = call();
   forget(lowering, ['packet:data', 'packet:end']);
   packetStart(lowering);
@@ -77,14 +82,13 @@ const COSTLY: ReadonlySet<Variable> = new Set(
 );
 
 /** Bytes from the packet's first to a pointer, before the call. */
-function distance(lowering: Lowering, base: Value, refs: Shared['refs']): NumberOperand {
+function distance(lowering: Lowering, base: Value, isNullable: boolean): NumberOperand {
   const known = distanceOf(base);
-  const isNullable = refs.some(({ ref }) => ref.nullable);
   if (known && known.lo === known.hi && !isNullable) return lowering.number(known.lo);
   const done = lowering.newJoin();
   const measure = (): NumberOperand => ({
     kind: 'number',
-    range: known ?? range(0n, BigInt(MAX_PACKET_OFFSET)),
+    range: within(known ?? UINT32),
     exact: lowering.binary('and', lowering.binary('sub', base, packetStart(lowering)), lowering.constant(MAX_PACKET_OFFSET)),
   });
   if (!isNullable) return measure();
@@ -99,11 +103,12 @@ function distance(lowering: Lowering, base: Value, refs: Shared['refs']): Number
 }
 
 /** The references of a pointer, behind the call; what they cover was there before, and is. */
-function restore(lowering: Lowering, { refs, distance: by }: Shared): void {
+function restore(lowering: Lowering, { refs, distance: by, isNullable }: Shared): void {
   const [first] = refs;
   if (!first || !lowering.block) return;
   const there = (): RefOperand => {
-    const base = by.range.hi === 0n ? packetStart(lowering) : advanceBy(lowering, packetStart(lowering), within(by));
+    const base =
+      by.range.hi === 0n ? packetStart(lowering) : advanceBy(lowering, packetStart(lowering), { ...by, range: within(by.range) });
     const size = Math.max(...refs.map(({ ref }) => ref.offset + ref.layout.size));
     const ok = lowering.newJoin();
     lowering.check(
@@ -117,11 +122,11 @@ function restore(lowering: Lowering, { refs, distance: by }: Shared): void {
     return { ...first.ref, base, nullable: false };
   };
   let base: Value;
-  if (by.exact && by.range.hi === BigInt(ABSENT)) {
+  if (isNullable) {
     const done = lowering.newJoin();
     lowering.branch(
       'eq',
-      by.exact,
+      exact(lowering, by),
       lowering.constant(ABSENT),
       () => lowering.jump(done, { kind: 'undefined' }),
       () => lowering.jump(done, there()),
@@ -132,6 +137,6 @@ function restore(lowering: Lowering, { refs, distance: by }: Shared): void {
 }
 
 /** As far as a pointer can be from the packet's first byte. */
-function within(by: NumberOperand): NumberOperand {
-  return by.range.hi <= BigInt(MAX_PACKET_OFFSET) ? by : { ...by, range: range(by.range.lo, BigInt(MAX_PACKET_OFFSET)) };
+function within({ lo, hi }: Range): Range {
+  return range(lo, min(hi, BigInt(MAX_PACKET_OFFSET)));
 }
