@@ -85,13 +85,13 @@ test('what stages get wrong is shown with the line, the caret and the registers'
   const expired = lineOf('return ip.ttl < 2 ? ctx.drop() : ctx.next();');
   expect(verifier).toMatchObject({ name: 'VerifierError', place: { file, line: expired, column: 12 } });
   expect(verifier?.shown).toMatchInlineSnapshot(`
-    "verifier rejected expired: invalid access to packet, off=2000 size=1, R1(id=0,off=2000,r=34); R1 offset is outside of the packet
+    "verifier rejected expired: invalid access to packet, off=2000 size=1, R0(id=0,off=2000,r=34); R0 offset is outside of the packet
        --> mistaken-stages.ts:47:12
        |
     47 |     return ip.ttl < 2 ? ctx.drop() : ctx.next();
        |            ^
-      instruction 10: r0 = *(u8 *)(r1 +2000)
-      R1 = pkt(id=0,off=2000,r=34)
+      instruction 10: r0 = *(u8 *)(r0 +2000)
+      R0 = pkt(id=0,off=2000,r=34)
       caused by: bpf(BPF_PROG_LOAD) for program expired failed: EACCES, permission denied"
   `);
   expect(verifier?.full).toContain('verifier log:');
