@@ -28,6 +28,16 @@ export function compileTwin(
 ): ReadonlyMap<string, ProgramSpec> {
   const reason = clangMissing();
   if (reason !== null) throw new UnsupportedError(reason, { hint: 'install clang, or set CLANG to one that has the bpf target' });
+  const key = JSON.stringify([name, programKind(hook).type, defines]);
+  const programs = compiled.get(key) ?? compile(name, hook, defines);
+  compiled.set(key, programs);
+  return programs;
+}
+
+/** What clang was asked for already: a bench asks for some twins often. */
+const compiled = new Map<string, ReadonlyMap<string, ProgramSpec>>();
+
+function compile(name: string, hook: AttachHook, defines: Readonly<Record<string, number>>): ReadonlyMap<string, ProgramSpec> {
   const source = fileURLToPath(new URL(`./twins/${name}.c`, import.meta.url));
   const kind = programKind(hook);
   const settings = Object.entries(kind.type === 'schedCls' ? { TC: 1, ...defines } : defines).map(([key, value]) => `-D${key}=${value}`);

@@ -89,17 +89,14 @@ export function rowOf({ suite, hook, name }: Pick<Contest, 'suite' | 'hook' | 'n
  * time (the same programs differ by half), and a ratio of two lucky places says nothing.
  * Throws PathError where a program does not do what is measured.
  */
-export async function measureRounds(contest: Contest, { repeats, rounds }: Effort): Promise<readonly RoundResult[]> {
+export async function measureRounds(contest: Contest, { repeats, rounds, settleMs }: Effort): Promise<readonly RoundResult[]> {
   const measured: RoundResult[] = [];
   for (let index = 0; index < rounds; index++) {
     measured.push(await measureRound(contest, repeats, index));
-    await setTimeout(SETTLE_MS);
+    await setTimeout(settleMs);
   }
   return measured;
 }
-
-/** The kernel frees what a round has closed this long after, on the CPUs that the next one is measured on. */
-const SETTLE_MS = 50;
 
 /** What one round found, entrant by entrant: nanoseconds net of the floors, and instructions. */
 export interface RoundResult {

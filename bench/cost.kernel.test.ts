@@ -8,7 +8,7 @@ import { CROSSING_BYTES, type LightChain, lightChain, lightFrame } from './light
 import { takingBack } from './take-back.ts';
 
 const variants = clangMissing() === null ? ['tailrace', 'c-same'] : ['tailrace'];
-const little = { repeats: 500, rounds: 2, seconds: 0 };
+const little = { repeats: 500, rounds: 2, seconds: 0, settleMs: 0 };
 
 describe('a cost', () => {
   it.each(HOOKS)('is the difference of two rows at %s', async (hook) => {

@@ -95,9 +95,11 @@ export function lightChain(chain: LightChain): readonly Entrant[] {
   if (metadata && (length !== METADATA_STAGES || !counted))
     throw new PathError(`a chain with metadata has ${METADATA_STAGES} stages, counted`);
   if (crossing && (!metadata || chain.hook !== 'xdp')) throw new PathError('a chain whose metadata cross has some, at xdp');
-  const ours: Entrant = { variant: 'tailrace', load: (instance) => load(instance, compiledChain(chain), chain) };
-  const twin: Entrant = { variant: 'c-same', load: (instance) => load(instance, twinChain(chain), chain) };
-  return clangMissing() === null ? [ours, twin] : [ours];
+  const programs = compiledChain(chain);
+  const ours: Entrant = { variant: 'tailrace', load: (instance) => load(instance, programs, chain) };
+  if (clangMissing() !== null) return [ours];
+  const twins = twinChain(chain);
+  return [ours, { variant: 'c-same', load: (instance) => load(instance, twins, chain) }];
 }
 
 /** What every run of a chain returns for `lightFrame`. */

@@ -32,6 +32,8 @@ export interface Effort {
   readonly rounds: number;
   /** Seconds for each function that benchmark.js measures. */
   readonly seconds: number;
+  /** Pause behind each round: the kernel frees what a round has closed this long after, on the CPUs that the next one is measured on. */
+  readonly settleMs: number;
 }
 
 /** What a suite hands back: rows, and why some are missing. */
@@ -54,10 +56,10 @@ export interface Suite {
 }
 
 /** The full effort: rounds of a million, so that the clock resolves a tenth of a nanosecond. */
-export const FULL: Effort = { repeats: 1_000_000, rounds: 9, seconds: 1 };
+export const FULL: Effort = { repeats: 1_000_000, rounds: 9, seconds: 1, settleMs: 50 };
 
 /** Enough to see that everything works; its figures mean little. */
-export const QUICK: Effort = { repeats: 20_000, rounds: 2, seconds: 0.05 };
+export const QUICK: Effort = { repeats: 20_000, rounds: 2, seconds: 0.05, settleMs: 0 };
 
 /** Fills in the ratios of rows that share suite, hook and name. */
 export function withRatios(rows: readonly Row[]): readonly Row[] {
