@@ -98,15 +98,9 @@ function measure(lowering: Lowering): Value {
 export function segments({ lowering }: Program): NumberOperand {
   const value = rememberedValue(lowering, 'packet:segments', () => {
     const known = exact(lowering, contextWord(lowering, SK_BUFF.gsoSegments));
-    const done = lowering.newJoin();
-    lowering.branch(
-      'ne',
-      known,
-      lowering.constant(0),
-      () => lowering.jump(done, { kind: 'number', range: range(1n, 0xffffn), exact: known }),
-      () => lowering.jump(done, lowering.number(1)),
-    );
-    return exact(lowering, lowering.enter(done) as NumberOperand);
+    // most packets have 0 there: no branch tells them apart, the sign of what is one less does
+    const isZero = lowering.binary('rsh', lowering.binary('sub', known, lowering.constant(1)), lowering.constant(63));
+    return lowering.binary('or', known, isZero);
   });
   return { kind: 'number', range: range(1n, 0xffffn), exact: value };
 }
