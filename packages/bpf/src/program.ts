@@ -39,7 +39,7 @@ export interface ProgramSpec {
   /** Full name, e.g. `l4lb.encap`; the engine shortens it to the kernel's 15 characters. */
   readonly name: string;
   readonly type: ProgramType;
-  /** Loaded with BPF_F_XDP_HAS_FRAGS; every program of an XDP chain must agree. */
+  /** Takes packets in fragments (BPF_F_XDP_HAS_FRAGS); every program of an XDP chain must agree. */
   readonly frags: boolean;
   /** `Dual MIT/GPL` unless said otherwise. */
   readonly license: string;

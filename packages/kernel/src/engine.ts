@@ -21,6 +21,7 @@ import { KernelRing } from './ring.ts';
 import { trySyscallAsync } from './syscall.ts';
 import { TcAttacher, type TcOptions } from './tc-link.ts';
 import { checkOrder } from './tc-order.ts';
+import { xdpFeatures } from './xdp-features.ts';
 
 /** MEMBARRIER_CMD_GLOBAL (include/uapi/linux/membarrier.h). */
 const MEMBARRIER_CMD_GLOBAL = 1;
@@ -73,7 +74,9 @@ async function openInstance(
     socket = new RouteSocket(threadInside ? undefined : namespace);
     const route = socket;
     const interfaces = names.map((name) => requireEthernet(route, name));
-    return new KernelInstance({ interfaces, mode, tc, namespace, poolInside, threadInside, socket, cpus: possibleCpus() });
+    const lacksXdp = ({ index }: InterfaceInfo) => xdpFeatures(index, threadInside ? undefined : namespace)?.basic === false;
+    const generic = mode === 'generic' || (mode === 'auto' && interfaces.some(lacksXdp));
+    return new KernelInstance({ interfaces, mode, generic, tc, namespace, poolInside, threadInside, socket, cpus: possibleCpus() });
   } catch (error) {
     socket?.close();
     namespace.close();
@@ -84,6 +87,8 @@ async function openInstance(
 interface Parts {
   readonly interfaces: readonly InterfaceInfo[];
   readonly mode: AttachMode;
+  /** Whether XDP is going to run behind the driver of one of them. */
+  readonly generic: boolean;
   readonly tc: TcOptions;
   readonly namespace: NetworkNamespace;
   readonly poolInside: boolean;
@@ -138,7 +143,10 @@ export class KernelInstance implements EngineInstance {
 
   loadProgram(spec: ProgramSpec, maps: ReadonlyMap<string, LoadedMap>): Promise<KernelProgram> {
     return this.#track(async () => {
-      const program = await loadProgram(spec, kernelMaps(maps), this.#asyncNamespace());
+      // Behind the driver, a packet that is copied for a program with frags forgets where its Ethernet header ends
+      // (net/core/skbuff.c, skb_pp_cow_data: mac_len), and TC ingress sees it from its IP header on.
+      const asLoaded = spec.frags && this.#parts.generic ? { ...spec, frags: false } : spec;
+      const program = await loadProgram(asLoaded, kernelMaps(maps), this.#asyncNamespace());
       forgetClosed(this.#programs);
       this.#programs.add(program);
       return program;

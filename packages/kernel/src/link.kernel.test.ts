@@ -54,6 +54,16 @@ test('a program is attached everywhere, native where the driver can', async () =
   expect(openFds()).toBe(before);
 });
 
+test.each([
+  [['one'], undefined, true],
+  [['one'], 'generic', false],
+  [['lo'], undefined, false],
+  [['one', 'lo'], undefined, false],
+] as const)('on %j, mode %s, programs take packets in fragments: %s', async (interfaces, mode, frags) => {
+  await using engine = await open(interfaces, mode);
+  expect((await engine.loadProgram(passProgram, new Map())).spec).toEqual({ ...passProgram, frags });
+});
+
 test('generic where that is asked for, and native or nothing', async () => {
   await using generic = await open(['one'], 'generic');
   await generic.attach(await generic.loadProgram(passProgram, new Map()), 'xdp');
