@@ -33,12 +33,44 @@ export function packetEnd(lowering: Lowering): Value {
 
 /** Pointers that a number was added to, and how much that may be. */
 const advances = new WeakMap<Value, Range>();
+/** Pointers that were made anew, and those that they replace, as far from the packet's first byte. */
+const replaced = new WeakMap<Value, Value>();
 
 /** A packet pointer, moved on by a number. */
 export function advanceBy(lowering: Lowering, pointer: Value, by: NumberOperand): Value {
   const moved = lowering.advance(pointer, exact(lowering, by), 'packet');
   advances.set(moved, by.range);
   return moved;
+}
+
+/** A pointer to where `old` pointed before the kernel put the packet elsewhere. */
+export function replaceBy(lowering: Lowering, old: Value, distance: NumberOperand): Value {
+  const pointer = advanceBy(lowering, packetStart(lowering), distance);
+  replaced.set(pointer, old);
+  return pointer;
+}
+
+/** Is a packet pointer surely an even number of bytes from the packet's first? */
+export function isEvenDistance(pointer: Value, seen = new Map<Value, boolean>()): boolean {
+  if (pointer.kind === 'load') return pointer.space === 'context';
+  const known = seen.get(pointer);
+  if (known !== undefined) return known;
+  const old = replaced.get(pointer);
+  const of = (from: Value): boolean => isEvenDistance(from, seen);
+  const isEven = old
+    ? of(old)
+    : pointer.kind === 'phi'
+      ? pointer.inputs.every((input) => input.kind === 'const' || of(input))
+      : pointer.kind === 'binary' && pointer.op === 'add' && isEvenNumber(pointer.right) && of(pointer.left);
+  seen.set(pointer, isEven);
+  return isEven;
+}
+
+function isEvenNumber(value: Value): boolean {
+  if (value.kind === 'const') return value.value % 2n === 0n;
+  if (value.kind === 'phi') return value.inputs.every(isEvenNumber);
+  if (value.kind !== 'binary' || value.right.kind !== 'const') return false;
+  return value.op === 'lsh' ? value.right.value > 0n : value.op === 'and' && value.right.value % 2n === 0n;
 }
 
 /** How far a packet pointer is from `root`, or from the packet's first byte; undefined where that is not known. */
@@ -52,6 +84,8 @@ export function distanceOf(pointer: Value, root?: Value, seen = new Map<Value, R
 
 /** A pointer's distance by that of the pointers it is made of. */
 function derived(pointer: Value, of: (from: Value) => Range | undefined): Range | undefined {
+  const old = replaced.get(pointer);
+  if (old) return of(old);
   if (pointer.kind === 'phi') {
     // a header that was tested: null on the other paths
     const distances = pointer.inputs.filter((input) => input.kind !== 'const').map(of);

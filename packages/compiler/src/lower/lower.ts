@@ -11,6 +11,7 @@ import { LastUses } from './last-use.ts';
 import { Lowering } from './lowering.ts';
 import { bigintOf } from './memory.ts';
 import { type NamesOperand, type Operand, UNDEFINED, type Variable } from './operand.ts';
+import { startSum } from './packet-sum.ts';
 import { type Frame, functionScope, type LoopTargets, type Program, type Scope } from './program.ts';
 import { bind, statements } from './statement.ts';
 import { Exits } from './verdict.ts';
@@ -65,6 +66,7 @@ class StageProgram implements Program {
 
   run(node: ParsedFunction): void {
     const { lowering } = this;
+    startSum(lowering);
     this.#bindParameters(node, [{ kind: 'context' }, this.bag(this.stage.uses, 'uses')]);
     this.#body(node);
     const last = node.body.type === 'BlockStatement' ? node.body.body.at(-1) : undefined;

@@ -18,6 +18,14 @@ import { Written } from './written.ts';
 /** Largest number of IR nodes before a program is refused. */
 const NODE_LIMIT = 60_000;
 
+/** A store into the packet: of the low bytes of `value`. */
+export interface PacketStore {
+  readonly size: MemorySize;
+  readonly base: Value;
+  readonly offset: number;
+  readonly value: Value;
+}
+
 export class Lowering extends Emitter {
   environment: Environment = { values: new Map(), epoch: { call: undefined } };
   source: Source;
@@ -26,6 +34,8 @@ export class Lowering extends Emitter {
   readonly written = new Written();
   /** May the program still name a variable? Set by who knows scopes and loops. */
   isLive: (variable: Variable, at: SyntaxNode) => boolean = () => true;
+  /** What is to be done before a store into the packet. */
+  beforePacketStore: (stored: PacketStore) => void = () => undefined;
   /** What is lowered now. */
   node: SyntaxNode;
 
@@ -39,6 +49,7 @@ export class Lowering extends Emitter {
   // --- memory: what a path knows of the packet is forgotten where it may change
 
   override store(size: MemorySize, space: Space, base: Value, offset: number, value: Value): void {
+    if (space === 'packet') this.beforePacketStore({ size, base, offset, value });
     super.store(size, space, base, offset, value);
     this.fields.written(this.environment, space, base, offset, size);
     this.written.stored(this.environment, base, offset, size);

@@ -8,6 +8,7 @@ import { AT_XDP, type Members } from './context-member.ts';
 import { forgetPacket } from './fact.ts';
 import type { Lowering } from './lowering.ts';
 import type { NumberOperand, Operand } from './operand.ts';
+import { tellSum } from './packet-sum.ts';
 import type { Program } from './program.ts';
 import { exact } from './scalar.ts';
 import { lengthened, packetLength } from './state.ts';
@@ -100,6 +101,7 @@ function zeroTail(lowering: Lowering, before: Value, by: NumberOperand): void {
 /** Calls a helper that moves the packet: every reference into it is stale, whether the call works or not. */
 export function moved(program: Program, name: string, helper: number, args: readonly Value[], onSuccess?: () => void): Operand {
   const { lowering } = program;
+  tellSum(lowering);
   const result = lowering.call(helper, [lowering.graph.context, ...args], { movesPacket: true });
   lowering.environment.epoch = { call: `ctx.${name}()` };
   forgetPacket(lowering);

@@ -9,21 +9,26 @@ import { distanceOf } from './linear.ts';
 import type { Lowering } from './lowering.ts';
 import type { RefOperand } from './operand.ts';
 
-/** Never changed by bytes: where the packet starts and ends, and that it has 14 of them. */
-const ENDS: ReadonlySet<string> = new Set(['packet:data', 'packet:end', 'packet:ethernet']);
+/** Never changed by bytes: where the packet starts and ends, how long it is, and that it has 14 of them. */
+const ENDS: ReadonlySet<string> = new Set(['packet:data', 'packet:end', 'packet:ethernet', 'packet:length', 'packet:segments']);
 /** Decided by EtherType, tags, and the first byte of the network header. */
 const NETWORK: ReadonlySet<string> = new Set([
   ...ENDS,
   ...['network', 'type', 'arp', 'ipv4', 'ipv6', 'vlanTags', 'vlanTci', 'innerVlanTci'].map((name) => `packet:${name}`),
 ]);
-const NETWORK_HEADERS = ['packet:ipv4', 'packet:ipv6', 'packet:arp'].map(fact);
+/** Network headers, with the bytes behind their base that decide what is behind them: lengths, protocol, fragment offset. */
+const NETWORK_HEADERS = [
+  { header: fact('packet:ipv4'), deciding: [range(16n, 18n), range(20n, 22n), range(23n, 24n)] },
+  { header: fact('packet:ipv6'), deciding: [range(18n, 21n)] },
+  { header: fact('packet:arp'), deciding: [] },
+] as const;
 const UPPER_HEADERS = ['upperStart', 'tcp', 'udp', 'icmp', 'icmpv6', 'ports', 'gre'].map((name) => fact(`packet:${name}`));
 const TUNNEL = /^packet:(vxlan|gue):/;
 
 /** Bytes that decide what the network header is, behind its base: up to the byte with version and header length. */
 const VERSION_END = 15n;
-/** Lengths, protocol and fragment offset, behind the base of a network header. */
-const LENGTHS = range(16n, 24n);
+/** What decides behind any of them, behind the base. */
+const DECIDING = range(16n, 24n);
 /** Where an upper layer starts at the earliest, and extension headers do, behind the base of a network header. */
 const UPPER_START = 34n;
 const EXTENSIONS_START = 54n;
@@ -37,19 +42,20 @@ export function packetWritten(lowering: Lowering, base: Value, offset: number, s
   const forgetNetwork = (): void => forgetFacts(lowering, (name) => !ENDS.has(name));
   const forgetUpper = (): void => forgetFacts(lowering, (name) => !NETWORK.has(name));
   const bytes = (from: Range): Range => range(from.lo + BigInt(offset), from.hi + BigInt(offset + size));
-  const header = NETWORK_HEADERS.map((variable) => distanceFrom(base, current(lowering, variable))).find((d) => d !== undefined);
-  if (header) {
+  for (const { header, deciding } of NETWORK_HEADERS) {
+    const distance = distanceFrom(base, current(lowering, header));
+    if (!distance) continue;
     // everything that decides about the network header lies in front of this place
-    const written = bytes(header);
+    const written = bytes(distance);
     if (written.lo < VERSION_END) return forgetNetwork();
-    if (meets(written, LENGTHS)) return forgetUpper();
+    if (deciding.some((range) => meets(written, range))) return forgetUpper();
     return forgetBehind(lowering, written, 0n, base, offset, forgetUpper);
   }
   const distance = distanceOf(base);
   if (!distance) return forgetNetwork();
   const written = bytes(distance);
   if (meets(written, range(TAGS_START, VERSION_END + TAGS_SIZE))) return forgetNetwork();
-  if (meets(written, range(LENGTHS.lo, LENGTHS.hi + TAGS_SIZE))) return forgetUpper();
+  if (meets(written, range(DECIDING.lo, DECIDING.hi + TAGS_SIZE))) return forgetUpper();
   forgetBehind(lowering, written, TAGS_SIZE, base, offset, forgetUpper);
 }
 

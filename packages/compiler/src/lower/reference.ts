@@ -4,13 +4,15 @@
  * distance to the packet's first byte, and the program does not see that anything happened.
  */
 import type { Value } from '../ir.ts';
-import { min, type Range, range, UINT32 } from '../range.ts';
+import { min, range } from '../range.ts';
 import { current, fact, forget, isFact } from './fact.ts';
-import { advanceBy, distanceOf, MAX_PACKET_OFFSET, packetEnd, packetStart } from './linear.ts';
+import { distanceOf, MAX_PACKET_OFFSET, packetEnd, packetStart, replaceBy } from './linear.ts';
 import type { Lowering } from './lowering.ts';
 import type { NumberOperand, Operand, RefOperand, Variable } from './operand.ts';
 import { exact } from './scalar.ts';
 
+/** As far as a pointer can be from the packet's first byte. */
+const MAX_DISTANCE = BigInt(MAX_PACKET_OFFSET);
 /** Stands for the distance of a reference that is undefined. */
 const ABSENT = MAX_PACKET_OFFSET + 1;
 
@@ -86,11 +88,13 @@ function distance(lowering: Lowering, base: Value, isNullable: boolean): NumberO
   const known = distanceOf(base);
   if (known && known.lo === known.hi && !isNullable) return lowering.number(known.lo);
   const done = lowering.newJoin();
-  const measure = (): NumberOperand => ({
-    kind: 'number',
-    range: within(known ?? UINT32),
-    exact: lowering.binary('and', lowering.binary('sub', base, packetStart(lowering)), lowering.constant(MAX_PACKET_OFFSET)),
-  });
+  const measure = (): NumberOperand => {
+    const within = range(known?.lo ?? 0n, min(known?.hi ?? MAX_DISTANCE, MAX_DISTANCE));
+    // a mask that changes nothing, as tight as can be: it is what the verifier will know
+    const mask = (1 << (32 - Math.clz32(Number(within.hi)))) - 1;
+    const bytes = lowering.binary('sub', base, packetStart(lowering));
+    return { kind: 'number', range: within, exact: lowering.binary('and', bytes, lowering.constant(mask)) };
+  };
   if (!isNullable) return measure();
   lowering.branch(
     'ne',
@@ -103,12 +107,14 @@ function distance(lowering: Lowering, base: Value, isNullable: boolean): NumberO
 }
 
 /** The references of a pointer, behind the call; what they cover was there before, and is. */
-function restore(lowering: Lowering, { refs, distance: by, isNullable }: Shared): void {
+function restore(lowering: Lowering, { base: old, refs, distance: by, isNullable }: Shared): void {
   const [first] = refs;
   if (!first || !lowering.block) return;
   const there = (): RefOperand => {
     const base =
-      by.range.hi === 0n ? packetStart(lowering) : advanceBy(lowering, packetStart(lowering), { ...by, range: within(by.range) });
+      by.range.hi === 0n
+        ? packetStart(lowering)
+        : replaceBy(lowering, old, { ...by, range: range(by.range.lo, min(by.range.hi, MAX_DISTANCE)) });
     const size = Math.max(...refs.map(({ ref }) => ref.offset + ref.layout.size));
     const ok = lowering.newJoin();
     lowering.check(
@@ -134,9 +140,4 @@ function restore(lowering: Lowering, { refs, distance: by, isNullable }: Shared)
     base = (lowering.enter(done) as RefOperand).base;
   } else base = there().base;
   for (const { variable, ref } of refs) lowering.write(variable, { ...ref, base });
-}
-
-/** As far as a pointer can be from the packet's first byte. */
-function within({ lo, hi }: Range): Range {
-  return range(lo, min(hi, BigInt(MAX_PACKET_OFFSET)));
 }

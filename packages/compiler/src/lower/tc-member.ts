@@ -10,6 +10,7 @@ import { AT_TC, type Member, type Members } from './context-member.ts';
 import type { Lowering } from './lowering.ts';
 import { readPlace } from './memory.ts';
 import { type Operand, type RefOperand, UNDEFINED } from './operand.ts';
+import { tellSum } from './packet-sum.ts';
 import type { Program } from './program.ts';
 import { keepingReferences } from './reference.ts';
 import { exact } from './scalar.ts';
@@ -50,6 +51,7 @@ export const TC_MEMBERS: Members = {
       const { lowering } = program;
       const ifindex = numberArgument(lowering, argumentNode(node, 0), args[0], R.UINT32);
       const operands = [lowering.graph.context, exact(lowering, ifindex), lowering.constant(0)];
+      tellSum(lowering);
       const cloned = keepingReferences(lowering, () => lowering.call(Helper.clone_redirect, operands, { movesPacket: true }));
       return succeeded(lowering, cloned);
     },

@@ -13,9 +13,10 @@ import { packetStart } from './linear.ts';
 import type { Lowering } from './lowering.ts';
 import { member, present, readPlace } from './memory.ts';
 import { type AggregateOperand, describe, type NumberOperand, type Operand, type RefOperand, UNDEFINED } from './operand.ts';
+import { countChange } from './packet-sum.ts';
 import { packetWritten } from './packet-write.ts';
 import type { Program } from './program.ts';
-import { keepingReferences } from './reference.ts';
+import { keeping, keepingReferences } from './reference.ts';
 
 /** BPF_F_PSEUDO_HDR and BPF_F_MARK_MANGLED_0 (include/uapi/linux/bpf.h); the low bits of the flags are the word's size. */
 const FLAG = { pseudoHeader: 0x10, markMangled0: 0x20 } as const;
@@ -146,7 +147,13 @@ function byKernel(
     from.length === 1 && one && other
       ? [one, other, lowering.constant(flags | size)]
       : [lowering.constant(0), foldedTo32(lowering, difference(lowering, from, to, lowering.constant(0))), lowering.constant(flags)];
-  keepingReferences(lowering, () => lowering.call(Helper.l4_csum_replace, [lowering.graph.context, at, ...words], { movesPacket: true }));
+  const field = (place: RefOperand): Value => lowering.load(2, 'packet', place.base, place.offset + offset);
+  const before = field(ref);
+  const [after] = keeping(lowering, ref, () =>
+    keepingReferences(lowering, () => lowering.call(Helper.l4_csum_replace, [lowering.graph.context, at, ...words], { movesPacket: true })),
+  );
+  // the kernel itself brings the card's sum in step only with what changed under the pseudo header
+  if (!isPseudo) countChange(lowering, before, field(after));
 }
 
 /** A sum of 32-bit words as one such word: what the kernel takes for a difference. */

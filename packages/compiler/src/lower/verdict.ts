@@ -11,6 +11,7 @@ import { fact } from './fact.ts';
 import type { Lowering } from './lowering.ts';
 import { isRedirectKind } from './map-kind.ts';
 import { describe, type Operand, type VerdictOperand } from './operand.ts';
+import { tellSum } from './packet-sum.ts';
 import type { Join } from './path.ts';
 import type { Program } from './program.ts';
 import { exact } from './scalar.ts';
@@ -132,6 +133,7 @@ export class Exits {
     for (const [name, { join, outcome, place }] of this.#joins) {
       lowering.place = place;
       lowering.enter(join);
+      tellSum(lowering);
       this.#count(name);
       if ('verdict' in outcome) this.#end(outcome.verdict);
       else if ('next' in outcome) this.#follow(placement?.next ?? { verdict: 'pass' });
@@ -165,6 +167,7 @@ export class Exits {
 
   #leaveDynamic(value: Value): void {
     const { lowering, placement } = this.#program;
+    tellSum(lowering);
     if (placement?.state?.counters === undefined) return lowering.return(value);
     lowering.branch(
       'eq',

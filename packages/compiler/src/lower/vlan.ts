@@ -6,7 +6,7 @@ import { Helper } from '@tailrace/bpf';
 import type { Node as SyntaxNode } from 'acorn';
 import { SK_BUFF } from '../hook-model.ts';
 import type { Value } from '../ir.ts';
-import { UINT16 } from '../range.ts';
+import { range, UINT16 } from '../range.ts';
 import { argumentNode, numberArgument } from './argument.ts';
 import { fits, fitsLinear, pullUpTo } from './bounds.ts';
 import { current, fact, forgetPacket } from './fact.ts';
@@ -15,6 +15,7 @@ import type { Lowering } from './lowering.ts';
 import { moved } from './move.ts';
 import { ETHERTYPE_AT, TAG_SIZE, unlessInSkb, unlessTag } from './network-header.ts';
 import { type Epoch, type NumberOperand, type Operand, UNDEFINED } from './operand.ts';
+import { tagPopped, tagPushed, tellSum } from './packet-sum.ts';
 import type { Join } from './path.ts';
 import type { Program } from './program.ts';
 import { exact, low32 } from './scalar.ts';
@@ -81,8 +82,17 @@ function knownTags(lowering: Lowering): Tags | undefined {
 export function pushVlan(program: Program, node: SyntaxNode, args: readonly Operand[]): Operand {
   const { lowering } = program;
   const tci = numberArgument(lowering, argumentNode(node, 0), args[0], UINT16);
-  if (lowering.hook.kind === 'tc')
-    return moved(program, 'pushVlan', Helper.skb_vlan_push, [lowering.constant(ETH_P_8021Q), exact(lowering, tci)]);
+  if (lowering.hook.kind === 'tc') {
+    const present = lowering.load(4, 'context', lowering.graph.context, SK_BUFF.vlanPresent);
+    const intoFrame: NumberOperand = {
+      kind: 'number',
+      range: range(0n, BigInt(TAG_SIZE)),
+      exact: lowering.binary('lsh', present, lowering.constant(2)),
+    };
+    return moved(program, 'pushVlan', Helper.skb_vlan_push, [lowering.constant(ETH_P_8021Q), exact(lowering, tci)], () =>
+      tagPushed(lowering, intoFrame),
+    );
+  }
   const failed = lowering.newJoin();
   const epoch: Epoch = { call: 'ctx.pushVlan()' };
   const result = lowering.call(Helper.xdp_adjust_head, [lowering.graph.context, lowering.constant(-TAG_SIZE)], { movesPacket: true });
@@ -104,9 +114,11 @@ export function popVlan(program: Program): Operand {
   const epoch: Epoch = { call: 'ctx.popVlan()' };
   if (lowering.hook.kind === 'tc') {
     unless(lowering, exact(lowering, vlanTags(lowering).count), 'eq', lowering.constant(0), failed);
+    tellSum(lowering);
     const result = lowering.call(Helper.skb_vlan_pop, [lowering.graph.context], { movesPacket: true });
     startEpoch(lowering, epoch);
     unless(lowering, result, 'ne', lowering.constant(0), failed);
+    tagPopped(lowering);
     return answer(lowering, epoch, failed);
   }
   const data = packetStart(lowering);
