@@ -1,8 +1,7 @@
 /** C twins: sources in `twins/`, compiled as C authors do (clang -O2), to program specs. */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { type AttachHook, type ProgramSpec, TailraceError, UnsupportedError } from '@tailrace/bpf';
-import { readObject } from './elf.ts';
+import { type AttachHook, type ProgramSpec, readElf, TailraceError, UnsupportedError } from '@tailrace/bpf';
 import { programKind } from './hook.ts';
 
 /** The compiler that makes the twins; `CLANG` in the environment names another. */
@@ -19,7 +18,7 @@ export function clangMissing(): string | null {
 /**
  * Compiles `twins/NAME.c` for a hook and returns its programs by function name. `defines` are handed over as -D.
  * Throws UnsupportedError where clang is missing, TailraceError with its messages where it refuses the source,
- * EncodingError for an object that needs more than the bench's reader knows.
+ * ElfError for an object that cannot be read.
  */
 export function compileTwin(
   name: string,
@@ -43,18 +42,12 @@ function compile(name: string, hook: AttachHook, defines: Readonly<Record<string
   const settings = Object.entries(kind.type === 'schedCls' ? { TC: 1, ...defines } : defines).map(([key, value]) => `-D${key}=${value}`);
   const result = spawnSync(compiler, [...OPTIONS, ...settings, '-c', source, '-o', '-'], { maxBuffer: 1 << 26 });
   if (result.status !== 0) throw new TailraceError('compile', `${compiler} refused ${name}.c: ${result.stderr.toString().trim()}`);
+  // Maps are extern symbols: the bench makes them from the same specs as the TypeScript side.
+  const { programs } = readElf(result.stdout, { externMaps: true });
   return new Map(
-    readObject(result.stdout).map(({ name: entry, instructions, mapReferences }) => [
+    [...programs].map(([entry, program]) => [
       entry,
-      {
-        name: `${name}.${entry}`,
-        ...kind,
-        license: 'Dual MIT/GPL',
-        instructions,
-        mapReferences,
-        functions: [{ pc: 0, name: entry }],
-        lines: [],
-      } satisfies ProgramSpec,
+      { ...program.spec(), name: `${name}.${entry}`, ...kind, license: 'Dual MIT/GPL' } satisfies ProgramSpec,
     ]),
   );
 }

@@ -3,7 +3,7 @@
  * verifier's log and `bpftool prog dump xlated linum` show source lines. Records are struct bpf_func_info and struct
  * bpf_line_info (include/uapi/linux/bpf.h).
  */
-import { BtfBuilder, btfIdentifier } from './btf.ts';
+import { BtfBuilder, type BtfTypeId, btfIdentifier } from './btf.ts';
 import { EncodingError } from './errors.ts';
 import type { FunctionInfo, LineInfo, ProgramSpec, ProgramType } from './program.ts';
 
@@ -40,27 +40,31 @@ const MAX_COLUMN = 0x3ff; // 10 bits
  * Throws EncodingError where functions or lines do not rise strictly from 0, or a function lacks a line.
  */
 export function programBtf(spec: ProgramSpec): ProgramBtf {
-  const functions: readonly FunctionInfo[] = spec.functions.length > 0 ? spec.functions : [{ pc: 0, name: spec.name }];
-  checkRising('function', functions);
-  if (spec.lines.length > 0) checkLines(functions, spec.lines);
-
+  const functions = programFunctions(spec);
   const builder = new BtfBuilder();
-  const int = builder.int('int', 4, 'signed');
-  const context = builder.ptr(builder.forwardStruct(CONTEXT[spec.type]));
-  const entry = builder.funcProto(int, [{ name: 'ctx', type: context }]);
-  const subprogram = builder.funcProto(int, []);
+  const { entry, subprogram } = functionTypes(builder, spec.type);
   const names = new Set<string>();
   const funcInfo = functions.flatMap(({ pc, name }, index) => {
     const unique = uniqueName(btfIdentifier(name), names);
     return [pc, index === 0 ? builder.func(unique, entry, 'global') : builder.func(unique, subprogram, 'static')];
   });
-  const lineInfo = spec.lines.flatMap(({ pc, file, text, line, column }) => [
-    pc,
-    builder.string(file),
-    builder.string(text),
-    lineColumn(pc, line, column),
-  ]);
+  const lineInfo = spec.lines.flatMap((line) => [line.pc, builder.string(line.file), builder.string(line.text), lineColumn(line)]);
   return { btf: builder.toBytes(), funcInfo: words(funcInfo), lineInfo: words(lineInfo) };
+}
+
+/** A program's functions, at least one. Throws EncodingError where they or the lines have no right order. */
+export function programFunctions(spec: ProgramSpec): readonly FunctionInfo[] {
+  const functions = spec.functions.length > 0 ? spec.functions : [{ pc: 0, name: spec.name }];
+  checkRising('function', functions);
+  if (spec.lines.length > 0) checkLines(functions, spec.lines);
+  return functions;
+}
+
+/** The types of an entry point and of subprograms. */
+export function functionTypes(builder: BtfBuilder, type: ProgramType): { readonly entry: BtfTypeId; readonly subprogram: BtfTypeId } {
+  const int = builder.int('int', 4, 'signed');
+  const context = builder.ptr(builder.forwardStruct(CONTEXT[type]));
+  return { entry: builder.funcProto(int, [{ name: 'ctx', type: context }]), subprogram: builder.funcProto(int, []) };
 }
 
 /** Numbers functions of one name, so that each has a symbol of its own. */
@@ -71,7 +75,8 @@ function uniqueName(name: string, taken: Set<string>): string {
   return unique;
 }
 
-function lineColumn(pc: number, line: number, column: number): number {
+/** The last word of a line record. Throws EncodingError. */
+export function lineColumn({ pc, line, column }: LineInfo): number {
   if (!Number.isInteger(line) || line < 1 || line > MAX_LINE)
     throw new EncodingError('line', `pc ${pc}: line is ${line}, expected 1 to ${MAX_LINE}`, { pc });
   if (!Number.isInteger(column) || column < 1)

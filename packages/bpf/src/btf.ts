@@ -17,11 +17,19 @@ export const BtfKind = {
   enum: 6, // BTF_KIND_ENUM
   fwd: 7, // BTF_KIND_FWD
   typedef: 8, // BTF_KIND_TYPEDEF
+  volatile: 9, // BTF_KIND_VOLATILE
+  const: 10, // BTF_KIND_CONST
+  restrict: 11, // BTF_KIND_RESTRICT
   func: 12, // BTF_KIND_FUNC
   funcProto: 13, // BTF_KIND_FUNC_PROTO
   var: 14, // BTF_KIND_VAR
   datasec: 15, // BTF_KIND_DATASEC
+  float: 16, // BTF_KIND_FLOAT
+  declTag: 17, // BTF_KIND_DECL_TAG
+  typeTag: 18, // BTF_KIND_TYPE_TAG
+  enum64: 19, // BTF_KIND_ENUM64
 } as const;
+export type BtfKind = keyof typeof BtfKind;
 
 /** How an integer's bits read. */
 export const BtfIntEncoding = {
@@ -163,6 +171,24 @@ export class BtfBuilder {
       u32('variable size', size),
     ]);
     return this.#add(BtfKind.datasec, this.string(name), variables.length, u32('section size', bytes), words);
+  }
+
+  /** A note on a type, function or variable, in any words (kernel 5.16). */
+  declTag(text: string, to: BtfTypeId): BtfTypeId {
+    if (text === '') throw new EncodingError('tag', 'a BTF tag without words, expected some');
+    return this.#add(BtfKind.declTag, this.string(text), 0, this.#known('declTag', to), [0xffff_ffff]); // of no component
+  }
+
+  /**
+   * Adds records as they are, in order: those of another blob, with ids and strings of this one. They may refer to each
+   * other in circles: the first is type `typeCount + 1`.
+   */
+  append(records: readonly Uint32Array[]): void {
+    for (const record of records) {
+      const id = this.#records.push(record);
+      const key = record.join();
+      if (!this.#ids.has(key)) this.#ids.set(key, id);
+    }
   }
 
   /** Puts a string into the table, as line records need; its offset. */

@@ -55,8 +55,40 @@ export interface LoadedProgram {
   /** Kernel object id, or a number of the engine's own. */
   readonly id: number;
   testRun(options: TestRunOptions): Promise<TestRunResult>;
+  /**
+   * Runs packets one after the other, each from its own bytes, as they would come in. Engines that run packets themselves have
+   * it; to the kernel packets come by interfaces. Throws what `testRun` throws.
+   */
+  runBatch?(packets: readonly BatchPacket[]): readonly BatchResult[];
   close(): void;
 }
+
+/** A packet of a batch. */
+export interface BatchPacket {
+  /** From its first byte, at least 14 of them. */
+  readonly packet: Uint8Array;
+  /** What lies in front of it: metadata that XDP left, at TC too. */
+  readonly metadata?: Uint8Array;
+  /** Programs of TC: what is known of the packet besides its bytes. */
+  readonly skb?: SkbContext;
+}
+
+/** What came of a packet of a batch. */
+export interface BatchResult {
+  /** The program's return value as an unsigned 32-bit number. */
+  readonly returnValue: number;
+  /** The packet as the program left it: bytes that are good until the next batch. */
+  readonly packet: Uint8Array;
+  /** What lies in front of it, as `packet`; absent where nothing does. */
+  readonly metadata?: Uint8Array;
+  /** Where a redirect helper sent it. */
+  readonly redirect?: Redirect;
+}
+
+/** A redirect's target: an interface, or an entry of a map. */
+export type Redirect =
+  | { readonly ifindex: number; readonly kind: 'redirect' | 'peer' | 'neighbour' }
+  | { readonly map: LoadedMap; readonly key: number };
 
 /** What a test run starts from. */
 export interface TestRunOptions {

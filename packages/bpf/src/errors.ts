@@ -6,15 +6,18 @@
 /** What went wrong, for programs that branch on errors. */
 export type ErrorCode =
   | 'encoding' // an instruction, BTF or attribute that cannot be encoded or decoded
+  | 'elf' // an object file that is cut, damaged, or asks for what is not there
   | 'compile' // a stage's source is refused
   | 'chain' // a pipeline that cannot be built: open exit, cycle, too deep
   | 'conflict' // a map, name or interface is taken by something else
+  | 'trap' // a program in the userspace engine did what it must not do
   | 'verifier' // the kernel's verifier rejected a program
   | 'syscall' // a system call failed
   | 'netlink' // an rtnetlink request failed
   | 'unsupported' // this kernel, engine or machine lacks something
   | 'privilege' // capabilities are missing
   | 'timeout' // what was waited for did not come in time
+  | 'capture' // a capture that is cut or damaged, or that cannot be read or written
   | 'argument'; // a value handed in is out of its range or of the wrong shape
 
 export interface ErrorOptions {
@@ -61,5 +64,20 @@ export class EncodingError extends TailraceError {
     super('encoding', message, options);
     this.field = field;
     this.pc = options.pc;
+  }
+}
+
+/** An object file that is cut or damaged, or that cannot be read or written. */
+export class ElfError extends TailraceError {
+  /** The section at fault, e.g. `.BTF`; `header` and `section headers` for the container itself. */
+  readonly section: string;
+  /** Bytes from the section's start, where the fault has a place. */
+  readonly offset: number | undefined;
+
+  constructor(section: string, message: string, options: ErrorOptions & { readonly offset?: number | undefined } = {}) {
+    const place = options.offset === undefined ? section : `${section} at byte ${options.offset}`;
+    super('elf', `object file, ${place}: ${message}`, options);
+    this.section = section;
+    this.offset = options.offset;
   }
 }

@@ -26,8 +26,8 @@ export const MapType = {
 } as const;
 export type MapType = keyof typeof MapType;
 
-/** BPF_MAP_CREATE flags that Tailrace uses. */
-export const MapFlag = { noPrealloc: 1, mmapable: 1 << 10 } as const;
+/** BPF_MAP_CREATE flags that Tailrace uses. With `readOnlyProgram`, programs cannot write values. */
+export const MapFlag = { noPrealloc: 1, readOnlyProgram: 1 << 7, mmapable: 1 << 10 } as const;
 
 /** Update flags of `bpf_map_update_elem`. */
 export const UpdateFlag = { any: 0, noexist: 1, exist: 2 } as const;

@@ -5,6 +5,9 @@ import type { Instruction } from './instruction.ts';
 export const ProgramType = { socketFilter: 1, schedCls: 3, xdp: 6 } as const;
 export type ProgramType = keyof typeof ProgramType;
 
+/** The id of no helper, which libbpf too puts where an instruction could not be relocated: `invalid func unknown#195896080`. */
+export const POISON_HELPER = 0xbad2310;
+
 /** A wide load whose immediate is filled in at load time with a map's fd. */
 export interface MapReference {
   /** Instruction slot of the wide load (BPF_LD | BPF_IMM | BPF_DW). */
@@ -34,6 +37,13 @@ export interface FunctionInfo {
   readonly name: string;
 }
 
+/** An instruction that must never run: a call of POISON_HELPER stands in its place, which verifiers refuse where a path reaches it. */
+export interface Poison {
+  readonly pc: number;
+  /** Why, one lowercase line. */
+  readonly reason: string;
+}
+
 /** A blueprint of one program: deterministic, independent of the host. */
 export interface ProgramSpec {
   /** Full name, e.g. `l4lb.encap`; the engine shortens it to the kernel's 15 characters. */
@@ -47,4 +57,6 @@ export interface ProgramSpec {
   readonly mapReferences: readonly MapReference[];
   readonly functions: readonly FunctionInfo[];
   readonly lines: readonly LineInfo[];
+  /** Where the program asks for types or fields that its target does not have; absent: nowhere. */
+  readonly poisons?: readonly Poison[];
 }

@@ -94,6 +94,7 @@ export const commands = {
     number: 18,
     fields: { btf: [0, 8], btf_log_buf: [8, 8], btf_size: [16, 4], btf_log_size: [20, 4], btf_log_level: [24, 4] },
   },
+  BPF_MAP_FREEZE: { number: 22, fields: { map_fd: [0, 4] } },
   BPF_MAP_LOOKUP_BATCH: { number: 24, fields: batch },
   BPF_MAP_UPDATE_BATCH: { number: 26, fields: batch },
   BPF_MAP_DELETE_BATCH: { number: 27, fields: batch },

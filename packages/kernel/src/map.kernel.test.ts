@@ -1,4 +1,4 @@
-import { BtfBuilder, insn, isPerCpu, type MapType } from '@tailrace/bpf';
+import { BtfBuilder, insn, isPerCpu, MapFlag, type MapType } from '@tailrace/bpf';
 import { afterEach, expect, test } from 'vitest';
 import { objectInfo } from './bpf.ts';
 import { dropProgram, mapSpec, openFds, passProgram, programSpec, u32 } from './fixture.ts';
@@ -132,6 +132,21 @@ test('BTF that the kernel refuses names the reason', () => {
     expect.objectContaining({ syscall: 'bpf(BPF_BTF_LOAD)', hint: 'the kernel says of the BTF: Invalid magic' }),
   );
   expect(openFds()).toBe(before);
+});
+
+test('a frozen map is read and no longer written; programs that only read know its values', async () => {
+  const map = make('array', { maxEntries: 1, flags: MapFlag.readOnlyProgram });
+  map.update(u32(0), value(map, 5));
+  map.freeze();
+  expect(() => map.update(u32(0), value(map, 6))).toThrow('EPERM');
+  expect(map.lookup(u32(0))).toEqual(value(map, 5));
+  // The verifier walks one side of a branch on a value that it knows, and refuses the other nowhere.
+  const known = value(map, 5).at(2) ?? 0;
+  const mapReferences = [{ pc: 0, map: 'constants', valueOffset: 2 }];
+  const instructions = [insn.wideMapValue(1, 0), insn.load(1, 0, 1, 0), insn.jump('eq', 0, known, 1), insn.load(8, 0, 0, 0), insn.exit()];
+  const program = await loadProgram(programSpec('sample.constant', instructions, { mapReferences }), new Map([['constants', map]]));
+  expect((await program.testRun({ packet: new Uint8Array(64) })).returnValue).toBe(known);
+  program.close();
 });
 
 test('a closed map throws, and closing twice is harmless', () => {

@@ -209,6 +209,14 @@ export class KernelMap implements LoadedMap {
     throw bpfError('BPF_MAP_LOOKUP_ELEM', result, this.#about);
   }
 
+  /**
+   * Takes the right to write from this process and all others; what programs may do is said by flags. The verifier then
+   * knows the values of a map whose flags have `readOnlyProgram`. Throws SyscallError.
+   */
+  freeze(): void {
+    bpf('BPF_MAP_FREEZE', { map_fd: this.fd }, this.#about);
+  }
+
   async setProgram(slot: number, program: LoadedProgram): Promise<void> {
     const key = this.#slotKey(slot);
     if (!(program instanceof KernelProgram)) {

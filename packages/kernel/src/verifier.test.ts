@@ -93,3 +93,15 @@ test('an empty log and one cut short say so', () => {
   expect(logIsWhole(outside)).toBe(true);
   expect(logIsWhole(outside.slice(0, 300))).toBe(false);
 });
+
+test('a path to a poisoned instruction: the reason is what the target lacks', () => {
+  const log = `0: R1=ctx() R10=fp0
+0: (b7) r1 = 2                        ; R1_w=2
+1: (85) call unknown#195896080
+invalid func unknown#195896080
+processed 2 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
+`;
+  const poisons = [{ pc: 1, reason: 'the target has no field task_struct.gone' }];
+  expect(verifierError({ ...spec, poisons }, log)).toMatchObject({ pc: 1, reason: 'the target has no field task_struct.gone' });
+  expect(verifierError(spec, log).reason).toBe('invalid func unknown#195896080');
+});

@@ -74,9 +74,14 @@ export class VerifierError extends TailraceError implements Rejection {
   }
 }
 
-/** Makes the error for a program from the verifier's log. `cause` is the failed system call. */
+/**
+ * Makes the error for a program from the verifier's log. `cause` is the failed system call. Where a path reaches an
+ * instruction that could not be relocated, why it could not is the reason.
+ */
 export function verifierError(spec: ProgramSpec, log: string, cause?: unknown): VerifierError {
-  return new VerifierError({ program: spec.name, log, ...readLog(log, spec.lines) }, cause);
+  const reading = readLog(log, spec.lines);
+  const poison = spec.poisons?.find(({ pc }) => pc === reading.pc);
+  return new VerifierError({ program: spec.name, log, ...reading, ...(poison ? { reason: poison.reason } : {}) }, cause);
 }
 
 /** True where a log goes up to the verifier's summary, so that it holds the reason. */
