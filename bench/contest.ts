@@ -157,7 +157,7 @@ export function programSpec(
 }
 
 /** The floor of all floors: passes. */
-function emptyProgram(hook: AttachHook): Floor {
+export function emptyProgram(hook: AttachHook): Floor {
   const empty = programSpec(hook, 'empty', [insn.mov32(0, verdictNumber(hook, 'pass')), insn.exit()]);
   return (instance) => instance.loadProgram(empty, new Map());
 }
@@ -185,7 +185,7 @@ const ATTEMPTS = 10;
 const OVERHEAD_NS = 500_000;
 
 /** The same list, begun elsewhere each time, so that nobody always runs behind the same neighbour. */
-function rotated<T>(list: readonly T[], by: number): readonly T[] {
+export function rotated<T>(list: readonly T[], by: number): readonly T[] {
   const start = (by + list.length) % list.length;
   return [...list.slice(start), ...list.slice(0, start)];
 }

@@ -3,9 +3,9 @@ import type { AttachHook } from '@tailrace/bpf';
 
 /**
  * Who did the work: ours, a C twin with the same algorithm, a C twin with the maps that C authors use; or JavaScript that
- * somebody wrote by hand.
+ * somebody wrote by hand. In the suite `userspace` ours is WebAssembly, beside the interpreter and the kernel's JIT.
  */
-export type Variant = 'tailrace' | 'c-same' | 'c-lru' | 'by-hand';
+export type Variant = 'tailrace' | 'c-same' | 'c-lru' | 'by-hand' | 'interpreter' | 'kernel';
 
 /** One measurement. */
 export interface Row {

@@ -12,11 +12,13 @@ import { l4lb } from './l4lb.ts';
 import { map } from './map.ts';
 import { metadata } from './metadata.ts';
 import { ring } from './ring.ts';
+import { userspaceSuite } from './userspace.ts';
 
 export const suites: readonly Suite[] = [
   compile,
   map,
   ring,
+  userspaceSuite,
   ...HOOKS.flatMap((hook) => [
     chain(hook),
     count(hook),

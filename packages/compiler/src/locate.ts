@@ -6,7 +6,6 @@ import { readFileSync } from 'node:fs';
 import { Session } from 'node:inspector';
 import { SourceMap } from 'node:module';
 import { dirname, relative, resolve } from 'node:path';
-import { setImmediate } from 'node:timers';
 import { fileURLToPath } from 'node:url';
 import { originalPlace } from './call-site.ts';
 import type { Place } from './ir.ts';
@@ -90,12 +89,13 @@ function connected(): Inspector {
     return answer;
   };
   call('Debugger.enable');
-  setImmediate(() => {
+  // at once, and not in the next turn: WebAssembly that is compiled or run while a debugger is there is slow
+  queueMicrotask(() => {
     inspector = undefined;
     session.disconnect();
     // files may change until the next function is compiled
     files.clear();
-  }).unref();
+  });
   inspector = { scripts, call };
   return inspector;
 }

@@ -5,6 +5,8 @@
  */
 import {
   type Attachment,
+  type BatchPacket,
+  type BatchResult,
   type EngineInstance,
   type LoadedMap,
   type LoadedProgram,
@@ -16,19 +18,33 @@ import type { Crossing } from '@tailrace/compiler';
 import { mapsIn } from '@tailrace/stage';
 import { type ChainHook, type ChainVerdict, hookTitle, programHook, verdictOf } from './chain-hook.ts';
 import { type CompiledChain, compileChain, Generation, reference, type Workshop } from './generation.ts';
+import { requiresOwnPackets } from './own-packets.ts';
+import { type PathStep, pathOf } from './path.ts';
 import { type ChainPlan, changeOf } from './plan.ts';
 import type { MapClaim, MapHold, MapRegistry } from './registry.ts';
 import type { StageCompiler } from './service.ts';
 import { LENGTH_OFFSET, layoutState, MISSES_OFFSET, MISSING_OFFSET } from './state.ts';
 import { ChainCounters, type ChainStats } from './stats.ts';
 
-/** What a packet came to. */
-export interface RunResult {
+/** What a packet came to. `N` are the names of the stages that it can have met. */
+export interface RunResult<N extends string = string> {
   readonly verdict: ChainVerdict;
+  /**
+   * The stages that it went through, in order, and how it left each: the last step led to the verdict. Read off the chain's
+   * counters, so `undefined` where those do not tell it alone: other packets passed meanwhile and took other ways, or a stage
+   * was being replaced.
+   */
+  readonly path: readonly PathStep<N>[] | undefined;
   /** The packet as the chain left it. */
   readonly packet: Uint8Array;
   /** Time that the chain took, in ns, as the engine reports it. */
   readonly durationNs: number;
+}
+
+/** What came of a packet of a batch in one chain. */
+export interface ChainBatchResult extends BatchResult {
+  readonly verdict: ChainVerdict;
+  readonly path?: readonly PathStep[];
 }
 
 /** A chain that is planned and compiled: everything that needs no engine. */
@@ -58,7 +74,7 @@ export interface PreparedChange {
   settle(): void;
   /** Without a grace period: as `settle`, but what is old stays open until the pipeline stops. */
   settleLate(): void;
-  /** Closes what was made for the change. */
+  /** Closes what was made for the change; where packets follow it, since `revert` failed, only the pipeline's stop does. */
   abandon(): void;
 }
 
@@ -70,6 +86,10 @@ export class LiveChain {
   readonly #root: LoadedProgram;
   readonly #counters: ChainCounters;
   #compiled: CompiledChain;
+  /** What packets that come now follow, as an object of its own after each change; nothing while one is made. */
+  #route: { readonly compiled: CompiledChain } | undefined;
+  /** The test run that goes on, or the last one. */
+  #runs: Promise<unknown> = Promise.resolve();
   #maps: MapHold;
   #generation: Generation;
 
@@ -77,6 +97,7 @@ export class LiveChain {
     this.hook = blueprint.hook;
     this.#workshop = workshop;
     this.#compiled = blueprint.compiled;
+    this.#route = { compiled: blueprint.compiled };
     this.#entry = parts.entry;
     this.#root = parts.root;
     this.#maps = parts.maps;
@@ -116,13 +137,41 @@ export class LiveChain {
     return this.#workshop.instance.attach(this.#root, this.hook);
   }
 
-  /** Sends one packet through the chain, off the wire. */
-  async run(options: TestRunOptions): Promise<RunResult> {
-    const result = await this.#root.testRun(options);
-    const verdict = verdictOf(this.hook, result.returnValue);
-    if (verdict === undefined)
-      throw new UnsupportedError(`the chain returned ${result.returnValue}, which is no verdict of ${hookTitle[this.hook]}`);
-    return { verdict, packet: result.packet, durationNs: result.durationNs };
+  /** Sends one packet through the chain, off the wire. Runs go one after the other: what they count is told apart. */
+  run(options: TestRunOptions): Promise<RunResult> {
+    const mine = { ...options, packet: Uint8Array.from(options.packet) };
+    const run = this.#runs.then(() => this.#run(mine));
+    this.#runs = run.catch(() => undefined);
+    return run;
+  }
+
+  /**
+   * Sends packets through the chain, where the engine runs packets itself; `wantsPath` runs them one by one. Bytes are good until
+   * the next batch. Throws UnsupportedError where packets come by interfaces only.
+   */
+  runBatch(packets: readonly BatchPacket[], wantsPath: boolean): readonly ChainBatchResult[] {
+    const root = this.#root;
+    const runBatch = root.runBatch?.bind(root);
+    if (runBatch === undefined) throw requiresOwnPackets(this.#workshop.instance.kind);
+    if (!wantsPath) return runBatch(packets).map((result) => ({ ...result, verdict: this.#verdict(result.returnValue) }));
+    return packets.map((packet) => {
+      const [route, before] = [this.#route, this.#counters.snapshot()];
+      const [result] = runBatch([packet]) as readonly [BatchResult];
+      const verdict = this.#verdict(result.returnValue);
+      const path = route && pathOf(route.compiled, verdict, before, this.#counters.snapshot());
+      return {
+        ...result,
+        packet: result.packet.slice(),
+        ...(result.metadata ? { metadata: result.metadata.slice() } : {}),
+        verdict,
+        ...(path ? { path } : {}),
+      };
+    });
+  }
+
+  /** Returns once the runs that were asked for so far have ended. */
+  async idle(): Promise<void> {
+    await this.#runs;
   }
 
   stats(): ChainStats {
@@ -142,25 +191,50 @@ export class LiveChain {
     const baseline = this.#counters.baseline(next.state);
     const way = change.kind === 'slot' ? await this.#slotChange(place, change.slot, next) : await this.#flip(next);
     undo.move();
+    let committed = false;
     const settle = (): DisposableStack => {
       const retired = new DisposableStack();
       retired.use(way.finish());
       retired.use(this.#maps);
       this.#maps = maps;
       this.#compiled = next;
+      this.#route = { compiled: next };
       this.#counters.move(next.state, baseline);
       return retired;
     };
     return {
-      commit: way.commit,
-      revert: way.revert,
+      commit: async () => {
+        this.#route = undefined;
+        await way.commit();
+        committed = true;
+      },
+      revert: async () => {
+        await way.revert();
+        committed = false;
+      },
       settle: () => settle().dispose(),
       settleLate: () => void settle(),
-      abandon() {
+      abandon: () => {
+        if (committed) return;
+        this.#route ??= { compiled: this.#compiled };
         way.abandon();
         maps[Symbol.dispose]();
       },
     };
+  }
+
+  async #run(options: TestRunOptions): Promise<RunResult> {
+    const [route, before] = [this.#route, this.#counters.snapshot()];
+    const { returnValue, packet, durationNs } = await this.#root.testRun(options);
+    const verdict = this.#verdict(returnValue);
+    const path = route && route === this.#route ? pathOf(route.compiled, verdict, before, this.#counters.snapshot()) : undefined;
+    return { verdict, path, packet, durationNs };
+  }
+
+  #verdict(returnValue: number): ChainVerdict {
+    const verdict = verdictOf(this.hook, returnValue);
+    if (verdict !== undefined) return verdict;
+    throw new UnsupportedError(`the chain returned ${returnValue}, which is no verdict of ${hookTitle[this.hook]}`);
   }
 
   /** Points one slot at a new program. */

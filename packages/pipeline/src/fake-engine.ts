@@ -71,6 +71,10 @@ export class FakeEngine implements Engine, EngineInstance {
   steps = 0;
   /** Runs at each step, before it counts. */
   onStep: (what: string) => void = () => undefined;
+  /** Comes before the packet of each test run. */
+  onRun: () => void | Promise<void> = () => undefined;
+  /** What a grace period lasts for. */
+  onGrace: () => void | Promise<void> = () => undefined;
   #ids = 0;
 
   async open(): Promise<EngineInstance> {
@@ -108,6 +112,7 @@ export class FakeEngine implements Engine, EngineInstance {
 
   async gracePeriod(): Promise<void> {
     this.step('grace');
+    await this.onGrace();
   }
 
   async close(): Promise<void> {
@@ -282,6 +287,7 @@ class FakeProgram implements LoadedProgram {
   }
 
   async testRun({ packet }: { readonly packet: Uint8Array }) {
+    await this.#engine.onRun();
     const meta: Record<string, unknown> = {};
     let program: FakeProgram | undefined = this;
     let verdict: ChainVerdict = 'pass';

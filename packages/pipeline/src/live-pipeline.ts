@@ -110,6 +110,11 @@ export class LivePipeline {
     return this.chain(hook).run(options);
   }
 
+  /** Returns once the runs that were asked for so far have ended. */
+  async idle(): Promise<void> {
+    await Promise.all([...this.#chains.values()].map((chain) => chain.idle()));
+  }
+
   stats(): ReadonlyMap<ChainHook, ChainStats> {
     return new Map([...this.#chains].map(([hook, chain]) => [hook, chain.stats()]));
   }

@@ -9,7 +9,7 @@ import {
   type AnyStage, arrayMap, defineFunction, defineStructure, fn, ipv4Prefix, lpmTrie, override, perCpuHash, ref, stage, struct, token, u16, u32, u64,
 } from '@tailrace/stage';
 import { EMPTY, type Observable } from 'rxjs';
-import { Clock, MapRegistry, pipeline, type Running } from './index.ts';
+import { Clock, MapRegistry, type PathStep, pipeline, type Running } from './index.ts';
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false;
 declare function same<A, B>(proof: Equal<A, B>): void;
@@ -98,6 +98,10 @@ export async function main(): Promise<void> {
   running.stats$.subscribe((stats) => [stats.xdp.acl.packets, stats.xdp['l4lb.encap'].verdicts.tx, stats.tcEgress.shaper.bytes, stats.xdp.answer.misses, stats.xdp.acl.exits.expired, stats.roots.xdp.misses]);
   const verdict = (await running.run(new Uint8Array(64))).verdict;
   same<typeof verdict, 'abort' | 'drop' | 'pass' | 'tx' | 'redirect'>(true);
+  const { path } = await running.run(new Uint8Array(64), { hook: 'tcEgress', skb: { mark: 1 } });
+  same<typeof path, readonly PathStep<'l4lb.reply' | 'shaper'>[] | undefined>(true);
+  const anywhere = (await running.run(new Uint8Array(64))).path?.at(-1);
+  same<Extract<NonNullable<typeof anywhere>['stage'], 'answer' | 'account' | 'shaper' | 'encap'>, 'answer' | 'account' | 'shaper'>(true);
   const perCpu = running.map(perCpuHash({ name: 'perCpu', key: u32, value: u64, maxEntries: 1 })).get(1);
   same<typeof perCpu, bigint[] | undefined>(true);
   same<typeof running extends Running<infer L> ? keyof L : never, 'xdp' | 'tcIngress' | 'tcEgress'>(true);
@@ -122,6 +126,10 @@ export async function main(): Promise<void> {
   running.stats$.subscribe((stats) => stats.xdp.acll.packets);
   // @ts-expect-error no such stage in that chain
   running.stats$.subscribe((stats) => stats.tcIngress.acl.packets);
+  // @ts-expect-error no such chain
+  await both.run(new Uint8Array(64), { hook: 'xdp' });
+  // @ts-expect-error no such stage in that chain
+  path?.find(({ stage }) => stage === 'acl');
   // @ts-expect-error not in this pipeline
   await running.replace(log, aclV2);
   // @ts-expect-error another hook

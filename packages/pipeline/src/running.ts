@@ -16,6 +16,7 @@ import type { RunResult } from './chain.ts';
 import type { ChainHook } from './chain-hook.ts';
 import type { Composition } from './composition.ts';
 import { describePipeline, type PipelineDescription } from './description.ts';
+import { type Injected, type InjectOptions, inject, injectOne, type PacketSource } from './injection.ts';
 import type { LivePipeline } from './live-pipeline.ts';
 import type { MapRegistry } from './registry.ts';
 import type { Stats } from './stats.ts';
@@ -45,18 +46,27 @@ export interface Running<L> extends AsyncDisposable {
   replace<A extends AnyStage, B extends AnyStage>(old: Checked<A, CheckKnown<A, L>>, by: Checked<B, CheckReplace<A, B, L>>): Promise<void>;
   /**
    * Sends one packet through one chain, off the wire: the one that packets meet first, unless said otherwise. Counters and
-   * maps change as for any packet.
+   * maps change as for any packet. Packets of one chain go in one after the other.
    */
-  run(packet: Uint8Array, options?: TestPacket<L>): Promise<RunResult>;
+  run<K extends HooksOf<L> = HooksOf<L>>(packet: Uint8Array, options?: TestPacket<L, K>): Promise<RunResult<L[K] & string>>;
+  /**
+   * Sends a packet its whole way through the pipeline, from hook to hook as long as it passes. Engines that run packets
+   * themselves have it (`userspace`); throws UnsupportedError on others, and what programs throw.
+   */
+  inject(packet: Uint8Array, options?: InjectOptions): Promise<Injected>;
+  /** The same for many packets, in their order. Packets are taken as results are asked for. */
+  inject(packets: PacketSource, options?: InjectOptions): AsyncIterable<Injected>;
   /** Stages and edges as they are now. */
   describe(): PipelineDescription<L>;
   /** Detaches the chains, stops controllers last first, and closes everything. Idempotent. */
   stop(): Promise<void>;
 }
 
+type HooksOf<L> = keyof L & ChainHook;
+
 /** Where a packet of `run` goes in, and with what. */
-export interface TestPacket<L> {
-  readonly hook?: keyof L & ChainHook;
+export interface TestPacket<L, K extends HooksOf<L> = HooksOf<L>> {
+  readonly hook?: K;
   /** TC: fields of the packet beside its bytes. */
   readonly skb?: SkbContext;
 }
@@ -142,6 +152,12 @@ class RunningPipeline implements AsyncDisposable {
     return live.run(hook ?? (live.hooks[0] as ChainHook), { packet, ...(skb ? { skb } : {}) });
   }
 
+  inject(packets: Uint8Array | PacketSource, options: InjectOptions = {}): Promise<Injected> | AsyncIterable<Injected> {
+    this.#checkRunning();
+    const { live } = this.#parts;
+    return packets instanceof Uint8Array ? Promise.try(() => injectOne(live, packets, options)) : inject(live, packets, options);
+  }
+
   describe(): PipelineDescription<PlainLayout> {
     return describePipeline(this.name, this.#parts.live.plan);
   }
@@ -159,6 +175,7 @@ class RunningPipeline implements AsyncDisposable {
     this.#stopped.next();
     this.#stopped.complete();
     await this.#queue;
+    await this.#parts.live.idle();
     await this.#parts.resources.disposeAsync();
   }
 

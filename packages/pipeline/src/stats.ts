@@ -84,6 +84,11 @@ export class ChainCounters {
     return { stages, root: { misses: totals[MISSES_OFFSET / 8] ?? 0n, withoutMetadata } };
   }
 
+  /** The entry as it is, one copy for each CPU. */
+  snapshot(): Uint8Array {
+    return this.#map.lookup(new Uint8Array(this.#map.spec.keySize)) ?? new Uint8Array(this.#map.valueStride);
+  }
+
   #stage(place: string, totals: readonly bigint[]): StageStats {
     const counts = new Map(this.#carried.get(place));
     const block = this.#blocks.get(place);
@@ -108,7 +113,7 @@ export class ChainCounters {
   /** Every u64 of the entry, summed over CPUs. */
   #totals(): readonly bigint[] {
     const words = this.#map.spec.valueSize / 8;
-    const bytes = this.#map.lookup(new Uint8Array(this.#map.spec.keySize)) ?? new Uint8Array(this.#map.valueStride);
+    const bytes = this.snapshot();
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const totals = new Array<bigint>(words).fill(0n);
     for (let at = 0; at < bytes.length; at += 8) {

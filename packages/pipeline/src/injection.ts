@@ -1,0 +1,126 @@
+/**
+ * Packets that are handed in, where the engine runs packets itself: each takes its whole way through the pipeline, from hook to
+ * hook as long as it passes, with what XDP leaves for TC ingress. They keep their order.
+ */
+import { ArgumentError, type BatchPacket, type BatchResult, type Redirect } from '@tailrace/bpf';
+import type { ChainHook, ChainVerdict } from './chain-hook.ts';
+import type { LivePipeline } from './live-pipeline.ts';
+import type { PathStep } from './path.ts';
+
+/** Packets, or batches of them. */
+export type PacketSource = Iterable<Uint8Array> | AsyncIterable<Uint8Array | readonly Uint8Array[]>;
+
+/** How packets go in. */
+export interface InjectOptions {
+  /** `ingress` (default): XDP, then TC ingress; `egress`: TC egress. */
+  readonly direction?: 'ingress' | 'egress';
+  /** Also tells each packet's path; packets are run one by one then. Default false. */
+  readonly path?: boolean;
+}
+
+/** One stage on a packet's way, with the chain that it stands in. */
+export interface InjectedStep extends PathStep {
+  readonly hook: ChainHook;
+}
+
+/** What came of a packet. */
+export interface Injected {
+  /** Its number, from 0. */
+  readonly index: number;
+  /** The chain that decided about it: the last one that it met. */
+  readonly hook: ChainHook;
+  readonly verdict: ChainVerdict;
+  /** The packet as the last chain left it: bytes of its own. */
+  readonly packet: Uint8Array;
+  /** Where a redirect sent it. */
+  readonly redirect?: Redirect;
+  /** Where it was asked for: its stages in order. `undefined` where the counters do not tell it. */
+  readonly path?: readonly InjectedStep[] | undefined;
+}
+
+/** Packets of an iterable that are run at a time. */
+const BATCH = 256;
+
+/** Sends packets through a pipeline. Throws UnsupportedError where the engine has packets only from interfaces, and what programs throw. */
+export async function* inject(live: LivePipeline, packets: PacketSource, options: InjectOptions = {}): AsyncGenerator<Injected, void> {
+  const hooks = hooksOf(live, options.direction ?? 'ingress');
+  let index = 0;
+  for await (const batch of batchesOf(packets))
+    for (const result of injectBatch(live, hooks, batch, options.path ?? false)) yield { index: index++, ...result };
+}
+
+/** Sends one packet through a pipeline. */
+export function injectOne(live: LivePipeline, packet: Uint8Array, options: InjectOptions = {}): Injected {
+  const [result] = injectBatch(live, hooksOf(live, options.direction ?? 'ingress'), [packet], options.path ?? false);
+  return { index: 0, ...(result as Omit<Injected, 'index'>) };
+}
+
+/** The chains that packets of a direction meet, in order. */
+function hooksOf(live: LivePipeline, direction: 'ingress' | 'egress'): readonly ChainHook[] {
+  const met: readonly ChainHook[] = direction === 'egress' ? ['tcEgress'] : ['xdp', 'tcIngress'];
+  const hooks = met.filter((hook) => live.hooks.includes(hook));
+  if (hooks.length === 0)
+    throw new ArgumentError(`the pipeline has no chain for ${direction}`, { hint: `it has ${live.hooks.join(', ')}` });
+  return hooks;
+}
+
+async function* batchesOf(packets: PacketSource): AsyncGenerator<readonly Uint8Array[], void> {
+  if (Symbol.asyncIterator in packets) {
+    for await (const item of packets) yield item instanceof Uint8Array ? [item] : item;
+    return;
+  }
+  let batch: Uint8Array[] = [];
+  for (const packet of packets) {
+    if (batch.push(packet) < BATCH) continue;
+    yield batch;
+    batch = [];
+  }
+  if (batch.length > 0) yield batch;
+}
+
+interface Journey {
+  hook: ChainHook;
+  verdict: ChainVerdict;
+  packet: BatchPacket;
+  redirect: Redirect | undefined;
+  path: InjectedStep[] | undefined;
+}
+
+function injectBatch(
+  live: LivePipeline,
+  hooks: readonly ChainHook[],
+  packets: readonly Uint8Array[],
+  wantsPath: boolean,
+): readonly Omit<Injected, 'index'>[] {
+  const journeys = packets.map(
+    (packet): Journey => ({ hook: hooks[0] as ChainHook, verdict: 'pass', packet: { packet }, redirect: undefined, path: [] }),
+  );
+  for (const hook of hooks) {
+    const travelling = journeys.filter(({ verdict }) => verdict === 'pass');
+    const chain = live.chain(hook);
+    const results = chain.runBatch(
+      travelling.map(({ packet }) => packet),
+      wantsPath,
+    );
+    for (const [place, journey] of travelling.entries()) {
+      const result = results[place] as ReturnType<typeof chain.runBatch>[number];
+      journey.hook = hook;
+      journey.verdict = result.verdict;
+      journey.packet = kept(result);
+      journey.redirect = result.redirect;
+      journey.path = result.path && journey.path?.concat(result.path.map((step) => ({ hook, ...step })));
+    }
+  }
+  return journeys.map(({ hook, verdict, packet, redirect, path }) => ({
+    hook,
+    verdict,
+    packet: packet.packet,
+    ...(redirect ? { redirect } : {}),
+    ...(wantsPath ? { path } : {}),
+  }));
+}
+
+/** What the next batch would overwrite, as bytes of its own. */
+function kept({ packet, metadata }: BatchResult): BatchPacket {
+  return { packet: packet.slice(), ...(metadata ? { metadata: metadata.slice() } : {}) };
+}

@@ -1,0 +1,147 @@
+/**
+ * Batches: packets are laid side by side in the engine's memory, run one after the other, and read where they lie. At XDP the
+ * whole batch runs inside of WebAssembly; at TC each packet has a context of its own, and is run by itself.
+ */
+import { ArgumentError, type BatchPacket, type BatchResult, type LoadedMap, type Redirect } from '@tailrace/bpf';
+import type { Chain } from './chain.ts';
+import { Descriptor } from './chain-module.ts';
+import {
+  ANSWER_KEY,
+  ANSWER_KIND,
+  ANSWER_REDIRECT,
+  ANSWER_TARGET,
+  CLOCK_NOW,
+  CONTEXT_SIZE,
+  KIND_NEIGHBOUR,
+  KIND_PEER,
+  PACKET_HEADROOM,
+  REDIRECT_INTERFACE,
+  REDIRECT_NONE,
+  SHARED,
+  WORKER_ANSWER,
+  WORKER_CONTEXT,
+  XDP_INGRESS_INDEX,
+} from './layout.ts';
+import { enterSkb, enterXdp, packetEnds, roomBytes } from './packet-state.ts';
+import type { WorkerContext } from './worker-context.ts';
+
+/** Packets that are run at a time: results should not wait long, and memory for them is bounded. */
+const BATCH_LIMIT = 1024;
+const CACHE_LINE = 64;
+/** ETH_HLEN: nothing runs without a whole Ethernet header. */
+const SHORTEST = 14;
+const LOOPBACK = 1;
+
+/** Room for batches of one chain; it is given back by `close`. */
+export class BatchRoom {
+  readonly #chain: Chain;
+  readonly #context: WorkerContext;
+  /** The map behind a descriptor's address. */
+  readonly #mapAt: (address: number) => LoadedMap | undefined;
+  #room = { address: 0, bytes: 0 };
+
+  constructor(chain: Chain, context: WorkerContext, mapAt: (address: number) => LoadedMap | undefined) {
+    this.#chain = chain;
+    this.#context = context;
+    this.#mapAt = mapAt;
+  }
+
+  /** Runs packets. Throws TrapError, and ArgumentError for packets that are too short. */
+  run(packets: readonly BatchPacket[]): readonly BatchResult[] {
+    this.#context.memory.view.setBigUint64(SHARED + CLOCK_NOW, this.#context.now(), true);
+    for (const { packet } of packets)
+      if (packet.length < SHORTEST) throw new ArgumentError(`a packet takes at least ${SHORTEST} bytes, got ${packet.length}`);
+    const { moves, runsBatches } = this.#chain.prepare();
+    if (this.#chain.spec.type !== 'xdp' || !runsBatches) return packets.map((packet) => this.#one(packet));
+    const results: BatchResult[] = [];
+    for (let from = 0; from < packets.length; from += BATCH_LIMIT) this.#many(packets.slice(from, from + BATCH_LIMIT), moves, results);
+    return results;
+  }
+
+  close(): void {
+    if (this.#room.address !== 0) this.#context.memory.free(this.#room.address);
+    this.#room = { address: 0, bytes: 0 };
+  }
+
+  #many(packets: readonly BatchPacket[], moves: boolean, results: BatchResult[]): void {
+    const { memory, worker } = this.#context;
+    const longest = packets.reduce((length, { packet, metadata }) => Math.max(length, packet.length + (metadata?.length ?? 0)), 0);
+    // an odd number of cache lines from slot to slot, so that packets do not fight for the same sets of the cache
+    const slot = (Math.ceil((moves ? roomBytes('xdp', longest) : longest) / CACHE_LINE) | 1) * CACHE_LINE;
+    const headroom = moves ? PACKET_HEADROOM : 0;
+    const descriptors = this.#take(packets.length * (slot + Descriptor.size)) + packets.length * slot;
+    const { u8, view } = memory;
+    for (const [index, { packet, metadata }] of packets.entries()) {
+      const floor = this.#room.address + index * slot;
+      const meta = floor + Math.max(headroom - (metadata?.length ?? 0), 0);
+      const data = meta + (metadata?.length ?? 0);
+      if (metadata) u8.set(metadata, meta);
+      u8.set(packet, data);
+      const at = descriptors + index * Descriptor.size;
+      view.setUint32(at + Descriptor.floor, floor, true);
+      view.setUint32(at + Descriptor.meta, meta, true);
+      view.setUint32(at + Descriptor.data, data, true);
+      view.setUint32(at + Descriptor.end, data + packet.length, true);
+      view.setUint32(at + Descriptor.ceiling, floor + slot, true);
+      view.setUint32(at + Descriptor.redirect, REDIRECT_NONE, true);
+    }
+    u8.fill(0, worker + WORKER_CONTEXT, worker + WORKER_CONTEXT + CONTEXT_SIZE);
+    view.setUint32(worker + WORKER_CONTEXT + XDP_INGRESS_INDEX, LOOPBACK, true);
+    this.#chain.batch(descriptors, packets.length);
+    for (let index = 0; index < packets.length; index++) {
+      const at = descriptors + index * Descriptor.size;
+      const field = (offset: number): number => memory.view.getUint32(at + offset, true);
+      const [meta, data, end] = [field(Descriptor.meta), field(Descriptor.data), field(Descriptor.end)];
+      const redirect = this.#redirect(field(Descriptor.redirect), field(Descriptor.target), field(Descriptor.kind), field(Descriptor.key));
+      results.push(this.#result(field(Descriptor.verdict), { meta, data, end }, redirect));
+    }
+  }
+
+  #one({ packet, metadata, skb }: BatchPacket): BatchResult {
+    const { memory, worker } = this.#context;
+    const { spec } = this.#chain;
+    const bytes = roomBytes(spec.type, packet.length + (metadata?.length ?? 0));
+    const floor = this.#take(bytes);
+    const room = { floor, ceiling: floor + bytes };
+    if (spec.type === 'xdp') enterXdp(memory, worker, room, packet, metadata ? { metadata } : {});
+    else enterSkb(memory, worker, room, packet, { ...(skb ? { skb } : {}), ...(metadata ? { metadata } : {}) });
+    const returnValue = Number(BigInt.asUintN(32, this.#chain.run()));
+    const ends = packetEnds(memory, worker);
+    const answer = (offset: number): number => memory.view.getUint32(worker + WORKER_ANSWER + offset, true);
+    const redirect = this.#redirect(answer(ANSWER_REDIRECT), answer(ANSWER_TARGET), answer(ANSWER_KIND), answer(ANSWER_KEY));
+    const result = this.#result(returnValue, ends, redirect);
+    // the next packet takes this one's place
+    return { ...result, packet: result.packet.slice(), ...(result.metadata ? { metadata: result.metadata.slice() } : {}) };
+  }
+
+  #result(
+    returnValue: number,
+    { meta, data, end }: { readonly meta: number; readonly data: number; readonly end: number },
+    redirect: Redirect | undefined,
+  ): BatchResult {
+    const { u8 } = this.#context.memory;
+    return {
+      returnValue,
+      packet: u8.subarray(data, end),
+      ...(meta === data ? {} : { metadata: u8.subarray(meta, data) }),
+      ...(redirect ? { redirect } : {}),
+    };
+  }
+
+  #redirect(how: number, target: number, kind: number, key: number): Redirect | undefined {
+    if (how === REDIRECT_NONE) return undefined;
+    if (how === REDIRECT_INTERFACE)
+      return { ifindex: target, kind: kind === KIND_PEER ? 'peer' : kind === KIND_NEIGHBOUR ? 'neighbour' : 'redirect' };
+    const map = this.#mapAt(target);
+    return map && { map, key };
+  }
+
+  /** At least so many bytes; what was in them is of no use any more. */
+  #take(bytes: number): number {
+    if (this.#room.bytes < bytes) {
+      this.close();
+      this.#room = { address: this.#context.memory.allocate(bytes, CACHE_LINE, 'packets'), bytes };
+    }
+    return this.#room.address;
+  }
+}

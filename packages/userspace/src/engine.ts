@@ -1,0 +1,162 @@
+/**
+ * The userspace engine: pipelines run here without privileges, on packets that are handed in or read from captures. What is
+ * attached to a hook is remembered; packets meet it when they are injected.
+ */
+import {
+  ArgumentError,
+  type AttachHook,
+  type Attachment,
+  type Engine,
+  type EngineInstance,
+  type LoadedMap,
+  type LoadedProgram,
+  type MapSpec,
+  type ProgramSpec,
+  type RingReader,
+  TailraceError,
+} from '@tailrace/bpf';
+import { WORKER_LIMIT, WORKERS } from './layout.ts';
+import { UserspaceMap } from './map.ts';
+import { EngineMemory } from './memory.ts';
+import { UserspaceProgram } from './program.ts';
+import { UserspaceRing } from './ring.ts';
+import { initializeWorker } from './worker-area.ts';
+import type { ExecutionMode, WorkerContext } from './worker-context.ts';
+
+/** What `userspace` takes. */
+export interface UserspaceOptions {
+  /** Default `wasm`; `interpreter` is the reference, about a hundred times slower. */
+  readonly mode?: ExecutionMode;
+  /** Values of per-CPU maps; default 1. */
+  readonly cpus?: number;
+  /** Turns of loops that one run may take; default 1,048,576. */
+  readonly turnLimit?: number;
+  /** ns since boot that programs see; default the machine's clock. */
+  readonly now?: () => bigint;
+  /** Where random numbers start; default another one each time. */
+  readonly seed?: bigint;
+}
+
+/** The userspace engine's blueprint. */
+export interface UserspaceEngine extends Engine {
+  readonly kind: 'userspace';
+  open(): Promise<UserspaceInstance>;
+}
+
+const DEFAULT_TURN_LIMIT = 1 << 20;
+/** The name of the one interface that it has. */
+const INTERFACE = 'userspace';
+
+/** Describes a userspace engine. Throws ArgumentError for options out of range. */
+export function userspace(options: UserspaceOptions = {}): UserspaceEngine {
+  const { mode = 'wasm', cpus = 1, turnLimit = DEFAULT_TURN_LIMIT } = options;
+  if (!Number.isInteger(cpus) || cpus < 1 || cpus > WORKER_LIMIT) throw new ArgumentError(`cpus is ${cpus}, expected 1 to ${WORKER_LIMIT}`);
+  if (!Number.isInteger(turnLimit) || turnLimit < 1 || turnLimit > 0x7fff_ffff)
+    throw new ArgumentError(`turnLimit is ${turnLimit}, expected 1 to ${0x7fff_ffff}`);
+  const now = options.now ?? (() => process.hrtime.bigint());
+  return { kind: 'userspace', open: async () => new UserspaceInstance({ mode, cpus, turnLimit, now, seed: options.seed ?? randomSeed() }) };
+}
+
+function randomSeed(): bigint {
+  return crypto.getRandomValues(new BigUint64Array(1))[0] || 1n;
+}
+
+type InstanceOptions = Required<UserspaceOptions>;
+
+/** An opened userspace engine. Using it after `close` throws ArgumentError. */
+export class UserspaceInstance implements EngineInstance {
+  readonly kind = 'userspace';
+  readonly cpus: number;
+  readonly #memory = new EngineMemory();
+  readonly #context: WorkerContext;
+  readonly #maps = new Set<UserspaceMap>();
+  readonly #programs = new Set<UserspaceProgram>();
+  readonly #rings = new Map<LoadedMap, UserspaceRing>();
+  readonly #attached = new Map<AttachHook, UserspaceProgram>();
+  #ids = 0;
+  #isClosed = false;
+
+  constructor({ mode, cpus, turnLimit, now, seed }: InstanceOptions) {
+    this.cpus = cpus;
+    this.#context = { memory: this.#memory, worker: WORKERS, mode, cpus, turnLimit, now };
+    initializeWorker(this.#memory, WORKERS, { cpu: 0, seed });
+  }
+
+  createMap(spec: MapSpec): UserspaceMap {
+    this.#checkOpen();
+    const map = new UserspaceMap(this.#memory, spec, ++this.#ids, this.cpus);
+    for (const known of this.#maps) if (known.closed) this.#maps.delete(known);
+    this.#maps.add(map);
+    return map;
+  }
+
+  openRing(map: LoadedMap, onReadable: () => void): RingReader {
+    this.#checkOpen();
+    if (!(map instanceof UserspaceMap) || map.spec.type !== 'ringBuffer')
+      throw new ArgumentError(`map ${map.spec.name} is no ring buffer of the userspace engine`);
+    if (this.#rings.get(map)?.closed === false) throw new ArgumentError(`ring buffer ${map.spec.name} has a reader, expected none`);
+    const ring = new UserspaceRing(this.#memory, map, onReadable);
+    this.#rings.set(map, ring);
+    return ring;
+  }
+
+  async loadProgram(spec: ProgramSpec, maps: ReadonlyMap<string, LoadedMap>): Promise<UserspaceProgram> {
+    this.#checkOpen();
+    const program = new UserspaceProgram(spec, ++this.#ids, maps, this.#context, {
+      onRun: () => this.#notifyRings(),
+      mapAt: (address) => this.#maps.values().find((map) => map.address === address),
+    });
+    for (const known of this.#programs) if (known.closed) this.#programs.delete(known);
+    this.#programs.add(program);
+    return program;
+  }
+
+  async attach(program: LoadedProgram, hook: AttachHook): Promise<Attachment> {
+    this.#checkOpen();
+    if (!(program instanceof UserspaceProgram))
+      throw new ArgumentError(`program ${program.spec.name} was not loaded by the userspace engine`);
+    if (program.spec.type !== (hook === 'xdp' ? 'xdp' : 'schedCls'))
+      throw new ArgumentError(`program ${program.spec.name} is of type ${program.spec.type}, the hook is ${hook}`);
+    const there = this.#attached.get(hook);
+    if (there !== undefined)
+      throw new TailraceError('conflict', `${hook} has program ${there.spec.name} already`, {
+        hint: 'stop the other pipeline, or open a second engine',
+      });
+    this.#attached.set(hook, program);
+    program.chain.prepare();
+    return {
+      interfaces: [INTERFACE],
+      detach: async () => {
+        if (this.#attached.get(hook) === program) this.#attached.delete(hook);
+      },
+    };
+  }
+
+  /** Runs are never under way between two turns of the event loop. */
+  async gracePeriod(): Promise<void> {
+    this.#checkOpen();
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#attached.clear();
+    for (const ring of this.#rings.values()) ring.close();
+    for (const program of this.#programs) program.close();
+    for (const map of this.#maps) map.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #notifyRings(): void {
+    for (const [map, ring] of this.#rings)
+      if (ring.closed) this.#rings.delete(map);
+      else ring.notify();
+  }
+
+  #checkOpen(): void {
+    if (this.#isClosed) throw new ArgumentError('the userspace engine is closed');
+  }
+}

@@ -1,0 +1,12 @@
+export { CaptureError, type CapturePlace } from './capture/capture-error.ts';
+export { type ReadCaptureOptions, readCapture, readPackets } from './capture/capture-reader.ts';
+export { CaptureWriter, type CaptureWriterOptions } from './capture/capture-writer.ts';
+export { type CapturedPacket, LinkType, toEthernet } from './capture/link-layer.ts';
+export type { ContextField } from './context.ts';
+export { type UserspaceEngine, UserspaceInstance, type UserspaceOptions, userspace } from './engine.ts';
+export { HELPERS, type HelperSpec, helperFor } from './helper.ts';
+export { UserspaceMap } from './map.ts';
+export { UserspaceProgram } from './program.ts';
+export { type Trap, TrapError, TrapReason } from './trap.ts';
+export { runProgram, type VmOptions, type VmResult } from './vm.ts';
+export type { ExecutionMode } from './worker-context.ts';

@@ -1,0 +1,158 @@
+/** Programs of the userspace engine: checked when they are loaded, linked with what they tail-call when they first run. */
+import {
+  ArgumentError,
+  type BatchPacket,
+  type BatchResult,
+  type LoadedMap,
+  type MapSpec,
+  POISON_HELPER,
+  type ProgramSpec,
+  type TestRunOptions,
+  type TestRunResult,
+} from '@tailrace/bpf';
+import { BatchRoom } from './batch.ts';
+import { Chain } from './chain.ts';
+import { type Code, codeOf, isHelperCall, operationAt } from './code.ts';
+import { contextAccess, contextFieldKind } from './context.ts';
+import { type FunctionGraph, graphsOf } from './control-flow.ts';
+import { HeldProgram } from './held.ts';
+import { HELPERS, helperFor } from './helper.ts';
+import type { Entry } from './linked-program.ts';
+import { UserspaceMap } from './map.ts';
+import type { EngineMemory } from './memory.ts';
+import { bytesOf, type Provenance, provenanceOf, storesTo } from './provenance.ts';
+import { testRun } from './test-run.ts';
+import type { WorkerContext } from './worker-context.ts';
+
+/** What a program knows of the engine that loaded it. */
+export interface ProgramSurroundings {
+  /** Called when packets ran: readers of rings may have something to read. */
+  readonly onRun: () => void;
+  /** The map whose descriptor is at an address. */
+  readonly mapAt: (address: number) => UserspaceMap | undefined;
+}
+
+/** A live program. Using it after `close` throws ArgumentError. */
+export class UserspaceProgram extends HeldProgram {
+  readonly spec: ProgramSpec;
+  readonly id: number;
+  readonly code: Code;
+  readonly graphs: readonly FunctionGraph[];
+  readonly provenance: Provenance;
+  /** Maps by the program's names for them. */
+  readonly maps: ReadonlyMap<string, UserspaceMap>;
+  readonly #context: WorkerContext;
+  readonly #surroundings: ProgramSurroundings;
+  #chain: Chain | undefined;
+  #room: BatchRoom | undefined;
+
+  constructor(
+    spec: ProgramSpec,
+    id: number,
+    maps: ReadonlyMap<string, LoadedMap>,
+    context: WorkerContext,
+    surroundings: ProgramSurroundings,
+  ) {
+    super();
+    this.spec = spec;
+    this.id = id;
+    this.#context = context;
+    this.#surroundings = surroundings;
+    this.maps = referencedMaps(spec, maps);
+    const parts = programParts(spec, new Map([...this.maps].map(([name, map]) => [name, map.spec])), 'context');
+    this.code = parts.code;
+    this.graphs = parts.graphs;
+    this.provenance = parts.provenance;
+    for (const map of this.maps.values()) if (map.spec.type === 'programArray') map.admit(spec);
+    for (const map of this.maps.values()) map.hold();
+  }
+
+  get memory(): EngineMemory {
+    return this.#context.memory;
+  }
+
+  /** The chain that packets enter through this program, as program arrays have it now. */
+  get chain(): Chain {
+    this.checkOpen();
+    this.#chain ??= new Chain(this, this.#context);
+    return this.#chain;
+  }
+
+  async testRun(options: TestRunOptions): Promise<TestRunResult> {
+    try {
+      return testRun(this.chain, this.#context, options);
+    } finally {
+      this.#surroundings.onRun();
+    }
+  }
+
+  runBatch(packets: readonly BatchPacket[]): readonly BatchResult[] {
+    const { chain } = this;
+    this.#room ??= new BatchRoom(chain, this.#context, this.#surroundings.mapAt);
+    try {
+      return this.#room.run(packets);
+    } finally {
+      this.#surroundings.onRun();
+    }
+  }
+
+  protected dispose(): void {
+    this.#room?.close();
+    this.#chain = undefined;
+    for (const map of this.maps.values()) map.release();
+  }
+}
+
+function referencedMaps(spec: ProgramSpec, maps: ReadonlyMap<string, LoadedMap>): ReadonlyMap<string, UserspaceMap> {
+  const referenced = new Map<string, UserspaceMap>();
+  for (const { map: name } of spec.mapReferences) {
+    const map = maps.get(name);
+    if (map === undefined) throw new ArgumentError(`program ${spec.name} refers to a map '${name}' that it was not given`);
+    if (!(map instanceof UserspaceMap)) throw new ArgumentError(`map ${map.spec.name} was not made by the userspace engine`);
+    referenced.set(name, map);
+  }
+  return referenced;
+}
+
+/** What is known of a program before it runs. Throws EncodingError and UnsupportedError for what can never run here. */
+export function programParts(
+  spec: ProgramSpec,
+  maps: ReadonlyMap<string, MapSpec>,
+  entry: Entry,
+): Pick<UserspaceProgram, 'code' | 'graphs' | 'provenance'> {
+  const code = codeOf(spec);
+  checkHelpers(spec, code);
+  const graphs = graphsOf(code);
+  const provenance = provenanceOf(code, graphs, {
+    maps,
+    entry,
+    contextField: (offset, size) => contextFieldKind(spec.type, offset, size),
+    movesPacket: (helper) => HELPERS.get(helper)?.movesPacket ?? true,
+    writes: writtenArguments,
+  });
+  checkContext(spec, code, provenance);
+  return { code, graphs, provenance };
+}
+
+/** The arguments (1 to 5) whose memory a helper writes. */
+function writtenArguments(helper: number): readonly number[] {
+  const args = HELPERS.get(helper)?.args ?? [];
+  return args.flatMap((kind, place) =>
+    kind === 'outValue' || kind === 'lock' || (typeof kind === 'object' && kind.memory === 'write') ? [place + 1] : [],
+  );
+}
+
+/** Every helper is one that this engine has for programs of this type. */
+function checkHelpers({ type }: ProgramSpec, code: Code): void {
+  for (const operation of code)
+    if (operation !== undefined && isHelperCall(operation) && operation.imm !== POISON_HELPER) helperFor(operation.imm, type);
+}
+
+/** Every access to the context whose place is known meets a field. */
+function checkContext(spec: ProgramSpec, code: Code, { accesses }: Provenance): void {
+  for (const [pc, access] of accesses) {
+    if (access.kind !== 'context') continue;
+    const operation = operationAt(code, pc);
+    contextAccess(spec, access.offset, bytesOf(operation), storesTo(operation), pc);
+  }
+}

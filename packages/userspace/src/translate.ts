@@ -1,0 +1,376 @@
+/**
+ * One program to WebAssembly functions: registers in locals, control flow by the structurer, accesses checked where nothing
+ * proved them. Every function takes and gives 64-bit numbers; r10 comes last, so that each call has a frame of its own.
+ */
+import { AtomicCode, CALL_OPCODE, EXIT_OPCODE, InstructionClass, Mode, OpcodeMask } from '@tailrace/bpf';
+import { type Registers, writeArithmetic, writeCondition } from './arithmetic.ts';
+import { AccessWriter } from './checked-access.ts';
+import { isSubprogramCall, type Operation, operationAt } from './code.ts';
+import { type ContextField, contextAccess } from './context.ts';
+import type { Block, FunctionGraph } from './control-flow.ts';
+import { writeHelperCall } from './helper-call.ts';
+import {
+  FRAME_SIZE,
+  PACKET_DATA,
+  PACKET_END,
+  PACKET_META,
+  TAG_CONTEXT,
+  TAG_FUNCTION,
+  TAG_MAP,
+  TAG_PACKET,
+  WORKER_CONTEXT,
+  WORKER_PACKET,
+} from './layout.ts';
+import type { LinkedProgram } from './linked-program.ts';
+import { ENTRY_PARAMETERS, type InlinedFunction, type ModuleContext, RESULT, SUBPROGRAM_PARAMETERS } from './module-context.ts';
+import { pointerTo } from './pointer.ts';
+import { type Access, bytesOf, type Provenance } from './provenance.ts';
+import { structure } from './structure.ts';
+import { AtomicOp, FunctionWriter, MemoryOp, Op, Type } from './wasm-writer.ts';
+
+/** Distance from a frame's end to that of the frame it calls: its region is the next one. */
+const NEXT_FRAME = (1n << 32n) + BigInt(FRAME_SIZE);
+
+/** Writes all functions of a program; its entry point's number is the one that `context.entries` promises. */
+export function translateProgram(context: ModuleContext, program: LinkedProgram, provenance: Provenance): void {
+  const functions = numbersOf(context, program);
+  for (const [place, graph] of program.graphs.entries()) {
+    const writer = new FunctionWriter(place === 0 ? ENTRY_PARAMETERS : SUBPROGRAM_PARAMETERS, RESULT);
+    const registers = place === 0 ? entryRegisters(context, writer) : subprogramRegisters(writer);
+    new FunctionTranslator({ context, program, provenance, functions, writer, registers }).write(graph);
+    context.module.define(functions.get(graph.start) as number, writer);
+  }
+}
+
+/**
+ * Writes a program's entry point into a function that is being written, where `frame` (a local i64) is the end of its frame. The
+ * subprograms that it calls are functions of their own.
+ */
+export function inlineProgram(
+  context: ModuleContext,
+  program: LinkedProgram,
+  provenance: Provenance,
+  writer: FunctionWriter,
+  { frame, ...inlined }: InlinedFunction & { readonly frame: number },
+): void {
+  const functions = numbersOf(context, program);
+  const [entry, ...subprograms] = program.graphs;
+  const registers = [...Array.from({ length: 10 }, () => writer.local(Type.i64)), frame];
+  // nothing of the packet before is left
+  for (const register of registers.slice(0, 10)) writer.i64(0n).set(register);
+  writeEntryRegisters(context, writer, registers);
+  new FunctionTranslator({ context, program, provenance, functions, writer, registers, inlined }).write(entry as FunctionGraph);
+  for (const graph of subprograms) {
+    const own = new FunctionWriter(SUBPROGRAM_PARAMETERS, RESULT);
+    new FunctionTranslator({ context, program, provenance, functions, writer: own, registers: subprogramRegisters(own) }).write(graph);
+    context.module.define(functions.get(graph.start) as number, own);
+  }
+}
+
+/** Numbers of a program's functions, by the slots where they start. */
+function numbersOf({ entries, module }: ModuleContext, { graphs, index }: LinkedProgram): ReadonlyMap<number, number> {
+  return new Map(graphs.map(({ start }, place) => [start, place === 0 ? (entries[index] as number) : module.reserve()]));
+}
+
+function entryRegisters(context: ModuleContext, writer: FunctionWriter): Registers {
+  const registers = [...Array.from({ length: 10 }, () => writer.local(Type.i64)), 0];
+  writeEntryRegisters(context, writer, registers);
+  return registers;
+}
+
+/** What an entry point is given. */
+function writeEntryRegisters({ worker, entry }: ModuleContext, writer: FunctionWriter, registers: Registers): void {
+  const first = registers[1] as number;
+  if (entry === 'context') writer.i64(pointerTo(TAG_CONTEXT, worker + WORKER_CONTEXT)).set(first);
+  else writeMemoryEntry(writer, worker, first, registers[2] as number);
+}
+
+/** r1 points to the memory that was given and r2 has its length; both are 0 where there is none. */
+function writeMemoryEntry(writer: FunctionWriter, worker: number, pointer: number, length: number): void {
+  const packet = worker + WORKER_PACKET;
+  writer
+    .i32(0)
+    .memory(MemoryOp.i64Load32U, packet + PACKET_END)
+    .i32(0)
+    .memory(MemoryOp.i64Load32U, packet + PACKET_META)
+    .op(Op.i64Sub)
+    .tee(length);
+  writer.op(Op.i64Eqz).if(Type.i64).i64(0n).else();
+  writer
+    .i32(0)
+    .memory(MemoryOp.i64Load32U, packet + PACKET_META)
+    .i64(pointerTo(TAG_PACKET, 0))
+    .op(Op.i64Or)
+    .end()
+    .set(pointer);
+}
+
+function subprogramRegisters(writer: FunctionWriter): Registers {
+  const [r0, r6, r7, r8, r9] = Array.from({ length: 5 }, () => writer.local(Type.i64)) as [number, number, number, number, number];
+  return [r0, 0, 1, 2, 3, 4, r6, r7, r8, r9, 5];
+}
+
+const LOADS: Readonly<Record<number, number>> = {
+  1: MemoryOp.i64Load8U,
+  2: MemoryOp.i64Load16U,
+  4: MemoryOp.i64Load32U,
+  8: MemoryOp.i64Load,
+};
+const SIGNED_LOADS: Readonly<Record<number, number>> = { 1: MemoryOp.i64Load8S, 2: MemoryOp.i64Load16S, 4: MemoryOp.i64Load32S };
+const STORES: Readonly<Record<number, number>> = {
+  1: MemoryOp.i64Store8,
+  2: MemoryOp.i64Store16,
+  4: MemoryOp.i64Store32,
+  8: MemoryOp.i64Store,
+};
+
+/** Writes one function. */
+class FunctionTranslator extends AccessWriter {
+  write(graph: FunctionGraph): void {
+    const { writer, registers, program, context } = this.parts;
+    structure(writer, graph, {
+      body: (block) => this.#block(block),
+      condition: (block) => writeCondition(writer, operationAt(program.code, block.last), registers),
+      backward: (from) => {
+        writer.getGlobal(context.turns).i32(1).op(Op.i32Sub).tee(this.address).setGlobal(context.turns);
+        writer.get(this.address).op(Op.i32Eqz).if();
+        this.trap('limit', from.last, () => writer.i64(0n), 0);
+        writer.end();
+      },
+    });
+  }
+
+  #block(block: Block): void {
+    const { code } = this.parts.program;
+    for (let pc = block.start; pc < block.end; pc += operationAt(code, pc).slots) this.#operation(operationAt(code, pc), pc);
+  }
+
+  #operation(operation: Operation, pc: number): void {
+    const { writer, registers, functions } = this.parts;
+    switch (operation.opcode & OpcodeMask.class) {
+      case InstructionClass.alu:
+      case InstructionClass.alu64:
+        return writeArithmetic(writer, operation, registers);
+      case InstructionClass.ld:
+        writer.i64(this.#wide(operation)).set(registers[operation.dst] as number);
+        return;
+      case InstructionClass.ldx:
+        return this.#load(operation, pc);
+      case InstructionClass.st:
+      case InstructionClass.stx:
+        if ((operation.opcode & OpcodeMask.class) === InstructionClass.stx && (operation.opcode & OpcodeMask.mode) === Mode.atomic)
+          return this.#atomic(operation, pc);
+        return this.#store(operation, pc);
+    }
+    if (operation.opcode === EXIT_OPCODE) {
+      this.register(0);
+      this.leave();
+    } else if (isSubprogramCall(operation)) {
+      for (let i = 1; i < 6; i++) this.register(i);
+      this.register(10).i64(NEXT_FRAME).op(Op.i64Add);
+      writer.call(functions.get(pc + 1 + operation.imm) as number).set(registers[0] as number);
+    } else if (operation.opcode === CALL_OPCODE) writeHelperCall(this, operation.imm, pc);
+  }
+
+  #wide({ map, valueOffset, wide, callback }: Operation): bigint {
+    if (callback !== undefined) return pointerTo(TAG_FUNCTION, callback);
+    const place = map === undefined ? undefined : this.parts.program.maps.get(map);
+    if (place === undefined) return wide ?? 0n;
+    return valueOffset === undefined ? pointerTo(TAG_MAP, place.address) : pointerTo(place.tag, place.values + valueOffset);
+  }
+
+  /** What was found out about the access at `pc`. */
+  #access(pc: number): Access {
+    return this.parts.provenance.accesses.get(pc) ?? { kind: 'checked' };
+  }
+
+  #load(operation: Operation, pc: number): void {
+    const { writer, registers, context } = this.parts;
+    const bytes = bytesOf(operation);
+    const access = this.#access(pc);
+    const isSigned = (operation.opcode & OpcodeMask.mode) === Mode.memsx;
+    const to = registers[operation.dst] as number;
+    const op = (isSigned ? SIGNED_LOADS : LOADS)[bytes] as number;
+    if (access.kind === 'context') {
+      this.#contextLoad(this.contextField(access.offset, bytes, false, pc), access.offset, op);
+      writer.set(to);
+      return;
+    }
+    if (access.kind === 'checked' && bytes === 4 && !isSigned && context.entry === 'context') {
+      // it may be a pointer out of the context
+      const found = this.value;
+      writer.i32(context.worker);
+      this.register(operation.src).i64(BigInt(operation.offset)).op(Op.i64Add);
+      writer.i32(4).call(context.module.functionNamed('context_pointer')).tee(found).op(Op.i64Eqz).if();
+      writer
+        .memory(op, this.addressOf(operation.src, operation.offset, bytes, pc, access, false))
+        .set(found)
+        .end();
+      writer.get(found).set(to);
+      return;
+    }
+    writer.memory(op, this.addressOf(operation.src, operation.offset, bytes, pc, access, false)).set(to);
+  }
+
+  #contextLoad({ kind }: ContextField, offset: number, op: number): void {
+    const { writer, context } = this.parts;
+    const packet = context.worker + WORKER_PACKET;
+    if (kind === 'scalar') {
+      writer.i32(0).memory(op, context.worker + WORKER_CONTEXT + offset);
+      return;
+    }
+    const ends = this.parts.inlined?.ends;
+    if (ends && kind !== 'dataMeta') {
+      writer
+        .get(kind === 'data' ? ends.data : ends.end)
+        .op(Op.extendU)
+        .i64(pointerTo(TAG_PACKET, 0))
+        .op(Op.i64Or);
+      return;
+    }
+    const at = kind === 'data' ? PACKET_DATA : kind === 'dataEnd' ? PACKET_END : PACKET_META;
+    writer
+      .i32(0)
+      .memory(MemoryOp.i64Load32U, packet + at)
+      .i64(pointerTo(TAG_PACKET, 0))
+      .op(Op.i64Or);
+  }
+
+  /** The field of the context that an access meets. Throws EncodingError where programs of this type have none. */
+  contextField(offset: number, bytes: number, isWrite: boolean, pc: number): ContextField {
+    return contextAccess(this.parts.program.spec, offset, bytes, isWrite, pc);
+  }
+
+  #store(operation: Operation, pc: number): void {
+    const { writer, context } = this.parts;
+    const bytes = bytesOf(operation);
+    const access = this.#access(pc);
+    const value = (): void => {
+      if ((operation.opcode & OpcodeMask.class) === InstructionClass.st) writer.i64(BigInt(operation.imm));
+      else this.register(operation.src);
+    };
+    const op = STORES[bytes] as number;
+    if (access.kind === 'context') {
+      const { holds, size } = this.contextField(access.offset, bytes, true, pc);
+      writer.i32(0);
+      value();
+      // where the kernel's own field is shorter, the rest is not kept
+      if (holds < size) writer.i64((1n << BigInt(8 * holds)) - 1n).op(Op.i64And);
+      writer.memory(op, context.worker + WORKER_CONTEXT + access.offset);
+      return;
+    }
+    const offset = this.addressOf(operation.dst, operation.offset, bytes, pc, access, true);
+    value();
+    writer.memory(op, offset);
+  }
+
+  // --- atomics
+
+  #atomic(operation: Operation, pc: number): void {
+    const { writer, registers, context } = this.parts;
+    const bytes = bytesOf(operation);
+    const access = this.#access(pc);
+    const { imm, src, dst } = operation;
+    if (access.kind === 'context') this.contextField(access.offset, bytes, true, pc);
+    if (imm === AtomicCode.loadAcquire) {
+      this.#aligned(src, operation.offset, bytes, pc, access, false);
+      writer
+        .get(this.address)
+        .memory(LOADS[bytes] as number)
+        .set(registers[dst] as number);
+      return;
+    }
+    this.#aligned(dst, operation.offset, bytes, pc, access, true);
+    if (imm === AtomicCode.storeRelease) {
+      writer.get(this.address);
+      this.register(src);
+      writer.memory(STORES[bytes] as number);
+      return;
+    }
+    const wide = bytes as 4 | 8;
+    if (context.isShared) this.#sharedAtomic(operation, wide);
+    else this.#plainAtomic(operation, wide);
+  }
+
+  /** Leaves the address in `address`, where it is a multiple of the size. */
+  #aligned(register: number, offset: number, bytes: number, pc: number, access: Access, isWrite: boolean): void {
+    const { writer } = this.parts;
+    const more = this.addressOf(register, offset, bytes, pc, access.kind === 'context' ? { kind: 'checked' } : access, isWrite);
+    if (more !== 0) writer.i32(more).op(Op.i32Add);
+    writer.tee(this.address);
+    if (bytes === 1) return void writer.op(Op.drop);
+    writer
+      .i32(bytes - 1)
+      .op(Op.i32And)
+      .if();
+    this.trap('alignment', pc, () => this.register(register).i64(BigInt(offset)).op(Op.i64Add), bytes);
+    writer.end();
+  }
+
+  /** With one worker nobody is in between. */
+  #plainAtomic({ imm, src }: Operation, bytes: 4 | 8): void {
+    const { writer, registers } = this.parts;
+    const [load, store] = [LOADS[bytes] as number, STORES[bytes] as number];
+    const old = this.value;
+    writer.get(this.address).memory(load).set(old);
+    if (imm === AtomicCode.cmpxchg) {
+      writer.get(old);
+      this.register(0);
+      if (bytes === 4) writer.i64(0xffff_ffffn).op(Op.i64And);
+      writer.op(Op.i64Eq).if().get(this.address);
+      this.register(src);
+      writer
+        .memory(store)
+        .end()
+        .get(old)
+        .set(registers[0] as number);
+      return;
+    }
+    writer.get(this.address);
+    if (imm === AtomicCode.xchg) this.register(src);
+    else {
+      writer.get(old);
+      this.register(src).op(combination(imm));
+    }
+    writer.memory(store);
+    if ((imm & AtomicCode.fetchAdd) !== 0) writer.get(old).set(registers[src] as number);
+  }
+
+  #sharedAtomic({ imm, src }: Operation, bytes: 4 | 8): void {
+    const { writer, registers } = this.parts;
+    writer.get(this.address);
+    if (imm === AtomicCode.cmpxchg) {
+      this.register(0);
+      if (bytes === 4) writer.i64(0xffff_ffffn).op(Op.i64And);
+      this.register(src);
+      writer.atomic(bytes === 8 ? AtomicOp.i64RmwCmpxchg : AtomicOp.i64Rmw32CmpxchgU, bytes).set(registers[0] as number);
+      return;
+    }
+    this.register(src);
+    const [wide, narrow] = SHARED[imm & ~AtomicCode.fetchAdd] as readonly [number, number];
+    writer.atomic(bytes === 8 ? wide : narrow, bytes);
+    if ((imm & AtomicCode.fetchAdd) !== 0) writer.set(registers[src] as number);
+    else writer.op(Op.drop);
+  }
+}
+
+const SHARED: Readonly<Record<number, readonly [wide: number, narrow: number]>> = {
+  [AtomicCode.add]: [AtomicOp.i64RmwAdd, AtomicOp.i64Rmw32AddU],
+  [AtomicCode.or]: [AtomicOp.i64RmwOr, AtomicOp.i64Rmw32OrU],
+  [AtomicCode.and]: [AtomicOp.i64RmwAnd, AtomicOp.i64Rmw32AndU],
+  [AtomicCode.xor]: [AtomicOp.i64RmwXor, AtomicOp.i64Rmw32XorU],
+  [AtomicCode.xchg & ~AtomicCode.fetchAdd]: [AtomicOp.i64RmwXchg, AtomicOp.i64Rmw32XchgU],
+};
+
+function combination(imm: number): number {
+  switch (imm & ~AtomicCode.fetchAdd) {
+    case AtomicCode.add:
+      return Op.i64Add;
+    case AtomicCode.or:
+      return Op.i64Or;
+    case AtomicCode.and:
+      return Op.i64And;
+    default:
+      return Op.i64Xor;
+  }
+}
