@@ -39,8 +39,28 @@ export interface EngineInstance extends AsyncDisposable {
   attach(program: LoadedProgram, hook: AttachHook): Promise<Attachment>;
   /** Returns once no CPU runs a program that was reachable before the call. */
   gracePeriod(): Promise<void>;
+  /** Engines that bring packets along: what comes in once a pipeline is attached. */
+  readonly traffic?: Traffic;
   /** Detaches and closes everything, links first. Idempotent. */
   close(): Promise<void>;
+}
+
+/** Packets that an engine brings along instead of interfaces, e.g. out of a capture. They are read once. */
+export interface Traffic {
+  /** What comes in, in batches. Ends with an error where the capture is cut or corrupt, behind the packets before. */
+  packets(): AsyncIterable<readonly TrafficPacket[]>;
+  /** Takes a packet that leaves; a promise where it has to be waited for. */
+  deliver(packet: Uint8Array, timestampNs: bigint): Promise<void> | undefined;
+  /** Nothing leaves any more. */
+  end(): Promise<void>;
+}
+
+/** A packet that comes in. */
+export interface TrafficPacket {
+  /** From its first byte, with an Ethernet header. */
+  readonly packet: Uint8Array;
+  /** ns since 1970. */
+  readonly timestampNs: bigint;
 }
 
 /** A live attachment of one program at all interfaces of its engine. */

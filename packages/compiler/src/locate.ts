@@ -36,12 +36,14 @@ export function locate(fn: (...args: never[]) => unknown, text: string): Located
   if (base < 0) return { place: own };
   const file = script.url.startsWith('file:') ? fileURLToPath(script.url) : script.url;
   const map = sourceMapOf(script, source, file);
+  // type stripping leaves blanks in place of types: what runs is as long as what was written, and every place is its own
+  const isAsWritten = !map && isStripped(source, read(file));
   return {
     place(offset) {
       const at = base + offset;
       const row = rowOf(starts, at);
       if (!map) {
-        const mapped = originalPlace(file, row + 1, at - (starts[row] ?? 0) + 1);
+        const mapped = isAsWritten ? undefined : originalPlace(file, row + 1, at - (starts[row] ?? 0) + 1);
         const original = mapped?.file.startsWith('file:') ? fileURLToPath(mapped.file) : mapped?.file;
         const as = original === undefined || mapped === undefined ? undefined : written(original, mapped.line - 1);
         if (mapped && original !== undefined && as) return { file: display(original), line: mapped.line, column: mapped.column, ...as };
@@ -64,6 +66,13 @@ export function locate(fn: (...args: never[]) => unknown, text: string): Located
       };
     },
   };
+}
+
+/** Whether what runs is what was written but for blanks, and a name for it behind its end. */
+function isStripped(source: string, file: string | undefined): boolean {
+  if (file === undefined || source.length < file.length) return false;
+  const rest = source.slice(file.length).trim();
+  return rest === '' || rest.startsWith('//# sourceURL=');
 }
 
 /** A connection to V8's inspector, with every script that it knows. */
@@ -95,6 +104,7 @@ function connected(): Inspector {
     session.disconnect();
     // files may change until the next function is compiled
     files.clear();
+    lines.clear();
   });
   inspector = { scripts, call };
   return inspector;
@@ -122,7 +132,7 @@ function inspect(fn: unknown): { source: string; script: Script; line: number; c
 }
 
 function written(file: string, row: number): { text: string } | undefined {
-  const text = read(file)?.split('\n')[row];
+  const text = linesOf(file)?.[row];
   return text === undefined ? undefined : { text };
 }
 
@@ -136,6 +146,12 @@ function sourceMapOf(script: Script, source: string, file: string): SourceMap | 
       : decodeURIComponent(data[2] ?? '')
     : read(url.startsWith('file:') ? fileURLToPath(url) : resolve(dirname(file), url));
   return json === undefined ? undefined : new SourceMap(JSON.parse(json));
+}
+
+const lines = new Map<string, readonly string[] | undefined>();
+function linesOf(file: string): readonly string[] | undefined {
+  if (!lines.has(file)) lines.set(file, read(file)?.split('\n'));
+  return lines.get(file);
 }
 
 const files = new Map<string, string | undefined>();

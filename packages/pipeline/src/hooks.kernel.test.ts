@@ -1,51 +1,9 @@
 /** One pipeline at all three hooks of an interface: real packets, metadata from XDP to TC ingress, swaps at both directions. */
 import { createSocket } from 'node:dgram';
 import { bindUdp, createNamespace, kernel, type NetworkNamespace, Rtnetlink } from '@tailrace/kernel';
-import { hash, perCpuArray, stage, struct, u16, u32, u64 } from '@tailrace/stage';
+import { stage } from '@tailrace/stage';
 import { expect, test } from 'vitest';
-import { pipeline } from './pipeline.ts';
-import { packetOf } from './sample.ts';
-
-const tenants = hash({ name: 'tenants', key: u16, value: u64, maxEntries: 16 });
-const totals = perCpuArray({ name: 'totals', value: struct({ packets: u64, bytes: u64 }), maxEntries: 1 });
-
-/** The destination port of UDP is the tenant. */
-const classify = stage({
-  name: 'classify',
-  hook: 'xdp',
-  writes: { length: u32, tenant: u16 },
-  program(ctx) {
-    const udp = ctx.udp();
-    ctx.meta.tenant = udp ? udp.dport : 0;
-    ctx.meta.length = ctx.length;
-    return ctx.next();
-  },
-});
-const account = stage({
-  name: 'account',
-  hook: 'tcIngress',
-  reads: { length: u32, tenant: u16 },
-  uses: { tenants },
-  program(ctx, { tenants }) {
-    const known = tenants.lookup(ctx.meta.tenant);
-    if (!known) return ctx.meta.tenant === 0 ? ctx.next() : ctx.drop();
-    known.value += BigInt(ctx.meta.length);
-    return ctx.next();
-  },
-});
-const count = stage({
-  name: 'count',
-  hook: 'tc',
-  uses: { totals },
-  program(ctx, { totals }) {
-    const sum = totals.lookup(0);
-    if (!sum) return ctx.drop();
-    sum.packets += 1n;
-    sum.bytes += BigInt(ctx.length);
-    return ctx.next();
-  },
-});
-const edge = pipeline('edge', { xdp: [classify], tcIngress: [account, count], tcEgress: [count] });
+import { count, edge, hooksSuite, tenants, totals } from './hooks.suite.ts';
 
 /** Two namespaces joined by a veth: `near` has the interface under test. */
 class Wire implements Disposable {
@@ -127,13 +85,4 @@ test('a stage that stands at both directions is replaced at both', async () => {
   expect([tcIngress.account.misses, tcIngress.count.misses]).toEqual([0n, 0n]);
 });
 
-test('test runs go into any of the chains', async () => {
-  await using running = await edge.run(kernel({ interfaces: [] }));
-  expect((await running.run(packetOf(60))).verdict).toBe('pass');
-  // nothing came through XDP: the fields are 0
-  expect((await running.run(packetOf(60), { hook: 'tcIngress' })).verdict).toBe('pass');
-  expect((await running.run(packetOf(60), { hook: 'tcEgress', skb: { mark: 7 } })).verdict).toBe('pass');
-  const { xdp, tcIngress, tcEgress, roots } = running.stats();
-  expect([xdp.classify.packets, tcIngress.account.packets, tcIngress.count.packets, tcEgress.count.packets]).toEqual([1n, 1n, 1n, 1n]);
-  expect(roots.tcIngress.withoutMetadata).toBe(1n);
-});
+hooksSuite(kernel({ interfaces: [] }));

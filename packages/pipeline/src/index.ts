@@ -11,6 +11,7 @@ export { drawChain, drawPipeline, type PictureOptions, type PipelinePictureOptio
 export { type Pipeline, pipeline, type RunOptions } from './pipeline.ts';
 export { MAX_TAIL_CALLS } from './plan.ts';
 export { EngineMapRegistry, type MapClaim, type MapHold } from './registry.ts';
+export type { ReplayTotals } from './replay.ts';
 export type { Running, TestPacket } from './running.ts';
 export { Clock, Compiler, Engine, GracePeriod, MapRegistry, type StageCompiler } from './service.ts';
 export type { ChainStats, RootStats, StageStats, Stats, VerdictsOf } from './stats.ts';

@@ -7,6 +7,7 @@ import { describePipeline, type PipelineDescription } from './description.ts';
 import { functionsIn } from './graph.ts';
 import { blueprintOf, LivePipeline } from './live-pipeline.ts';
 import { membersOf, planPipeline } from './pipeline-plan.ts';
+import { Replay } from './replay.ts';
 import { type Running, runningOf } from './running.ts';
 import { Clock, Compiler, defaultCompiler, Engine, MapRegistry } from './service.ts';
 
@@ -74,6 +75,8 @@ async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: 
   const live = await LivePipeline.load(blueprint, composition.claims, { instance, compiler, registry });
   resources.use(await composition.start(registry));
   const attached = resources.use(await live.attach());
+  const replay = instance.traffic && new Replay(live, instance.traffic);
+  if (replay) resources.defer(() => replay.stop());
   return runningOf({
     name,
     interfaces: attached.interfaces,
@@ -82,6 +85,7 @@ async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: 
     registry,
     clock: composition.get(Clock),
     statsIntervalMs,
+    replay,
     resources: resources.move(),
   });
 }

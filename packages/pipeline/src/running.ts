@@ -19,6 +19,7 @@ import { describePipeline, type PipelineDescription } from './description.ts';
 import { type Injected, type InjectOptions, inject, injectOne, type PacketSource } from './injection.ts';
 import type { LivePipeline } from './live-pipeline.ts';
 import type { MapRegistry } from './registry.ts';
+import { nothingToReplay, type Replay, type ReplayTotals } from './replay.ts';
 import type { Stats } from './stats.ts';
 
 /** A pipeline that runs. `L` holds the names of its stages by chain. */
@@ -56,6 +57,11 @@ export interface Running<L> extends AsyncDisposable {
   inject(packet: Uint8Array, options?: InjectOptions): Promise<Injected>;
   /** The same for many packets, in their order. Packets are taken as results are asked for. */
   inject(packets: PacketSource, options?: InjectOptions): AsyncIterable<Injected>;
+  /**
+   * Resolves once the packets that the engine brought along are through (`userspace({ pcap, out })`); rejects with what reading,
+   * running or writing them throws. Throws ArgumentError where the engine brought none.
+   */
+  replayed(): Promise<ReplayTotals>;
   /** Stages and edges as they are now. */
   describe(): PipelineDescription<L>;
   /** Detaches the chains, stops controllers last first, and closes everything. Idempotent. */
@@ -80,6 +86,8 @@ export interface RunningParts {
   readonly registry: MapRegistry;
   readonly clock: SchedulerLike;
   readonly statsIntervalMs: number;
+  /** Set where the engine brought packets along. */
+  readonly replay: Replay | undefined;
   /** Undoes the run. */
   readonly resources: AsyncDisposableStack;
 }
@@ -156,6 +164,12 @@ class RunningPipeline implements AsyncDisposable {
     this.#checkRunning();
     const { live } = this.#parts;
     return packets instanceof Uint8Array ? Promise.try(() => injectOne(live, packets, options)) : inject(live, packets, options);
+  }
+
+  async replayed(): Promise<ReplayTotals> {
+    const { replay } = this.#parts;
+    if (replay === undefined) throw nothingToReplay(this.name);
+    return replay.done;
   }
 
   describe(): PipelineDescription<PlainLayout> {

@@ -15,11 +15,13 @@ import {
   type RingReader,
   TailraceError,
 } from '@tailrace/bpf';
+import type { CaptureSource } from './capture/byte-source.ts';
 import { WORKER_LIMIT, WORKERS } from './layout.ts';
 import { UserspaceMap } from './map.ts';
 import { EngineMemory } from './memory.ts';
 import { UserspaceProgram } from './program.ts';
 import { UserspaceRing } from './ring.ts';
+import { type CaptureTraffic, openTraffic } from './traffic.ts';
 import { initializeWorker } from './worker-area.ts';
 import type { ExecutionMode, WorkerContext } from './worker-context.ts';
 
@@ -35,6 +37,10 @@ export interface UserspaceOptions {
   readonly now?: () => bigint;
   /** Where random numbers start; default another one each time. */
   readonly seed?: bigint;
+  /** A capture (pcap or pcapng: a path, bytes, a stream) that is played through the pipeline once it runs. */
+  readonly pcap?: CaptureSource;
+  /** With `pcap`: where packets are written that leave, as pcap. */
+  readonly out?: string;
 }
 
 /** The userspace engine's blueprint. */
@@ -54,19 +60,31 @@ export function userspace(options: UserspaceOptions = {}): UserspaceEngine {
   if (!Number.isInteger(turnLimit) || turnLimit < 1 || turnLimit > 0x7fff_ffff)
     throw new ArgumentError(`turnLimit is ${turnLimit}, expected 1 to ${0x7fff_ffff}`);
   const now = options.now ?? (() => process.hrtime.bigint());
-  return { kind: 'userspace', open: async () => new UserspaceInstance({ mode, cpus, turnLimit, now, seed: options.seed ?? randomSeed() }) };
+  const { pcap, out } = options;
+  if (out !== undefined && pcap === undefined) throw new ArgumentError(`out is ${out}, but there is no pcap whose packets could go there`);
+  return {
+    kind: 'userspace',
+    async open() {
+      const traffic = pcap === undefined ? undefined : await openTraffic(pcap, out);
+      return new UserspaceInstance({ mode, cpus, turnLimit, now, seed: options.seed ?? randomSeed(), traffic });
+    },
+  };
 }
 
 function randomSeed(): bigint {
   return crypto.getRandomValues(new BigUint64Array(1))[0] || 1n;
 }
 
-type InstanceOptions = Required<UserspaceOptions>;
+interface InstanceOptions extends Required<Omit<UserspaceOptions, 'pcap' | 'out'>> {
+  readonly traffic: CaptureTraffic | undefined;
+}
 
 /** An opened userspace engine. Using it after `close` throws ArgumentError. */
 export class UserspaceInstance implements EngineInstance {
   readonly kind = 'userspace';
   readonly cpus: number;
+  /** The capture that it was opened with. */
+  readonly traffic?: CaptureTraffic;
   readonly #memory = new EngineMemory();
   readonly #context: WorkerContext;
   readonly #maps = new Set<UserspaceMap>();
@@ -76,8 +94,9 @@ export class UserspaceInstance implements EngineInstance {
   #ids = 0;
   #isClosed = false;
 
-  constructor({ mode, cpus, turnLimit, now, seed }: InstanceOptions) {
+  constructor({ mode, cpus, turnLimit, now, seed, traffic }: InstanceOptions) {
     this.cpus = cpus;
+    if (traffic) this.traffic = traffic;
     this.#context = { memory: this.#memory, worker: WORKERS, mode, cpus, turnLimit, now };
     initializeWorker(this.#memory, WORKERS, { cpu: 0, seed });
   }
@@ -141,6 +160,7 @@ export class UserspaceInstance implements EngineInstance {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#attached.clear();
+    await this.traffic?.end();
     for (const ring of this.#rings.values()) ring.close();
     for (const program of this.#programs) program.close();
     for (const map of this.#maps) map.close();

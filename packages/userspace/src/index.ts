@@ -1,3 +1,4 @@
+export type { CaptureSource } from './capture/byte-source.ts';
 export { CaptureError, type CapturePlace } from './capture/capture-error.ts';
 export { type ReadCaptureOptions, readCapture, readPackets } from './capture/capture-reader.ts';
 export { CaptureWriter, type CaptureWriterOptions } from './capture/capture-writer.ts';
@@ -7,6 +8,7 @@ export { type UserspaceEngine, UserspaceInstance, type UserspaceOptions, userspa
 export { HELPERS, type HelperSpec, helperFor } from './helper.ts';
 export { UserspaceMap } from './map.ts';
 export { UserspaceProgram } from './program.ts';
+export { CaptureTraffic } from './traffic.ts';
 export { type Trap, TrapError, TrapReason } from './trap.ts';
 export { runProgram, type VmOptions, type VmResult } from './vm.ts';
 export type { ExecutionMode } from './worker-context.ts';

@@ -1,0 +1,4 @@
+import { userspace } from '@tailrace/userspace';
+import { hooksSuite } from './hooks.suite.ts';
+
+hooksSuite(userspace());

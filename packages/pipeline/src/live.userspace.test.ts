@@ -1,0 +1,6 @@
+import { userspace } from '@tailrace/userspace';
+import { describe } from 'vitest';
+import { liveSuite } from './live.suite.ts';
+
+describe('wasm', () => liveSuite(userspace()));
+describe('interpreter', () => liveSuite(userspace({ mode: 'interpreter' })));

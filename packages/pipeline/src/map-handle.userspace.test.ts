@@ -1,0 +1,6 @@
+import { userspace } from '@tailrace/userspace';
+import { describe } from 'vitest';
+import { mapHandleSuite } from './map-handle.suite.ts';
+
+describe('one CPU', () => mapHandleSuite(userspace()));
+describe('three CPUs', () => mapHandleSuite(userspace({ cpus: 3 })));

@@ -1,0 +1,6 @@
+import { userspace } from '@tailrace/userspace';
+import { describe } from 'vitest';
+import { pathSuite } from './path.suite.ts';
+
+describe('wasm', () => pathSuite(userspace()));
+describe('interpreter', () => pathSuite(userspace({ mode: 'interpreter' })));

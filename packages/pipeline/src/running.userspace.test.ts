@@ -1,0 +1,6 @@
+import { userspace } from '@tailrace/userspace';
+import { describe } from 'vitest';
+import { runningSuite } from './running.suite.ts';
+
+describe('wasm', () => runningSuite(userspace()));
+describe('interpreter', () => runningSuite(userspace({ mode: 'interpreter' })));
