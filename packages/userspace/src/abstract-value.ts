@@ -19,7 +19,7 @@ export type AbstractValue =
   | { readonly kind: 'frame'; readonly owner: number; readonly offset: number | undefined }
   /** A map; `id` ties a test for null to all copies of one answer. */
   | { readonly kind: 'map'; readonly spec: MapSpec; readonly name: string | undefined; readonly maybeNull: boolean; readonly id: number }
-  /** A value of a map, `offset` bytes into it, or up to `spread` more. */
+  /** A value of a map or a record of a ring, of `bytes` bytes; `offset` bytes into it, or up to `spread` more. Null is 0 itself. */
   | {
       readonly kind: 'value';
       readonly spec: MapSpec;
@@ -87,15 +87,16 @@ export function join(a: AbstractValue, b: AbstractValue, widen: boolean): Abstra
   }
   if (a.kind === 'packet' && b.kind === 'packet') return PACKET;
   if (a.kind === 'frame' && b.kind === 'frame' && a.owner === b.owner) return { ...a, offset: undefined };
-  if ((a.kind === 'value' || a.kind === 'map') && isNull(b)) return { ...a, maybeNull: true };
-  if ((b.kind === 'value' || b.kind === 'map') && isNull(a)) return { ...b, maybeNull: true };
+  // a test of a copy says nothing of the path where this one is null
+  if ((a.kind === 'value' || a.kind === 'map') && isNull(b)) return { ...a, maybeNull: true, id: NO_ID };
+  if ((b.kind === 'value' || b.kind === 'map') && isNull(a)) return { ...b, maybeNull: true, id: NO_ID };
   if (a.kind === 'map' && b.kind === 'map' && a.spec === b.spec && a.name === b.name)
-    return { ...a, maybeNull: a.maybeNull || b.maybeNull, id: NO_ID };
+    return { ...a, maybeNull: a.maybeNull || b.maybeNull, id: a.id === b.id ? a.id : NO_ID };
   if (a.kind === 'value' && b.kind === 'value' && a.spec === b.spec && a.bytes === b.bytes) return joinedValue(a, b, widen);
   return ANY;
 }
 
-/** An id that no test for null refines. */
+/** The id of an answer that only a test of itself refines: no other value is surely a copy of it. */
 export const NO_ID = -2;
 
 function joinedValue(

@@ -5,6 +5,7 @@
 import { ArgumentError, type BatchPacket, type BatchResult, type LoadedMap, type Redirect } from '@tailrace/bpf';
 import type { Chain } from './chain.ts';
 import { Descriptor } from './chain-module.ts';
+import { flowHash } from './flow-hash.ts';
 import {
   ANSWER_KEY,
   ANSWER_KIND,
@@ -32,6 +33,28 @@ const CACHE_LINE = 64;
 const SHORTEST = 14;
 const LOOPBACK = 1;
 
+/** Where packets stand so that each worker's lie side by side, in the order in which they came. */
+interface FlowOrder {
+  /** Places by the packets' own order. */
+  readonly places: readonly number[];
+  /** By worker: its first place, and how many it has. */
+  readonly shares: readonly { readonly from: number; readonly count: number }[];
+}
+
+function placesByFlow(packets: readonly BatchPacket[], workers: number): FlowOrder {
+  if (workers === 1) return { places: packets.map((_, index) => index), shares: [{ from: 0, count: packets.length }] };
+  const owners = packets.map(({ packet }) => flowHash(packet) % workers);
+  const counts = Array.from({ length: workers }, (_, worker) => owners.filter((owner) => owner === worker).length);
+  const firsts = counts.map((_, worker) => counts.slice(0, worker).reduce((sum, count) => sum + count, 0));
+  const next = [...firsts];
+  const places = owners.map((owner) => {
+    const place = next[owner] as number;
+    next[owner] = place + 1;
+    return place;
+  });
+  return { places, shares: counts.map((count, worker) => ({ from: firsts[worker] as number, count })) };
+}
+
 /** Room for batches of one chain; it is given back by `close`. */
 export class BatchRoom {
   readonly #chain: Chain;
@@ -54,7 +77,8 @@ export class BatchRoom {
     const { moves, runsBatches } = this.#chain.prepare();
     if (this.#chain.spec.type !== 'xdp' || !runsBatches) return packets.map((packet) => this.#one(packet));
     const results: BatchResult[] = [];
-    for (let from = 0; from < packets.length; from += BATCH_LIMIT) this.#many(packets.slice(from, from + BATCH_LIMIT), moves, results);
+    const limit = BATCH_LIMIT * (1 + (this.#context.pool?.areas.length ?? 0));
+    for (let from = 0; from < packets.length; from += limit) this.#many(packets.slice(from, from + limit), moves, results);
     return results;
   }
 
@@ -64,12 +88,14 @@ export class BatchRoom {
   }
 
   #many(packets: readonly BatchPacket[], moves: boolean, results: BatchResult[]): void {
-    const { memory, worker } = this.#context;
+    const { memory, worker, pool } = this.#context;
     const longest = packets.reduce((length, { packet, metadata }) => Math.max(length, packet.length + (metadata?.length ?? 0)), 0);
     // an odd number of cache lines from slot to slot, so that packets do not fight for the same sets of the cache
     const slot = (Math.ceil((moves ? roomBytes('xdp', longest) : longest) / CACHE_LINE) | 1) * CACHE_LINE;
     const headroom = moves ? PACKET_HEADROOM : 0;
     const descriptors = this.#take(packets.length * (slot + Descriptor.size)) + packets.length * slot;
+    const areas = [worker, ...(pool?.areas ?? [])];
+    const order = placesByFlow(packets, areas.length);
     const { u8, view } = memory;
     for (const [index, { packet, metadata }] of packets.entries()) {
       const floor = this.#room.address + index * slot;
@@ -77,7 +103,7 @@ export class BatchRoom {
       const data = meta + (metadata?.length ?? 0);
       if (metadata) u8.set(metadata, meta);
       u8.set(packet, data);
-      const at = descriptors + index * Descriptor.size;
+      const at = descriptors + (order.places[index] as number) * Descriptor.size;
       view.setUint32(at + Descriptor.floor, floor, true);
       view.setUint32(at + Descriptor.meta, meta, true);
       view.setUint32(at + Descriptor.data, data, true);
@@ -85,11 +111,13 @@ export class BatchRoom {
       view.setUint32(at + Descriptor.ceiling, floor + slot, true);
       view.setUint32(at + Descriptor.redirect, REDIRECT_NONE, true);
     }
-    u8.fill(0, worker + WORKER_CONTEXT, worker + WORKER_CONTEXT + CONTEXT_SIZE);
-    view.setUint32(worker + WORKER_CONTEXT + XDP_INGRESS_INDEX, LOOPBACK, true);
-    this.#chain.batch(descriptors, packets.length);
+    for (const area of areas) {
+      u8.fill(0, area + WORKER_CONTEXT, area + WORKER_CONTEXT + CONTEXT_SIZE);
+      view.setUint32(area + WORKER_CONTEXT + XDP_INGRESS_INDEX, LOOPBACK, true);
+    }
+    this.#chain.batch(order.shares.map(({ from, count }) => ({ descriptors: descriptors + from * Descriptor.size, count })));
     for (let index = 0; index < packets.length; index++) {
-      const at = descriptors + index * Descriptor.size;
+      const at = descriptors + (order.places[index] as number) * Descriptor.size;
       const field = (offset: number): number => memory.view.getUint32(at + offset, true);
       const [meta, data, end] = [field(Descriptor.meta), field(Descriptor.data), field(Descriptor.end)];
       const redirect = this.#redirect(field(Descriptor.redirect), field(Descriptor.target), field(Descriptor.kind), field(Descriptor.key));

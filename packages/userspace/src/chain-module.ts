@@ -3,7 +3,7 @@
  * that is known becomes a direct one, so a packet's whole way stays inside the module.
  */
 import { Helper } from '@tailrace/bpf';
-import { isHelperCall } from './code.ts';
+import { isHelperCall, operationAt } from './code.ts';
 import { HELPERS } from './helper.ts';
 import {
   ANSWER_KEY,
@@ -77,7 +77,17 @@ export function chainModule(parts: ChainParts): Uint8Array<ArrayBuffer> {
   const turns = module.global(Type.i32, 0n);
   const trap = module.add(trapFunction(worker));
   const entries = programs.map(() => module.reserve());
-  const context: ModuleContext = { ...parts, module, turns, trap, entries, countsTailCalls: mayExceed(programs, provenances) };
+  const context: ModuleContext = {
+    ...parts,
+    module,
+    turns,
+    trap,
+    entries,
+    frames: programs.map(({ frames }) => frames),
+    countsTailCalls: mayExceed(programs, provenances),
+    startsDeep: programs.some(tailCallsDeep),
+    contextStores: new Map(),
+  };
   for (const [index, program] of programs.entries()) translateProgram(context, program, provenances[index] as Provenance);
   module.export('run', module.add(runFunction(context, parts.turnLimit)));
   module.export('repeat', module.add(repeatFunction(context, parts)));
@@ -85,17 +95,23 @@ export function chainModule(parts: ChainParts): Uint8Array<ArrayBuffer> {
   return module.bytes();
 }
 
-/** Whether a run may make more tail calls than the limit: by a cycle, a long chain, or a slot that is not known before. */
+/**
+ * Whether a run may make more tail calls than the limit: by a cycle, a long chain, a slot that is not known before, or out of
+ * subprograms, which come back and may be called again.
+ */
 export function mayExceed(programs: readonly LinkedProgram[], provenances: readonly Provenance[]): boolean {
+  if (programs.some(tailCallsDeep)) return true;
   const onward = programs.map(({ code, maps }, index): readonly number[] | undefined => {
     const targets = new Set<number>();
     for (const [pc, operation] of code.entries()) {
       if (operation === undefined || !isHelperCall(operation) || operation.imm !== Helper.tail_call) continue;
-      const given = provenances[index]?.calls.get(pc);
-      // never reached
-      if (given === undefined) continue;
-      const [, array, slot] = given;
-      if (array?.kind !== 'map' || array.name === undefined || slot?.kind !== 'number' || slot.constant === undefined) return undefined;
+      const provenance = provenances[index];
+      const given = provenance?.calls.get(pc);
+      // never reached, unless the analyser gave up
+      if (given === undefined && provenance?.isComplete) continue;
+      const [, array, slot] = given ?? [];
+      if (array?.kind !== 'map' || array.name === undefined || array.maybeNull || slot?.kind !== 'number' || slot.constant === undefined)
+        return undefined;
       const target = maps.get(array.name)?.slots.get(Number(BigInt.asUintN(32, slot.constant)));
       if (target !== undefined) targets.add(target);
     }
@@ -181,9 +197,13 @@ function writeTurn({ context, parts, writer, frame, result, ends }: Loop): void 
   const root = programs[0] as LinkedProgram;
   begin(writer, context, turnLimit);
   writer.block();
-  const inlined = { frame, result, depth: writer.depth, ends: movesPacket(root) ? undefined : ends };
+  // what comes back from a tail call out of a subprogram may have moved the packet
+  const inlined = { frame, result, depth: writer.depth, ends: movesPacket(root) || tailCallsDeep(root) ? undefined : ends };
   inlineProgram(context, root, provenances[0] as Provenance, writer, inlined);
   writer.end();
+  const settle = (name: string): void => void writer.i32(context.worker).call(context.module.functionNamed(name));
+  if (programs.some((program) => calls(program, (helper) => helper === Helper.ringbuf_reserve))) settle('record_close_all');
+  if (programs.some((program) => calls(program, (helper) => helper === Helper.spin_lock))) settle('spin_release');
 }
 
 /** Runs the packet that is in the worker's area again and again, as it is left each time: (how often). Gives what came last. */
@@ -259,6 +279,19 @@ function batchFunction(context: ModuleContext, parts: ChainParts): FunctionWrite
 /** Whether a program calls what moves the packet. */
 export function movesPacket(program: Pick<LinkedProgram, 'code'>): boolean {
   return calls(program, (helper) => HELPERS.get(helper)?.movesPacket ?? true);
+}
+
+/** Whether a program makes tail calls out of subprograms: these come back to who called the subprogram. */
+function tailCallsDeep({ code, graphs }: Pick<LinkedProgram, 'code' | 'graphs'>): boolean {
+  return graphs.slice(1).some(({ blocks }) =>
+    blocks.some(({ start, end }) => {
+      for (let pc = start; pc < end; pc += operationAt(code, pc).slots) {
+        const operation = operationAt(code, pc);
+        if (isHelperCall(operation) && operation.imm === Helper.tail_call) return true;
+      }
+      return false;
+    }),
+  );
 }
 
 /** Whether a program calls what chooses where packets go. */

@@ -12,13 +12,14 @@ import { Interpreter } from './interpreter.ts';
 import { MAP_ENTRY_STRIDE, MAP_SHARED, MAP_VALUE_STRIDE, MAP_VALUES, TRAP_REASON, WORKER_TRAP } from './layout.ts';
 import type { Entry, LinkedProgram, MapPlace } from './linked-program.ts';
 import type { UserspaceMap } from './map.ts';
-import { optimized } from './optimized-module.ts';
-import type { Provenance } from './provenance.ts';
+import { compiledModule } from './optimized-module.ts';
+import { type Provenance, withoutProofs } from './provenance.ts';
 import { RUNTIME_BASE64 } from './runtime-bytes.ts';
 import { readTrap, TrapError } from './trap.ts';
 import { BaseModule } from './wasm-writer.ts';
 import { WebAssembly } from './webassembly.ts';
 import type { WorkerContext } from './worker-context.ts';
+import type { Share } from './worker-pool.ts';
 
 /** A program as chains link it. */
 export interface ChainProgram {
@@ -26,6 +27,7 @@ export interface ChainProgram {
   readonly code: Code;
   readonly graphs: readonly FunctionGraph[];
   readonly provenance: Provenance;
+  readonly frames: number;
   /** Maps by the program's names for them. */
   readonly maps: ReadonlyMap<string, UserspaceMap>;
 }
@@ -57,6 +59,8 @@ export class Chain {
   readonly #context: WorkerContext;
   readonly #entry: Entry;
   #linked: Linked | undefined;
+  /** Its number at the worker threads. */
+  #number = 0;
 
   constructor(root: ChainProgram, context: WorkerContext, entry: Entry = 'context') {
     this.#root = root;
@@ -82,13 +86,21 @@ export class Chain {
     }
   }
 
-  /** Runs packets by their descriptors. Throws TrapError at the first one that traps. */
-  batch(descriptors: number, count: number): void {
+  /**
+   * Runs packets by their descriptors: the first share here, the others on worker threads. Throws TrapError at the first packet
+   * of a share that traps; the other shares are run to their ends.
+   */
+  batch(shares: readonly Share[]): void {
     const linked = this.#link();
-    if (linked.batch === undefined) throw new TailraceError('unsupported', 'the interpreter runs one packet at a time');
+    const { batch } = linked;
+    if (batch === undefined) throw new TailraceError('unsupported', 'the interpreter runs one packet at a time');
     this.#clear();
+    const [own = { descriptors: 0, count: 0 }, ...others] = shares;
     try {
-      linked.batch(descriptors, count);
+      const { pool } = this.#context;
+      if (pool === undefined) return batch(own.descriptors, own.count);
+      const [failure] = pool.run(this.#number, others, () => batch(own.descriptors, own.count));
+      if (failure) throw failure.cause === 'trap' ? this.#trapAt(linked, failure.worker) : new TailraceError('trap', failure.cause);
     } catch (error) {
       throw this.#trapped(linked, error);
     } finally {
@@ -125,47 +137,77 @@ export class Chain {
     });
     const repeat = (times: number): bigint => {
       let result = 0n;
-      for (let left = times; left > 0; left--) result = interpreter.run();
+      for (let left = times; left > 0; left--) {
+        result = interpreter.run();
+        this.#settle();
+      }
       return result;
     };
     return { run: () => interpreter.run(), repeat, batch: undefined };
   }
 
+  /** Areas of all workers, this thread's first. */
+  get #areas(): readonly number[] {
+    return [this.#context.worker, ...(this.#context.pool?.areas ?? [])];
+  }
+
+  /** Lets go of what worker threads hold of it. */
+  close(): void {
+    if (this.#number !== 0) this.#context.pool?.unload(this.#number);
+    this.#number = 0;
+    this.#linked = undefined;
+  }
+
   #translated(programs: readonly Reached[]): Pick<Linked, 'run' | 'repeat' | 'batch'> {
-    const { memory, worker, turnLimit, cpus } = this.#context;
-    const bytes = chainModule({
-      runtime: runtimeBase(),
-      programs: programs.map(({ linked }) => linked),
-      provenances: programs.map(({ program }) => program.provenance),
-      worker,
-      isShared: cpus > 1,
-      entry: this.#entry,
-      turnLimit,
-    });
-    const { exports } = new WebAssembly.Instance(optimized(bytes), { env: { memory: memory.memory } });
+    const { memory, turnLimit, pool, compile, proves = true } = this.#context;
+    const [bytes, ...others] = this.#areas.map((area) =>
+      chainModule({
+        runtime: runtimeBase(),
+        programs: programs.map(({ linked }) => linked),
+        provenances: programs.map(({ program: { provenance } }) => (proves ? provenance : withoutProofs(provenance))),
+        worker: area,
+        isShared: pool !== undefined,
+        entry: this.#entry,
+        turnLimit,
+      }),
+    ) as [Uint8Array<ArrayBuffer>, ...Uint8Array<ArrayBuffer>[]];
+    if (pool) {
+      if (this.#number !== 0) pool.unload(this.#number);
+      this.#number = pool.newChain();
+      pool.load(this.#number, others);
+    }
+    const { exports } = new WebAssembly.Instance(compiledModule(bytes, compile), { env: { memory: memory.memory } });
     return exports as unknown as Pick<Linked, 'run' | 'repeat' | 'batch'>;
   }
 
   /** Forgets the trap of an earlier run. */
   #clear(): void {
-    const { memory, worker } = this.#context;
-    memory.view.setUint32(worker + WORKER_TRAP + TRAP_REASON, 0, true);
+    const { view } = this.#context.memory;
+    for (const area of this.#areas) view.setUint32(area + WORKER_TRAP + TRAP_REASON, 0, true);
   }
 
   /** Throws away records that a run reserved and never handed over, and gives back a lock that it still holds. */
   #settle(): void {
-    const { memory, worker } = this.#context;
-    memory.runtime.record_close_all(worker);
-    memory.runtime.spin_release(worker);
+    const { runtime } = this.#context.memory;
+    for (const area of this.#areas) {
+      runtime.record_close_all(area);
+      runtime.spin_release(area);
+    }
   }
 
-  #trapped({ programs }: Linked, error: unknown): unknown {
+  #trapped(linked: Linked, error: unknown): unknown {
     if (!(error instanceof WebAssembly.RuntimeError)) return error;
-    const trap = readTrap(this.#context.memory.view, this.#context.worker);
+    return this.#trapAt(linked, this.#context.worker, error);
+  }
+
+  /** The trap that an area tells of. */
+  #trapAt({ programs }: Linked, area: number, error?: Error): TailraceError {
+    const trap = readTrap(this.#context.memory.view, area);
     const program = trap && programs[trap.program];
-    if (trap === undefined || program === undefined)
-      return new TailraceError('trap', `program ${this.#root.spec.name} broke the engine: ${error.message}`, { cause: error });
-    return new TrapError(program.spec, trap);
+    if (trap !== undefined && program !== undefined) return new TrapError(program.spec, trap);
+    return new TailraceError('trap', `program ${this.#root.spec.name} broke the engine: ${error?.message ?? 'no trap was left'}`, {
+      cause: error,
+    });
   }
 }
 
@@ -197,7 +239,8 @@ function link(
       }
       maps.set(name, placeOf(view, map, slots));
     }
-    programs.push({ program, linked: { spec: program.spec, index, code: program.code, graphs: program.graphs, maps } });
+    const { spec, code, graphs, frames } = program;
+    programs.push({ program, linked: { spec, index, code, graphs, frames, maps } });
   }
   return { programs, arrays };
 }

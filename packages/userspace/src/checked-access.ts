@@ -52,48 +52,67 @@ export class AccessWriter {
   }
 
   /**
-   * Leaves the address of `register + offset` on the stack, checked as `access` wants, and returns the static offset that the
-   * load or store has to add. `bytes` may be a number in a local.
+   * Leaves the address of `register + offset` on the stack, checked unless it is proved, and returns the static offset that the
+   * load or store has to add.
    */
   addressOf(register: number, offset: number, bytes: number, pc: number, access: Access, isWrite: boolean): number {
-    const { writer, context } = this.parts;
+    const { writer } = this.parts;
     if (access.kind === 'proved') {
       this.register(register).op(Op.wrap);
       if (offset >= 0) return offset;
       writer.i32(offset).op(Op.i32Add);
       return 0;
     }
-    this.register(register);
-    if (offset !== 0) writer.i64(BigInt(offset)).op(Op.i64Add);
-    writer.set(this.pointer);
-    if (access.kind === 'packet') this.#packetAddress(bytes, pc, isWrite);
-    else {
-      writer
-        .i32(context.worker)
-        .get(this.pointer)
-        .i32(bytes)
-        .i32(isWrite ? 1 : 0)
-        .call(context.module.functionNamed('region_address'));
-      writer.tee(this.address).op(Op.i32Eqz).if();
-      this.trap(isWrite ? 'write' : 'read', pc, () => writer.get(this.pointer), bytes);
-      writer.end();
-    }
-    writer.get(this.address);
+    this.pointerTo(register, offset).set(this.pointer);
+    this.region(bytes, isWrite);
+    writer.op(Op.i32Eqz).if();
+    this.trap(isWrite ? 'write' : 'read', pc, () => writer.get(this.pointer), bytes);
+    writer.end().get(this.address);
     return 0;
   }
 
-  /** Checks `pointer` against the packet, in 64 bits so that nothing wraps; leaves its address in `address`. */
-  #packetAddress(bytes: number, pc: number, isWrite: boolean): void {
+  /** `register + offset` on the stack. */
+  pointerTo(register: number, offset: number): FunctionWriter {
+    const { writer } = this.parts;
+    this.register(register);
+    return offset === 0 ? writer : writer.i64(BigInt(offset)).op(Op.i64Add);
+  }
+
+  /** Looks `pointer` up in its region: leaves its address in `address` and on the stack, 0 where it is not inside. */
+  region(bytes: number, isWrite: boolean): void {
+    const { writer, context } = this.parts;
+    writer
+      .i32(context.worker)
+      .get(this.pointer)
+      .i32(bytes)
+      .i32(isWrite ? 1 : 0)
+      .call(context.module.functionNamed('region_address'))
+      .tee(this.address);
+  }
+
+  /**
+   * Leaves an i32: not 0 where `register + offset` is surely in the packet, and its address in `address` then. All in 64 bits, so
+   * that nothing wraps.
+   */
+  packetTest(register: number, offset: number, bytes: number): void {
     const { writer, context } = this.parts;
     const packet = context.worker + WORKER_PACKET;
     const meta = (): FunctionWriter => writer.i32(0).memory(MemoryOp.i64Load32U, packet + PACKET_META);
+    this.pointerTo(register, offset).tee(this.pointer).op(Op.wrap).set(this.address);
     writer.get(this.pointer).i64(pointerTo(TAG_PACKET, 0)).op(Op.i64Sub);
     meta().op(Op.i64Sub).tee(this.value);
     writer.i32(0).memory(MemoryOp.i64Load32U, packet + PACKET_END);
-    meta().op(Op.i64Sub).tee(this.#length).op(Op.i64GtU);
-    // where the first test is false, adding wraps no more
-    writer.get(this.value).i64(BigInt(bytes)).op(Op.i64Add).get(this.#length).op(Op.i64GtU, Op.i32Or).if();
-    this.trap(isWrite ? 'write' : 'read', pc, () => writer.get(this.pointer), bytes);
-    writer.end().get(this.pointer).op(Op.wrap).set(this.address);
+    meta().op(Op.i64Sub).tee(this.#length).op(Op.i64LeU);
+    // where the first test is true, adding wraps no more
+    writer.get(this.value).i64(BigInt(bytes)).op(Op.i64Add).get(this.#length).op(Op.i64LeU, Op.i32And);
+  }
+
+  /** Counts a turn of a loop, and traps at the last one. */
+  turn(pc: number): void {
+    const { writer, context } = this.parts;
+    writer.getGlobal(context.turns).i32(1).op(Op.i32Sub).tee(this.address).setGlobal(context.turns);
+    writer.get(this.address).op(Op.i32Eqz).if();
+    this.trap('limit', pc, () => writer.i64(0n), 0);
+    writer.end();
   }
 }

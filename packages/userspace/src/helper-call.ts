@@ -2,34 +2,36 @@
  * Calls of helpers as WebAssembly: arguments that are pointers are checked and become addresses, the runtime's function is
  * called, and what it answers becomes a pointer again. Tail calls and loops are control flow and are written here whole.
  */
-import { ArgumentError, Helper, isMapOfMaps, type MapSpec, MapType, POISON_HELPER, UnsupportedError } from '@tailrace/bpf';
+import { Helper, isMapOfMaps, type MapSpec, MapType, POISON_HELPER, TailraceError } from '@tailrace/bpf';
 import { type AbstractValue, ANY } from './abstract-value.ts';
 import type { AccessWriter } from './checked-access.ts';
 import { type ArgumentKind, type HelperSpec, helperFor, type MemoryArgument } from './helper.ts';
 import {
+  FRAME_LIMIT,
   FRAME_SIZE,
   MAP_KEY_SIZE,
-  MAP_KIND,
   MAP_TAG,
   MAP_VALUE_SIZE,
   TAG_CONTEXT,
-  TAG_FUNCTION,
   TAG_MAP,
+  TAG_STACK,
   WORKER_CONTEXT,
   WORKER_CPU,
   WORKER_TAIL_CALLS,
 } from './layout.ts';
 import type { MapPlace } from './linked-program.ts';
 import { pointerTo } from './pointer.ts';
-import type { Access } from './provenance.ts';
+import { functionOf } from './program-check.ts';
+import { type Access, isInFrame, isInValue } from './provenance.ts';
 import { TAIL_CALL_LIMIT } from './tail-call.ts';
-
 import { MemoryOp, Op, Type } from './wasm-writer.ts';
 
 /** Largest number of bytes that a helper may be given at once: beyond it nothing is inside of anything. */
 const MAX_BYTES = 0x3fff_ffff;
 /** BPF_MAX_LOOPS (kernel/bpf/verifier.c). */
 const MAX_LOOPS = 8 * 1024 * 1024;
+/** Slots that a table goes up to; beyond, slots are compared one by one (V8 takes tables of 65,520). */
+const TABLE_LIMIT = 4096;
 const E2BIG = -7n;
 const EINVAL = -22n;
 
@@ -75,10 +77,7 @@ class HelperCall {
 
   /** The map that the first argument is, where that is known. */
   get #map(): MapPlace | undefined {
-    const first = this.#given[0];
-    return this.#spec.args[0] === 'map' && first?.kind === 'map' && first.name !== undefined
-      ? this.#translator.parts.program.maps.get(first.name)
-      : undefined;
+    return this.#spec.args[0] === 'map' ? knownMap(this.#translator, this.#given[0] ?? ANY) : undefined;
   }
 
   #mapSpec(): MapSpec | undefined {
@@ -94,7 +93,7 @@ class HelperCall {
   #arrayLookup(map: MapPlace): void {
     const { writer, context } = this.#translator.parts;
     const index = this.#translator.address;
-    const offset = this.#translator.addressOf(2, 0, 4, this.#pc, this.#argumentAccess(1, 4), false);
+    const offset = this.#translator.addressOf(2, 0, 4, this.#pc, this.#argumentAccess(1, 4, false), false);
     writer.memory(MemoryOp.i32Load, offset).tee(index).i32(map.spec.maxEntries).op(Op.i32LtU).if(Type.i64);
     writer.get(index).i32(map.stride).op(Op.i32Mul).i32(map.values).op(Op.i32Add);
     if (map.spec.type === 'perCpuArray' && map.stride !== map.valueStride) {
@@ -141,8 +140,7 @@ class HelperCall {
       case 'outValue':
         return this.#mapBytes(place, MAP_VALUE_SIZE, (spec) => spec.valueSize, true);
       case 'lock':
-        writer.get(this.#checked(place, 4, true));
-        return;
+        return this.#lockArgument(place);
       case 'record': {
         const { address } = translator;
         writer.i32(context.worker);
@@ -153,9 +151,7 @@ class HelperCall {
         return;
       }
       case 'function':
-        throw new UnsupportedError(`helper ${this.#spec.name} with a callback cannot be run in userspace`, {
-          hint: 'run it in the kernel',
-        });
+        throw new TailraceError('compile', `pc ${this.#pc}: bpf_${this.#spec.name} was let through`);
       default:
         return this.#memory(place, kind);
     }
@@ -163,38 +159,30 @@ class HelperCall {
 
   #mapArgument(given: AbstractValue, register: number): void {
     const translator = this.#translator;
-    const { writer, program } = translator.parts;
-    const { maps, name } = this.#spec;
-    const place = given.kind === 'map' && given.name !== undefined ? program.maps.get(given.name) : undefined;
-    if (place) {
-      if (!maps.includes(place.spec.type))
-        throw new ArgumentError(
-          `program ${program.spec.name}, pc ${this.#pc}: bpf_${name} is given map ${place.spec.name} of type ${place.spec.type}`,
-          {
-            hint: `it takes ${maps.join(', ')}`,
-          },
-        );
-      writer.i32(place.address);
-      return;
-    }
+    const { writer, context } = translator.parts;
+    const place = knownMap(translator, given);
+    if (place) return void writer.i32(place.address);
     // a map, and of a kind that the helper takes
-    const kinds = maps.reduce((mask, type) => mask | (1 << MapType[type]), 0);
-    const refuse = (): void => translator.trap('map', this.#pc, () => translator.register(register), 0);
-    translator.register(register).i64(32n).op(Op.i64ShrU).i64(BigInt(TAG_MAP)).op(Op.i64Ne).if();
-    refuse();
-    writer.end();
-    writer.i32(1);
-    translator.register(register).op(Op.wrap).memory(MemoryOp.i32Load, MAP_KIND).op(Op.i32Shl).i32(kinds).op(Op.i32And, Op.i32Eqz).if();
-    refuse();
-    writer.end();
-    translator.register(register).op(Op.wrap);
+    const kinds = this.#spec.maps.reduce((mask, type) => mask | (1 << MapType[type]), 0);
+    translator.register(register).i32(kinds).call(context.module.functionNamed('map_address'));
+    writer.tee(translator.address).op(Op.i32Eqz).if();
+    translator.trap('map', this.#pc, () => translator.register(register), 0);
+    writer.end().get(translator.address);
+  }
+
+  #lockArgument(place: number): void {
+    const translator = this.#translator;
+    const { writer } = translator.parts;
+    this.#checked(place, 4, true);
+    writer.tee(translator.address).i32(3).op(Op.i32And).if();
+    translator.trap('alignment', this.#pc, () => translator.register(place + 1), 4);
+    writer.end().get(translator.address);
   }
 
   /** An argument of as many bytes as the map's keys or values have. */
   #mapBytes(place: number, field: number, sizeOf: (spec: MapSpec) => number, isWrite: boolean): void {
-    const { writer } = this.#translator.parts;
     const spec = this.#mapSpec();
-    if (spec) return void writer.get(this.#checked(place, sizeOf(spec), isWrite));
+    if (spec) return this.#checked(place, sizeOf(spec), isWrite);
     this.#checkedDynamic(place, () => this.#translator.register(1).op(Op.wrap).memory(MemoryOp.i32Load, field), isWrite);
   }
 
@@ -202,11 +190,11 @@ class HelperCall {
     const translator = this.#translator;
     const { writer } = translator.parts;
     const isWrite = memory === 'write';
-    if (typeof size === 'number') return void writer.get(this.#checked(place, size, isWrite));
+    if (typeof size === 'number') return this.#checked(place, size, isWrite);
     const sizeRegister = size.argument + 1;
     const known = this.#given[size.argument] ?? ANY;
     if (known.kind === 'number' && known.constant !== undefined && known.constant > 0n && known.max <= MAX_BYTES)
-      return void writer.get(this.#checked(place, known.max, isWrite));
+      return this.#checked(place, known.max, isWrite);
     const bytes = (): void => void translator.register(sizeRegister).op(Op.wrap);
     // no bytes at all may be nowhere
     translator.register(sizeRegister).op(Op.i64Eqz).if(Type.i32).i32(0).else();
@@ -217,14 +205,11 @@ class HelperCall {
     writer.end();
   }
 
-  /** A local with the address of an argument of so many bytes. */
-  #checked(place: number, bytes: number, isWrite: boolean): number {
+  /** The address of an argument of so many bytes on the stack. */
+  #checked(place: number, bytes: number, isWrite: boolean): void {
     const { writer } = this.#translator.parts;
-    const local = writer.local(Type.i32);
-    const offset = this.#translator.addressOf(place + 1, 0, bytes, this.#pc, this.#argumentAccess(place, bytes), isWrite);
+    const offset = this.#translator.addressOf(place + 1, 0, bytes, this.#pc, this.#argumentAccess(place, bytes, isWrite), isWrite);
     if (offset !== 0) writer.i32(offset).op(Op.i32Add);
-    writer.set(local);
-    return local;
   }
 
   #checkedDynamic(place: number, bytes: () => void, isWrite: boolean): void {
@@ -245,15 +230,12 @@ class HelperCall {
   }
 
   /** Whether an argument is surely inside: of stack frames and map values that can be told from the pointer alone. */
-  #argumentAccess(place: number, bytes: number): Access {
+  #argumentAccess(place: number, bytes: number, isWrite: boolean): Access {
     const value = this.#given[place] ?? ANY;
     const isProved =
-      (value.kind === 'frame' && value.offset !== undefined && value.offset >= -FRAME_SIZE && value.offset + bytes <= 0) ||
-      (value.kind === 'value' &&
-        !value.maybeNull &&
-        value.offset >= 0 &&
-        value.offset + value.spread + bytes <= value.bytes &&
-        value.spec.type !== 'ringBuffer');
+      (value.kind === 'frame' && isInFrame(value, 0, bytes)) ||
+      // whether a record is still open is told where it is used
+      (value.kind === 'value' && value.spec.type !== 'ringBuffer' && isInValue(value, 0, bytes, isWrite));
     return isProved ? { kind: 'proved' } : { kind: 'checked' };
   }
 
@@ -292,6 +274,11 @@ class HelperCall {
   }
 }
 
+/** The map that a value surely is, where the program names it. */
+function knownMap({ parts }: AccessWriter, value: AbstractValue): MapPlace | undefined {
+  return value.kind === 'map' && value.name !== undefined && !value.maybeNull ? parts.program.maps.get(value.name) : undefined;
+}
+
 function requireContext(translator: AccessWriter, given: AbstractValue, register: number, pc: number): void {
   if (given.kind === 'context' && given.offset === 0) return;
   const { writer, context } = translator.parts;
@@ -311,20 +298,20 @@ function writeTailCall(translator: AccessWriter, given: readonly AbstractValue[]
   const { writer, program } = translator.parts;
   const [context = ANY, array = ANY, slot = ANY] = given;
   requireContext(translator, context, 1, pc);
-  const place = array.kind === 'map' && array.name !== undefined ? program.maps.get(array.name) : undefined;
-  if (place !== undefined && place.spec.type === 'programArray') return writeJump(translator, place, slot);
+  const place = knownMap(translator, array);
+  if (place !== undefined && place.spec.type === 'programArray') return writeJump(translator, place, slot, pc);
   // no array is known here: whichever of the program's it is
   const arrays = [...program.maps.values()].filter(({ spec }) => spec.type === 'programArray');
   for (const known of arrays) {
     translator.register(2).i64(pointerTo(TAG_MAP, known.address)).op(Op.i64Eq).if();
-    writeJump(translator, known, slot);
+    writeJump(translator, known, slot, pc);
     writer.else();
   }
   translator.trap('map', pc, () => translator.register(2), 0);
   for (const _ of arrays) writer.end();
 }
 
-function writeJump(translator: AccessWriter, { slots }: MapPlace, slot: AbstractValue): void {
+function writeJump(translator: AccessWriter, { slots }: MapPlace, slot: AbstractValue, pc: number): void {
   const { writer, context } = translator.parts;
   const go = (target: number): void => {
     if (context.countsTailCalls) {
@@ -332,6 +319,7 @@ function writeJump(translator: AccessWriter, { slots }: MapPlace, slot: Abstract
       writer.i32(0).memory(MemoryOp.i32Load, counter).tee(translator.address).i32(TAIL_CALL_LIMIT).op(Op.i32LtU).if();
       writer.i32(0).get(translator.address).i32(1).op(Op.i32Add).memory(MemoryOp.i32Store, counter);
     }
+    if (context.startsDeep) requireFrames(translator, context.frames[target] as number, pc);
     translator.register(10);
     translator.leaveBy(context.entries[target] as number);
     if (context.countsTailCalls) writer.end();
@@ -345,6 +333,14 @@ function writeJump(translator: AccessWriter, { slots }: MapPlace, slot: Abstract
   const targets = [...new Set(slots.values())];
   const last = Math.max(-1, ...slots.keys());
   if (last < 0) return;
+  if (last >= TABLE_LIMIT) {
+    for (const [known, target] of slots) {
+      translator.register(3).op(Op.wrap).i32(known).op(Op.i32Eq).if();
+      go(target);
+      writer.end();
+    }
+    return;
+  }
   const miss = targets.length;
   writer.block();
   for (const _ of targets) writer.block();
@@ -363,21 +359,25 @@ function writeJump(translator: AccessWriter, { slots }: MapPlace, slot: Abstract
   writer.end();
 }
 
+/** Frames of the program that is gone to have to fit behind that of the function which makes the tail call. */
+function requireFrames(translator: AccessWriter, frames: number, pc: number): void {
+  const { writer } = translator.parts;
+  translator
+    .register(10)
+    .i64(pointerTo(TAG_STACK + FRAME_LIMIT - frames + 1, 0))
+    .op(Op.i64GeU)
+    .if();
+  translator.trap('depth', pc, () => writer.i64(0n), 0);
+  writer.end();
+}
+
 // --- loops
 
 /** bpf_loop: calls a function of the program until it says stop; r0 has how often it was called. */
 function writeLoop(translator: AccessWriter, given: readonly AbstractValue[], pc: number): void {
   const { writer, registers, program, functions } = translator.parts;
-  const callback = given[1];
-  const start =
-    callback?.kind === 'number' && callback.constant !== undefined && callback.constant >> 32n === BigInt(TAG_FUNCTION)
-      ? Number(callback.constant & 0xffff_ffffn)
-      : undefined;
-  const target = start === undefined ? undefined : functions.get(start);
-  if (target === undefined)
-    throw new UnsupportedError(`program ${program.spec.name}, pc ${pc}: the function that is called back cannot be told before it runs`, {
-      hint: 'pass a function to bpf_loop directly',
-    });
+  const target = functions.get(functionOf(given[1]) ?? -1);
+  if (target === undefined) throw new TailraceError('compile', `program ${program.spec.name}, pc ${pc}: a callback was let through`);
   const count = writer.local(Type.i64);
   const r0 = registers[0] as number;
   translator.register(1).i64(BigInt(MAX_LOOPS)).op(Op.i64GtU).if().i64(E2BIG).set(r0).else();
@@ -385,6 +385,7 @@ function writeLoop(translator: AccessWriter, given: readonly AbstractValue[], pc
   writer.i64(0n).set(count).block().loop();
   writer.get(count);
   translator.register(1).op(Op.i64GeU).brIf(1);
+  translator.turn(pc);
   writer.get(count);
   translator.register(3).i64(0n).i64(0n).i64(0n);
   translator

@@ -2,7 +2,7 @@
  * Calls of helpers as the interpreter makes them: the same table and the same functions of the runtime, arguments checked one
  * by one.
  */
-import { Helper, MapType, POISON_HELPER, UnsupportedError } from '@tailrace/bpf';
+import { Helper, MapType, POISON_HELPER, TailraceError } from '@tailrace/bpf';
 import { type ArgumentKind, type HelperSpec, helperFor } from './helper.ts';
 import {
   MAP_KEY_SIZE,
@@ -10,13 +10,12 @@ import {
   MAP_TAG,
   MAP_VALUE_SIZE,
   TAG_CONTEXT,
-  TAG_FUNCTION,
   TAG_MAP,
   WORKER_CONTEXT,
   WORKER_CPU,
 } from './layout.ts';
 import type { LinkedProgram } from './linked-program.ts';
-import { addressOf, pointerTo, tagOf } from './pointer.ts';
+import { addressOf, pointerTo } from './pointer.ts';
 import { isInside } from './region.ts';
 import type { TrapReason } from './trap.ts';
 import type { WorkerContext } from './worker-context.ts';
@@ -101,26 +100,28 @@ export class HelperCaller {
         if (value !== pointerTo(TAG_CONTEXT, worker + WORKER_CONTEXT)) trap('context', value, 0);
         return undefined;
       case 'map': {
-        const kinds = spec.maps.map((type) => MapType[type] as number);
-        if (tagOf(value) !== TAG_MAP || !kinds.includes(this.#field(addressOf(value) + MAP_KIND))) trap('map', value, 0);
-        return addressOf(value);
+        const kinds = spec.maps.reduce((mask, type) => mask | (1 << MapType[type]), 0);
+        const address = memory.runtime.map_address(value, kinds) >>> 0;
+        if (address === 0) trap('map', value, 0);
+        return address;
       }
       case 'key':
         return checked(this.#field(addressOf(given[0] ?? 0n) + MAP_KEY_SIZE), false);
       case 'value':
       case 'outValue':
         return checked(this.#field(addressOf(given[0] ?? 0n) + MAP_VALUE_SIZE), kind === 'outValue');
-      case 'lock':
-        return checked(4, true);
+      case 'lock': {
+        const address = checked(4, true);
+        if (address % 4 !== 0) trap('alignment', value, 4);
+        return address;
+      }
       case 'record': {
         const address = memory.runtime.record_close(worker, value) >>> 0;
         if (address === 0) trap('record', value, 0);
         return address;
       }
       case 'function':
-        throw new UnsupportedError(`program ${program.spec.name}: bpf_${spec.name} cannot be run in userspace`, {
-          hint: 'run it in the kernel',
-        });
+        throw new TailraceError('compile', `program ${program.spec.name}: bpf_${spec.name} was let through`);
       default: {
         const isWrite = kind.memory === 'write';
         if (typeof kind.size === 'number') return checked(kind.size, isWrite);
@@ -133,9 +134,8 @@ export class HelperCaller {
   }
 
   /** bpf_loop: how often the function was called, at most as often as was asked for. */
-  #loop({ given, trap, callback }: HelperCallRequest): bigint {
+  #loop({ given, callback }: HelperCallRequest): bigint {
     const [times = 0n, fn = 0n, context = 0n, flags = 0n] = given;
-    if (tagOf(fn) !== TAG_FUNCTION) trap('callback', fn, 0);
     if (times > MAX_LOOPS) return BigInt.asUintN(64, -7n);
     if (flags !== 0n) return BigInt.asUintN(64, -22n);
     for (let turn = 0n; turn < times; turn++) if (callback(addressOf(fn), [turn, context]) !== 0n) return turn + 1n;

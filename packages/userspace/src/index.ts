@@ -11,4 +11,4 @@ export { UserspaceProgram } from './program.ts';
 export { CaptureTraffic } from './traffic.ts';
 export { type Trap, TrapError, TrapReason } from './trap.ts';
 export { runProgram, type VmOptions, type VmResult } from './vm.ts';
-export type { ExecutionMode } from './worker-context.ts';
+export type { Effort, ExecutionMode } from './worker-context.ts';

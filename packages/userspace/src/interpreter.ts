@@ -16,9 +16,10 @@ import {
   Source,
 } from '@tailrace/bpf';
 import { flowOf, isSubprogramCall, type Operation, operationAt, targetOf } from './code.ts';
-import { contextAccess } from './context.ts';
+import { type ContextField, contextFieldAt } from './context.ts';
 import type { HelperCaller } from './helper-caller.ts';
 import {
+  FRAME_LIMIT,
   FRAME_SIZE,
   PACKET_END,
   PACKET_META,
@@ -139,8 +140,13 @@ export class Interpreter {
 
   #jump({ program }: Frame, operation: Operation, pc: number): number {
     const target = targetOf(operation, pc);
-    if (target <= pc && --this.#turns === 0) this.#trap(program, 'limit', pc, 0n, 0);
+    if (target <= pc) this.#turn(program, pc);
     return target;
+  }
+
+  /** Counts a turn of a loop, and traps at the last one. */
+  #turn(program: LinkedProgram, pc: number): void {
+    if (--this.#turns === 0) this.#trap(program, 'limit', pc, 0n, 0);
   }
 
   #wide(program: LinkedProgram, { map, valueOffset, wide, callback }: Operation): bigint {
@@ -156,7 +162,8 @@ export class Interpreter {
     const bytes = bytesOf(operation);
     const pointer = plus(registers[operation.src] as bigint, operation.offset);
     const isSigned = (operation.opcode & OpcodeMask.mode) === Mode.memsx;
-    const field = isSigned ? undefined : contextPointer(this.#parts.view(), this.#parts.worker, pointer, bytes);
+    const { entry, view, worker } = this.#parts;
+    const field = isSigned || entry === 'memory' ? undefined : contextPointer(view(), worker, pointer, bytes);
     if (field !== undefined) return field;
     const value = this.#read(this.#address(program, pointer, bytes, pc, false), bytes);
     return isSigned ? BigInt.asUintN(64, BigInt.asIntN(8 * bytes, value)) : value;
@@ -168,10 +175,16 @@ export class Interpreter {
     if (isRegister && (operation.opcode & OpcodeMask.mode) === Mode.atomic) return this.#atomic(program, registers, operation, pc);
     const pointer = plus(registers[operation.dst] as bigint, operation.offset);
     const value = isRegister ? (registers[operation.src] as bigint) : BigInt(operation.imm);
-    if (tagOf(pointer) === TAG_CONTEXT) {
-      const { holds, size } = contextAccess(program.spec, addressOf(pointer) - (this.#parts.worker + WORKER_CONTEXT), bytes, true, pc);
-      this.#write(addressOf(pointer), bytes, holds < size ? BigInt.asUintN(8 * holds, value) : value);
-    } else this.#write(this.#address(program, pointer, bytes, pc, true), bytes, value);
+    const field = this.#contextField(program, pointer, bytes);
+    if (field === undefined) this.#write(this.#address(program, pointer, bytes, pc, true), bytes, value);
+    else this.#write(addressOf(pointer), bytes, field.holds < field.size ? BigInt.asUintN(8 * field.holds, value) : value);
+  }
+
+  /** The field of the context that a store goes to; undefined where it goes elsewhere, or may not. */
+  #contextField({ spec }: LinkedProgram, pointer: bigint, bytes: number): ContextField | undefined {
+    const { entry, worker } = this.#parts;
+    if (tagOf(pointer) !== TAG_CONTEXT || entry === 'memory') return undefined;
+    return contextFieldAt(spec.type, addressOf(pointer) - (worker + WORKER_CONTEXT), bytes, true);
   }
 
   #atomic(program: LinkedProgram, registers: bigint[], { imm, src, dst, offset, opcode }: Operation, pc: number): void {
@@ -215,7 +228,7 @@ export class Interpreter {
   // --- calls
 
   /** The program that a tail call goes to; undefined where it falls through. */
-  #tailCall({ program, registers }: Frame, pc: number): number | undefined {
+  #tailCall({ program, registers, depth }: Frame, pc: number): number | undefined {
     const [context, array] = [registers[1] as bigint, registers[2] as bigint];
     const { worker } = this.#parts;
     if (context !== pointerTo(TAG_CONTEXT, worker + WORKER_CONTEXT)) this.#trap(program, 'context', pc, context, 0);
@@ -226,6 +239,7 @@ export class Interpreter {
     const target = place.slots.get(Number(BigInt.asUintN(32, registers[3] as bigint)));
     if (target === undefined || this.#tailCalls >= TAIL_CALL_LIMIT) return undefined;
     this.#tailCalls++;
+    if (depth + (this.#parts.programs[target] as LinkedProgram).frames > FRAME_LIMIT) this.#trap(program, 'depth', pc, 0n, 0);
     return target;
   }
 
@@ -235,7 +249,10 @@ export class Interpreter {
       helper,
       given: frame.registers.slice(1, 6),
       trap: (reason, pointer, bytes) => this.#trap(frame.program, reason, pc, pointer, bytes),
-      callback: (start, given) => this.#subprogram(frame, start, given),
+      callback: (start, given) => {
+        this.#turn(frame.program, pc);
+        return this.#subprogram(frame, start, given);
+      },
     });
   }
 

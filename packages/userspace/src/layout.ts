@@ -75,6 +75,8 @@ export const WORKER_TUNNEL_FLAGS = 1356;
 export const WORKER_TUNNEL_KEY_SET = 1376;
 /** Address of the spin lock that the running program holds, u32; 0: none. */
 export const WORKER_HELD_LOCK = 1380;
+/** What a worker thread is told to do, and how far it is: CONTROL_*. */
+export const WORKER_CONTROL = 1536;
 /** Eight frames of 512 bytes, the first one lowest. */
 export const WORKER_STACK = 4096;
 export const FRAME_SIZE = 512;
@@ -88,6 +90,24 @@ export const TRACE_SLOTS = 1024;
 /** A slot: the line's bytes (u32), then the text. Line `n` is in slot `n % TRACE_LINES`. */
 export const TRACE_SLOT_SIZE = 1024;
 export const TRACE_LINES = 15;
+
+// --- control of a worker thread, from WORKER_CONTROL on: u32 each
+
+/** CONTROL_IDLE and what follows it. */
+export const CONTROL_STATE = 0;
+/** The number of the chain that is to be run, and its batch. */
+export const CONTROL_CHAIN = 4;
+export const CONTROL_DESCRIPTORS = 8;
+export const CONTROL_COUNT = 12;
+export const CONTROL_IDLE = 0;
+export const CONTROL_RUN = 1;
+/** A message waits: a module, or a chain to forget. */
+export const CONTROL_MESSAGE = 2;
+export const CONTROL_STOP = 3;
+/** It trapped; what it knows lies at WORKER_TRAP. */
+export const CONTROL_TRAPPED = 4;
+/** It broke otherwise; a message says how. */
+export const CONTROL_BROKE = 5;
 
 // --- packet state, from WORKER_PACKET on: addresses are u32
 

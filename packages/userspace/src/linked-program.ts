@@ -29,6 +29,8 @@ export interface LinkedProgram {
   readonly code: Code;
   /** Its functions, the entry point's first. */
   readonly graphs: readonly FunctionGraph[];
+  /** Frames that its calls take, the entry point's own counted. */
+  readonly frames: number;
   /** Maps by the program's names. */
   readonly maps: ReadonlyMap<string, MapPlace>;
 }

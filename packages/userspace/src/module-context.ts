@@ -18,8 +18,14 @@ export interface ModuleContext {
   readonly trap: number;
   /** Functions of the entry points, by program number. */
   readonly entries: readonly number[];
-  /** Whether tail calls are counted: a chain of them may be longer than the limit. */
+  /** Frames of the programs, by program number. */
+  readonly frames: readonly number[];
+  /** Whether tail calls are counted: there may be more of them than the limit. */
   readonly countsTailCalls: boolean;
+  /** Whether programs may start behind frames of others: tail calls are made out of subprograms. */
+  readonly startsDeep: boolean;
+  /** Functions that store into fields of the context, by type of program and bytes: see context-store.ts. */
+  readonly contextStores: Map<string, number>;
 }
 
 /** Type of a program's entry point: the end of its frame. */

@@ -5,22 +5,22 @@ import {
   type BatchResult,
   type LoadedMap,
   type MapSpec,
-  POISON_HELPER,
   type ProgramSpec,
   type TestRunOptions,
   type TestRunResult,
 } from '@tailrace/bpf';
 import { BatchRoom } from './batch.ts';
 import { Chain } from './chain.ts';
-import { type Code, codeOf, isHelperCall, operationAt } from './code.ts';
-import { contextAccess, contextFieldKind } from './context.ts';
+import { type Code, codeOf, isRegisterCall } from './code.ts';
+import { contextFieldKind } from './context.ts';
 import { type FunctionGraph, graphsOf } from './control-flow.ts';
 import { HeldProgram } from './held.ts';
-import { HELPERS, helperFor } from './helper.ts';
+import { HELPERS } from './helper.ts';
 import type { Entry } from './linked-program.ts';
 import { UserspaceMap } from './map.ts';
 import type { EngineMemory } from './memory.ts';
-import { bytesOf, type Provenance, provenanceOf, storesTo } from './provenance.ts';
+import { checkContext, checkedFrames, checkHelpers, checkMaps, checkValueAddresses, withoutRegisterCalls } from './program-check.ts';
+import { type Provenance, provenanceOf, type Surroundings } from './provenance.ts';
 import { testRun } from './test-run.ts';
 import type { WorkerContext } from './worker-context.ts';
 
@@ -39,6 +39,7 @@ export class UserspaceProgram extends HeldProgram {
   readonly code: Code;
   readonly graphs: readonly FunctionGraph[];
   readonly provenance: Provenance;
+  readonly frames: number;
   /** Maps by the program's names for them. */
   readonly maps: ReadonlyMap<string, UserspaceMap>;
   readonly #context: WorkerContext;
@@ -63,6 +64,7 @@ export class UserspaceProgram extends HeldProgram {
     this.code = parts.code;
     this.graphs = parts.graphs;
     this.provenance = parts.provenance;
+    this.frames = parts.frames;
     for (const map of this.maps.values()) if (map.spec.type === 'programArray') map.admit(spec);
     for (const map of this.maps.values()) map.hold();
   }
@@ -114,24 +116,37 @@ function referencedMaps(spec: ProgramSpec, maps: ReadonlyMap<string, LoadedMap>)
   return referenced;
 }
 
-/** What is known of a program before it runs. Throws EncodingError and UnsupportedError for what can never run here. */
-export function programParts(
-  spec: ProgramSpec,
-  maps: ReadonlyMap<string, MapSpec>,
-  entry: Entry,
-): Pick<UserspaceProgram, 'code' | 'graphs' | 'provenance'> {
-  const code = codeOf(spec);
-  checkHelpers(spec, code);
-  const graphs = graphsOf(code);
-  const provenance = provenanceOf(code, graphs, {
+/** What is known of a program before it runs. */
+export interface ProgramParts {
+  readonly code: Code;
+  readonly graphs: readonly FunctionGraph[];
+  readonly provenance: Provenance;
+  /** Frames that its calls take, the entry point's own counted. */
+  readonly frames: number;
+}
+
+/**
+ * Finds what can be known of a program before it runs. Throws EncodingError, UnsupportedError and ArgumentError for what can
+ * never run here.
+ */
+export function programParts(spec: ProgramSpec, maps: ReadonlyMap<string, MapSpec>, entry: Entry): ProgramParts {
+  const surroundings: Surroundings = {
     maps,
     entry,
     contextField: (offset, size) => contextFieldKind(spec.type, offset, size),
     movesPacket: (helper) => HELPERS.get(helper)?.movesPacket ?? true,
     writes: writtenArguments,
-  });
+  };
+  const written = codeOf(spec);
+  const hasRegisterCalls = written.some((operation) => operation !== undefined && isRegisterCall(operation));
+  const code = hasRegisterCalls ? withoutRegisterCalls(spec, written, provenanceOf(written, graphsOf(written), surroundings)) : written;
+  checkHelpers(spec, code);
+  checkValueAddresses(spec, code, maps);
+  const graphs = graphsOf(code);
+  const provenance = provenanceOf(code, graphs, surroundings);
   checkContext(spec, code, provenance);
-  return { code, graphs, provenance };
+  checkMaps(spec, code, provenance);
+  return { code, graphs, provenance, frames: checkedFrames(spec, code, graphs, provenance) };
 }
 
 /** The arguments (1 to 5) whose memory a helper writes. */
@@ -140,19 +155,4 @@ function writtenArguments(helper: number): readonly number[] {
   return args.flatMap((kind, place) =>
     kind === 'outValue' || kind === 'lock' || (typeof kind === 'object' && kind.memory === 'write') ? [place + 1] : [],
   );
-}
-
-/** Every helper is one that this engine has for programs of this type. */
-function checkHelpers({ type }: ProgramSpec, code: Code): void {
-  for (const operation of code)
-    if (operation !== undefined && isHelperCall(operation) && operation.imm !== POISON_HELPER) helperFor(operation.imm, type);
-}
-
-/** Every access to the context whose place is known meets a field. */
-function checkContext(spec: ProgramSpec, code: Code, { accesses }: Provenance): void {
-  for (const [pc, access] of accesses) {
-    if (access.kind !== 'context') continue;
-    const operation = operationAt(code, pc);
-    contextAccess(spec, access.offset, bytesOf(operation), storesTo(operation), pc);
-  }
 }

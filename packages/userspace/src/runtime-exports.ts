@@ -41,6 +41,8 @@ export interface RuntimeExports {
   ring_armed(map: number): number;
   ring_wake(map: number): number;
   ring_data(map: number): number;
+  /** Address of the map that a pointer means, where it is of one of these kinds (a bit each); else 0. */
+  map_address(pointer: bigint, kinds: number): number;
   /** Ends a record's time as a region: its address, 0 where the pointer is that of none. */
   record_close(worker: number, pointer: bigint): number;
   /** Throws away records that were reserved and not handed over. */

@@ -2,11 +2,12 @@
  * One program to WebAssembly functions: registers in locals, control flow by the structurer, accesses checked where nothing
  * proved them. Every function takes and gives 64-bit numbers; r10 comes last, so that each call has a frame of its own.
  */
-import { AtomicCode, CALL_OPCODE, EXIT_OPCODE, InstructionClass, Mode, OpcodeMask } from '@tailrace/bpf';
+import { AtomicCode, CALL_OPCODE, EXIT_OPCODE, InstructionClass, OpcodeMask } from '@tailrace/bpf';
 import { type Registers, writeArithmetic, writeCondition } from './arithmetic.ts';
 import { AccessWriter } from './checked-access.ts';
 import { isSubprogramCall, type Operation, operationAt } from './code.ts';
 import { type ContextField, contextAccess } from './context.ts';
+import { contextStore } from './context-store.ts';
 import type { Block, FunctionGraph } from './control-flow.ts';
 import { writeHelperCall } from './helper-call.ts';
 import {
@@ -24,7 +25,7 @@ import {
 import type { LinkedProgram } from './linked-program.ts';
 import { ENTRY_PARAMETERS, type InlinedFunction, type ModuleContext, RESULT, SUBPROGRAM_PARAMETERS } from './module-context.ts';
 import { pointerTo } from './pointer.ts';
-import { type Access, bytesOf, type Provenance } from './provenance.ts';
+import { type Access, bytesOf, isAtomic, isSignedLoad, type Provenance } from './provenance.ts';
 import { structure } from './structure.ts';
 import { AtomicOp, FunctionWriter, MemoryOp, Op, Type } from './wasm-writer.ts';
 
@@ -124,19 +125,28 @@ const STORES: Readonly<Record<number, number>> = {
   8: MemoryOp.i64Store,
 };
 
+const ORDERED_LOADS: Readonly<Record<number, number>> = {
+  1: AtomicOp.i64Load8U,
+  2: AtomicOp.i64Load16U,
+  4: AtomicOp.i64Load32U,
+  8: AtomicOp.i64Load,
+};
+const ORDERED_STORES: Readonly<Record<number, number>> = {
+  1: AtomicOp.i64Store8,
+  2: AtomicOp.i64Store16,
+  4: AtomicOp.i64Store32,
+  8: AtomicOp.i64Store,
+};
+const CHECKED: Access = { kind: 'checked' };
+
 /** Writes one function. */
 class FunctionTranslator extends AccessWriter {
   write(graph: FunctionGraph): void {
-    const { writer, registers, program, context } = this.parts;
+    const { writer, registers, program } = this.parts;
     structure(writer, graph, {
       body: (block) => this.#block(block),
       condition: (block) => writeCondition(writer, operationAt(program.code, block.last), registers),
-      backward: (from) => {
-        writer.getGlobal(context.turns).i32(1).op(Op.i32Sub).tee(this.address).setGlobal(context.turns);
-        writer.get(this.address).op(Op.i32Eqz).if();
-        this.trap('limit', from.last, () => writer.i64(0n), 0);
-        writer.end();
-      },
+      backward: (from) => this.turn(from.last),
     });
   }
 
@@ -158,9 +168,7 @@ class FunctionTranslator extends AccessWriter {
         return this.#load(operation, pc);
       case InstructionClass.st:
       case InstructionClass.stx:
-        if ((operation.opcode & OpcodeMask.class) === InstructionClass.stx && (operation.opcode & OpcodeMask.mode) === Mode.atomic)
-          return this.#atomic(operation, pc);
-        return this.#store(operation, pc);
+        return isAtomic(operation) ? this.#atomic(operation, pc) : this.#store(operation, pc);
     }
     if (operation.opcode === EXIT_OPCODE) {
       this.register(0);
@@ -185,31 +193,43 @@ class FunctionTranslator extends AccessWriter {
   }
 
   #load(operation: Operation, pc: number): void {
-    const { writer, registers, context } = this.parts;
+    const { writer, registers } = this.parts;
+    const { src, offset, dst } = operation;
     const bytes = bytesOf(operation);
     const access = this.#access(pc);
-    const isSigned = (operation.opcode & OpcodeMask.mode) === Mode.memsx;
-    const to = registers[operation.dst] as number;
-    const op = (isSigned ? SIGNED_LOADS : LOADS)[bytes] as number;
-    if (access.kind === 'context') {
-      this.#contextLoad(this.contextField(access.offset, bytes, false, pc), access.offset, op);
-      writer.set(to);
-      return;
+    const op = (isSignedLoad(operation) ? SIGNED_LOADS : LOADS)[bytes] as number;
+    switch (access.kind) {
+      case 'context':
+        this.#contextLoad(this.contextField(access.offset, bytes, false, pc), access.offset, op);
+        break;
+      case 'proved':
+        writer.memory(op, this.addressOf(src, offset, bytes, pc, access, false));
+        break;
+      case 'packet':
+        this.packetTest(src, offset, bytes);
+        writer.if(Type.i64).get(this.address).memory(op).else();
+        this.#checkedLoad(operation, op, pc);
+        writer.end();
+        break;
+      default:
+        this.#checkedLoad(operation, op, pc);
     }
-    if (access.kind === 'checked' && bytes === 4 && !isSigned && context.entry === 'context') {
-      // it may be a pointer out of the context
-      const found = this.value;
-      writer.i32(context.worker);
-      this.register(operation.src).i64(BigInt(operation.offset)).op(Op.i64Add);
-      writer.i32(4).call(context.module.functionNamed('context_pointer')).tee(found).op(Op.i64Eqz).if();
-      writer
-        .memory(op, this.addressOf(operation.src, operation.offset, bytes, pc, access, false))
-        .set(found)
-        .end();
-      writer.get(found).set(to);
-      return;
-    }
-    writer.memory(op, this.addressOf(operation.src, operation.offset, bytes, pc, access, false)).set(to);
+    writer.set(registers[dst] as number);
+  }
+
+  /** Leaves what lies where a pointer of any region points to. */
+  #checkedLoad(operation: Operation, op: number, pc: number): void {
+    const { writer, context } = this.parts;
+    const { src, offset } = operation;
+    const bytes = bytesOf(operation);
+    const load = (): void => void writer.memory(op, this.addressOf(src, offset, bytes, pc, CHECKED, false));
+    if (bytes !== 4 || isSignedLoad(operation) || context.entry === 'memory') return load();
+    // it may be a pointer out of the context
+    writer.i32(context.worker);
+    this.pointerTo(src, offset).i32(4).call(context.module.functionNamed('context_pointer')).tee(this.value);
+    writer.op(Op.i64Eqz).if(Type.i64);
+    load();
+    writer.else().get(this.value).end();
   }
 
   #contextLoad({ kind }: ContextField, offset: number, op: number): void {
@@ -259,9 +279,44 @@ class FunctionTranslator extends AccessWriter {
       writer.memory(op, context.worker + WORKER_CONTEXT + access.offset);
       return;
     }
-    const offset = this.addressOf(operation.dst, operation.offset, bytes, pc, access, true);
+    if (access.kind === 'proved') {
+      const offset = this.addressOf(operation.dst, operation.offset, bytes, pc, access, true);
+      value();
+      writer.memory(op, offset);
+      return;
+    }
+    if (access.kind !== 'packet') return this.#checkedStore(operation, value, op, pc);
+    this.packetTest(operation.dst, operation.offset, bytes);
+    writer.if().get(this.address);
     value();
-    writer.memory(op, offset);
+    writer.memory(op).else();
+    this.#checkedStore(operation, value, op, pc);
+    writer.end();
+  }
+
+  /** Stores where a pointer of any region points to. */
+  #checkedStore(operation: Operation, value: () => void, op: number, pc: number): void {
+    const { writer, context, program } = this.parts;
+    const bytes = bytesOf(operation);
+    this.pointerTo(operation.dst, operation.offset).set(this.pointer);
+    this.region(bytes, true);
+    writer.op(Op.i32Eqz).if();
+    const store = contextStore(context, program.spec.type, bytes);
+    const refuse = (): void => this.trap('write', pc, () => writer.get(this.pointer), bytes);
+    if (store === undefined) {
+      refuse();
+      writer.end();
+    } else {
+      writer.get(this.pointer);
+      value();
+      writer.call(store).op(Op.i32Eqz).if();
+      refuse();
+      writer.end().else();
+    }
+    writer.get(this.address);
+    value();
+    writer.memory(op);
+    if (store !== undefined) writer.end();
   }
 
   // --- atomics
@@ -271,20 +326,20 @@ class FunctionTranslator extends AccessWriter {
     const bytes = bytesOf(operation);
     const access = this.#access(pc);
     const { imm, src, dst } = operation;
-    if (access.kind === 'context') this.contextField(access.offset, bytes, true, pc);
     if (imm === AtomicCode.loadAcquire) {
       this.#aligned(src, operation.offset, bytes, pc, access, false);
-      writer
-        .get(this.address)
-        .memory(LOADS[bytes] as number)
-        .set(registers[dst] as number);
+      writer.get(this.address);
+      if (context.isShared) writer.atomic(ORDERED_LOADS[bytes] as number, bytes);
+      else writer.memory(LOADS[bytes] as number);
+      writer.set(registers[dst] as number);
       return;
     }
     this.#aligned(dst, operation.offset, bytes, pc, access, true);
     if (imm === AtomicCode.storeRelease) {
       writer.get(this.address);
       this.register(src);
-      writer.memory(STORES[bytes] as number);
+      if (context.isShared) writer.atomic(ORDERED_STORES[bytes] as number, bytes);
+      else writer.memory(STORES[bytes] as number);
       return;
     }
     const wide = bytes as 4 | 8;
@@ -295,7 +350,7 @@ class FunctionTranslator extends AccessWriter {
   /** Leaves the address in `address`, where it is a multiple of the size. */
   #aligned(register: number, offset: number, bytes: number, pc: number, access: Access, isWrite: boolean): void {
     const { writer } = this.parts;
-    const more = this.addressOf(register, offset, bytes, pc, access.kind === 'context' ? { kind: 'checked' } : access, isWrite);
+    const more = this.addressOf(register, offset, bytes, pc, access, isWrite);
     if (more !== 0) writer.i32(more).op(Op.i32Add);
     writer.tee(this.address);
     if (bytes === 1) return void writer.op(Op.drop);
@@ -303,7 +358,7 @@ class FunctionTranslator extends AccessWriter {
       .i32(bytes - 1)
       .op(Op.i32And)
       .if();
-    this.trap('alignment', pc, () => this.register(register).i64(BigInt(offset)).op(Op.i64Add), bytes);
+    this.trap('alignment', pc, () => this.pointerTo(register, offset), bytes);
     writer.end();
   }
 

@@ -2,6 +2,7 @@
 import { type LineInfo, type ProgramSpec, TailraceError } from '@tailrace/bpf';
 import {
   CONTEXT_SIZE,
+  FRAME_LIMIT,
   RECORD_LIMIT,
   TAG_CONTEXT,
   TAG_FUNCTION,
@@ -32,8 +33,8 @@ export const TrapReason = {
   map: 5,
   /** A helper was given something else than the context. */
   context: 6,
-  /** A helper was given something else than a function. */
-  callback: 7,
+  /** A tail call out of a subprogram, to a program whose frames do not fit behind those that are there. */
+  depth: 7,
   /** A helper was given something else than a record that is reserved. */
   record: 8,
   /** A spin lock was taken twice, or given back by who does not hold it. */
@@ -113,8 +114,8 @@ function messageOf({ reason, pointer, bytes }: Trap): string {
       return `a helper takes a map of its kind, got ${place}`;
     case 'context':
       return `a helper takes the context, got ${place}`;
-    case 'callback':
-      return `a helper takes a function, got ${place}`;
+    case 'depth':
+      return `a tail call to a program with more frames than are left, of ${FRAME_LIMIT}`;
     case 'poison':
       return 'uses what a CO-RE relocation did not find';
     case 'lock':

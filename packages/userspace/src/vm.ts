@@ -1,5 +1,5 @@
 /** Programs without a hook: r1 points to a block of memory, r2 has its length, r0 is the answer. What test suites of the instruction set run. */
-import { ArgumentError, decode, type ProgramSpec } from '@tailrace/bpf';
+import { ArgumentError, decode, type Instruction, type ProgramSpec } from '@tailrace/bpf';
 import { Chain } from './chain.ts';
 import { PACKET_CEILING, PACKET_DATA, PACKET_END, PACKET_FLOOR, PACKET_META, WORKER_PACKET, WORKERS } from './layout.ts';
 import { EngineMemory } from './memory.ts';
@@ -25,11 +25,11 @@ export interface VmResult {
 const DEFAULT_TURN_LIMIT = 1 << 20;
 
 /**
- * Runs instructions, as bytes, on a block of memory; without one r1 and r2 are 0. Throws EncodingError and UnsupportedError for
- * programs that are none, TrapError for those that do what they must not do.
+ * Runs instructions, or the bytes of some, on a block of memory; without one r1 and r2 are 0. Throws EncodingError and
+ * UnsupportedError for programs that are none, TrapError for those that do what they must not do.
  */
 export function runProgram(
-  bytes: Uint8Array,
+  program: Uint8Array | readonly Instruction[],
   memory: Uint8Array,
   { mode = 'wasm', turnLimit = DEFAULT_TURN_LIMIT }: VmOptions = {},
 ): VmResult {
@@ -40,11 +40,12 @@ export function runProgram(
     type: 'xdp',
     frags: false,
     license: 'Dual MIT/GPL',
-    instructions: decode(bytes),
+    instructions: program instanceof Uint8Array ? decode(program) : program,
     mapReferences: [],
     functions: [],
     lines: [],
   };
+  const parts = programParts(spec, new Map(), 'memory');
   const engine = new EngineMemory();
   initializeWorker(engine, WORKERS, { cpu: 0, seed: 1n });
   const address = engine.allocate(Math.max(memory.length, 1));
@@ -57,8 +58,10 @@ export function runProgram(
     [PACKET_CEILING, address + memory.length],
   ] as const;
   for (const [field, value] of ends) engine.view.setUint32(WORKERS + WORKER_PACKET + field, value, true);
-  const context = { memory: engine, worker: WORKERS, mode, cpus: 1, turnLimit, now: () => process.hrtime.bigint() };
-  const chain = new Chain({ spec, maps: new Map(), ...programParts(spec, new Map(), 'memory') }, context, 'memory');
+  const now = (): bigint => process.hrtime.bigint();
+  // it runs once: to compile it well would take longer
+  const context = { memory: engine, worker: WORKERS, mode, cpus: 1, turnLimit, compile: 'quickly', now } as const;
+  const chain = new Chain({ spec, maps: new Map(), ...parts }, context, 'memory');
   const value = chain.run();
   return { value, memory: engine.u8.slice(address, address + memory.length) };
 }

@@ -93,6 +93,14 @@ export const MemoryOp = {
 
 /** Atomic accesses (threads), behind the prefix 0xfe: the alignment is always the natural one. */
 export const AtomicOp = {
+  i64Load: 0x11,
+  i64Load8U: 0x14,
+  i64Load16U: 0x15,
+  i64Load32U: 0x16,
+  i64Store: 0x18,
+  i64Store8: 0x1b,
+  i64Store16: 0x1c,
+  i64Store32: 0x1d,
   i64RmwAdd: 0x1f,
   i64Rmw32AddU: 0x22,
   i64RmwAnd: 0x2d,
@@ -250,13 +258,9 @@ export class FunctionWriter {
     return this;
   }
 
-  /** An atomic access of 4 or 8 bytes, aligned to them. */
-  atomic(op: number, bytes: 4 | 8, offset = 0): this {
-    this.#code
-      .byte(0xfe)
-      .u32(op)
-      .u32(bytes === 4 ? 2 : 3)
-      .u32(offset);
+  /** An atomic access of so many bytes, aligned to them. */
+  atomic(op: number, bytes: 1 | 2 | 4 | 8, offset = 0): this {
+    this.#code.byte(0xfe).u32(op).u32(Math.log2(bytes)).u32(offset);
     return this;
   }
 
