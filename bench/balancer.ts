@@ -5,7 +5,7 @@
 import { type EngineInstance, type LoadedMap, type LoadedProgram, type MapSpec, slotCount } from '@tailrace/bpf';
 import { l4lb, type VipAddress } from '@tailrace/functions/l4lb';
 import { MAGLEV_SIZE } from '@tailrace/functions/structures';
-import { pipeline } from '@tailrace/pipeline';
+import { pipeline, type RunOptions } from '@tailrace/pipeline';
 import { IpProtocol, ip } from '@tailrace/stage';
 import { type Assembly, assemble } from './assembly.ts';
 import { capture } from './capture.ts';
@@ -37,8 +37,16 @@ export interface Balancer {
   forgetRings(): void;
 }
 
+/** What may differ from a balancer as it comes. */
+export interface BalancerOptions {
+  /** Flows that it remembers, over all CPUs and for each. */
+  readonly flows?: number;
+  readonly flowsPerCpu?: number;
+  readonly run?: RunOptions;
+}
+
 /** Loads one variant on an instance, which its owner closes. */
-export async function loadBalancer(instance: EngineInstance, variant: Variant): Promise<Balancer> {
+export async function loadBalancer(instance: EngineInstance, variant: Variant, options: BalancerOptions = {}): Promise<Balancer> {
   const reals = Array.from({ length: REALS }, (_, index) => ({
     address: `10.0.1.${index + 1}`,
     nextHop: `02:00:00:00:01:${hex(index + 1)}`,
@@ -47,8 +55,9 @@ export async function loadBalancer(instance: EngineInstance, variant: Variant): 
     { address: VIP, port: 80, protocol: 'tcp', health: false, reals },
     { address: VIP, port: 53, protocol: 'udp', health: false, reals },
   ] as const;
-  const lb = l4lb({ source: '10.0.0.1', vips, echo: false }).on({ notVip: 'pass' });
-  const { running, root, programs, maps } = await capture(pipeline('bench', { xdp: [lb] }), instance);
+  const { run, ...capacity } = options;
+  const lb = l4lb({ source: '10.0.0.1', vips, echo: false, ...capacity }).on({ notVip: 'pass' });
+  const { running, root, programs, maps } = await capture(pipeline('bench', { xdp: [lb] }), instance, run);
   const controller = running.controller(lb);
   const shared = new Map(Object.entries(sharedMaps).map(([name, full]) => [name, named(maps, full)]));
   const path = programs.filter(({ spec }) => !beside.some((name) => spec.name === `l4lb.${name}`));

@@ -1,6 +1,9 @@
 /** The demo as users run it: what it tells, how it ends, and that nothing is left behind however it does. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { within } from '@tailrace/testing';
 import { expect, test } from 'vitest';
@@ -17,8 +20,18 @@ class Demo {
   output = '';
   errors = '';
 
-  constructor(command: string = process.execPath, args: readonly string[] = []) {
-    this.#child = spawn(command, [...args, script], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+  /** `args` are those in front of the script, `options` its own. */
+  constructor(
+    command: string = process.execPath,
+    args: readonly string[] = [],
+    options: readonly string[] = [],
+    env: NodeJS.ProcessEnv = {},
+  ) {
+    this.#child = spawn(command, [...args, script, ...options], {
+      cwd: root,
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     this.#exit = once(this.#child, 'exit');
     this.#child.stdout?.on('data', (chunk: Buffer) => {
       this.output += chunk;
@@ -50,6 +63,7 @@ test('it shows that nothing fails, exits with 0 and leaves nothing behind', asyn
   const held = await demo.heldAt('A stage is swapped under load');
   expect(await demo.end()).toBe(0);
   expect(demo.errors).toBe('');
+  expect(demo.output).toMatch(/^\nThe kernel engine, since this process may load eBPF into Linux \d/);
   expect(demo.output).toContain('all reals are well');
   expect(demo.output).toContain('300 requests to http://10.9.9.9\n');
   expect(demo.output).toContain('no request failed\n');
@@ -95,16 +109,47 @@ const nobody = [
   '--ambient-caps=-all,+dac_read_search',
 ];
 
-test.each([
+const unprivileged = [
   ['another user than root', nobody],
   ['root without capabilities', ['--bounding-set=-all', '--inh-caps=-all']],
-] as const)('as %s it tells what is missing and exits with 1', async (_who, privileges) => {
+] as const;
+
+test.each(unprivileged)('as %s it runs in userspace, says why, and exits with 0', async (_who, privileges) => {
   const demo = new Demo('setpriv', [...privileges, process.execPath]);
-  expect(await demo.end()).toBe(1);
-  expect(demo.output).toBe('');
-  expect(demo.errors.replace(process.execPath, 'NODE')).toMatchInlineSnapshot(`
+  expect(await demo.end()).toBe(0);
+  expect(demo.errors).toBe('');
+  expect(demo.output).toContain('The userspace engine, since the kernel engine lacks CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN\n');
+  expect(demo.output.trimEnd()).toMatch(/All of it held\.$/);
+  const out = /tcpdump -nr (.*\/lb-out\.pcap)\n/.exec(demo.output)?.[1] ?? '';
+  expect((await stat(out)).size).toBeGreaterThan(100_000);
+  await rm(dirname(out), { recursive: true });
+});
+
+test.each(unprivileged)(
+  'as %s it tells what the kernel engine wants, where it has to be that, and exits with 1',
+  async (_who, privileges) => {
+    const demo = new Demo('setpriv', [...privileges, process.execPath], ['--engine', 'kernel']);
+    expect(await demo.end()).toBe(1);
+    expect(demo.output).toBe('');
+    expect(demo.errors.replace(process.execPath, 'NODE')).toMatchInlineSnapshot(`
     "demo: the kernel engine lacks CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN
       run as root, or: setcap cap_bpf,cap_net_admin,cap_perfmon,cap_sys_admin=ep NODE
     "
   `);
+  },
+);
+
+test('in userspace, stopped half-way, it leaves no file behind', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'tailrace-demo-'));
+  try {
+    const demo = new Demo(process.execPath, [], ['--engine', 'userspace'], { TMPDIR: folder });
+    const held = await demo.heldAt('Traffic from');
+    expect(held.programs).toEqual([]);
+    demo.kill('SIGINT');
+    expect(await demo.end()).toBe(130);
+    expect(demo.errors).toBe('demo: stopped by SIGINT\n');
+    expect(await readdir(folder)).toEqual([]);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
 });

@@ -1,17 +1,19 @@
 /** The userspace engine beside the kernel's JIT running the same bytecode, its own interpreter, and JavaScript by hand. */
 import type { EngineInstance } from '@tailrace/bpf';
-import { compileStage } from '@tailrace/compiler';
-import { hash, stage, toMapSpec, u32, u64 } from '@tailrace/stage';
+import { compileRoot, compileStage, outcomesOf } from '@tailrace/compiler';
+import { l4lb } from '@tailrace/functions/l4lb';
+import { Compiler, pipeline, type StageCompiler } from '@tailrace/pipeline';
+import { hash, override, stage, toMapSpec, u32, u64 } from '@tailrace/stage';
 import { packet } from '@tailrace/testing';
 import { userspace } from '@tailrace/userspace';
 import { assemble } from '../assembly.ts';
-import { loadBalancer } from '../balancer.ts';
-import { type Loaded, PathError } from '../contest.ts';
+import { loadBalancer, VIP } from '../balancer.ts';
+import { type Loaded, PathError, rowOf } from '../contest.ts';
 import { type EngineContest, measureEngines, RUNNERS } from '../engines.ts';
 import { lightChain, lightFrame, lightReturn } from '../light-chain.ts';
 import { measureTask } from '../node-run.ts';
 import { restorationFloors, restore } from '../restore.ts';
-import { type Row, type Suite, withRatios } from '../row.ts';
+import { type Effort, type Row, type Suite, withRatios } from '../row.ts';
 import { flows } from './l4lb.ts';
 
 const XDP_DROP = 1;
@@ -122,13 +124,17 @@ function parseByHand(bytes: Uint8Array): number {
 }
 
 const START_UP = 'l4lb: start-up';
+const LOAD = 'l4lb: start-up, stages compiled before';
+const MEMORY = 'l4lb: bytes a flow, of 1,000,000';
+const BATCHES = 'parse and drop from JavaScript';
+const BATCH = 4096;
 
 /** The suite. */
 export const userspaceSuite: Suite = {
   name: 'userspace',
   hook: 'xdp',
   about: 'WebAssembly beside the kernel running the same bytecode, ns a packet, one core; start-up: the whole balancer, ns',
-  cases: [...Object.keys(contests), START_UP],
+  cases: [...Object.keys(contests), BATCHES, START_UP, LOAD, MEMORY],
   async run(effort, wanted) {
     const rows: Row[] = [];
     for (const [name, contest] of Object.entries(contests)) {
@@ -136,12 +142,14 @@ export const userspaceSuite: Suite = {
       rows.push(...(await measureEngines(contest(), RUNNERS, effort)));
       if (name === 'parse and drop') rows.push(handRow(name, effort));
     }
-    if (wanted(START_UP)) rows.push(await startUpRow(effort));
+    if (wanted(BATCHES)) rows.push(...(await batchRows(effort)));
+    rows.push(...(await startUpRows(effort, wanted)));
+    if (wanted(MEMORY)) rows.push(await memoryRow());
     return { rows: withRatios(rows), notes: [] };
   },
 };
 
-function handRow(name: string, effort: Parameters<Suite['run']>[0]): Row {
+function handRow(name: string, effort: Effort): Row {
   const packets = Array.from({ length: HAND_PACKETS }, () => frame.slice());
   let dropped = 0;
   const work = (): void => {
@@ -152,26 +160,89 @@ function handRow(name: string, effort: Parameters<Suite['run']>[0]): Row {
   return { ...row, hook: 'xdp', variant: 'by-hand' };
 }
 
-/** From nothing to a balancer that has run its first packet; stages are compiled anew each time. */
-async function startUpRow({ rounds }: Parameters<Suite['run']>[0]): Promise<Row> {
-  const samples: number[] = [];
-  for (let round = 0; round < rounds; round++) {
-    const start = process.hrtime.bigint();
-    await using instance = await userspace().open();
-    const { entry } = await loadBalancer(instance, 'tailrace');
-    await entry.testRun({ packet: frame });
-    samples.push(Number(process.hrtime.bigint() - start));
+/** From nothing to a balancer that has run its first packet: with its stages compiled anew, and with those of the run before. */
+async function startUpRows(effort: Effort, wanted: (name: string) => boolean): Promise<readonly Row[]> {
+  const rows: Row[] = [];
+  const reals = [{ address: '10.0.1.1', nextHop: '02:00:00:00:01:01' }];
+  const vips = [{ address: VIP, port: 80, protocol: 'tcp', health: false, reals }] as const;
+  const edge = pipeline('bench', { xdp: [l4lb({ source: '10.0.0.1', vips }).on({ notVip: 'pass' })] });
+  for (const [name, compiler] of [
+    [START_UP, () => defaultCompiler],
+    [LOAD, remembering(defaultCompiler)],
+  ] as const) {
+    if (!wanted(name)) continue;
+    const samples: number[] = [];
+    // the first one warms everything up, and fills what remembers
+    for (let round = -1; round < effort.rounds; round++) {
+      const start = process.hrtime.bigint();
+      await using running = await edge.run(userspace(), { services: [override(Compiler, compiler())] });
+      await running.inject(frame);
+      if (round >= 0) samples.push(Number(process.hrtime.bigint() - start));
+    }
+    rows.push(rowOf({ suite: 'userspace', hook: 'xdp', name }, 'tailrace', samples));
   }
-  samples.sort((a, b) => a - b);
-  const at = (share: number): number => samples[Math.floor((samples.length - 1) * share)] ?? Number.NaN;
+  return rows;
+}
+
+/** A compiler that gives what it gave the first time, call by call: for measuring what loading takes without it. */
+function remembering(compiler: StageCompiler): () => StageCompiler {
+  const known: unknown[] = [];
+  return () => {
+    let at = 0;
+    const remember =
+      <A extends unknown[], R>(call: (...args: A) => R) =>
+      (...args: A): R => {
+        if (at >= known.length) known.push(call(...args));
+        return known[at++] as R;
+      };
+    return {
+      outcomesOf: remember(compiler.outcomesOf),
+      compileStage: remember(compiler.compileStage),
+      compileRoot: remember(compiler.compileRoot),
+    };
+  };
+}
+
+const defaultCompiler: StageCompiler = { outcomesOf, compileStage, compileRoot };
+
+/** What a remembered flow takes, in bytes, of an engine that has room for a million. */
+async function memoryRow(): Promise<Row> {
+  const flows = 1_000_000;
+  await using instance = await userspace().open();
+  const before = instance.memoryUsed;
+  await loadBalancer(instance, 'tailrace', { flows, flowsPerCpu: flows });
   return {
     suite: 'userspace',
     hook: 'xdp',
-    name: START_UP,
+    name: MEMORY,
     variant: 'tailrace',
-    ns: at(0.5),
+    ns: (instance.memoryUsed - before) / flows,
     ratio: null,
-    spread: (at(0.75) - at(0.25)) / 2,
+    spread: 0,
     insns: null,
   };
+}
+
+/** Batches from JavaScript: bytes in and out are copied, packets spread by flow. */
+async function batchRows(effort: Effort): Promise<readonly Row[]> {
+  const rows: Row[] = [];
+  const packets = Array.from({ length: BATCH }, (_, i) => {
+    const bytes = frame.slice();
+    new DataView(bytes.buffer).setUint32(26, 0x0a00_0000 + i);
+    return { packet: bytes };
+  });
+  for (const workers of [1, 2]) {
+    await using instance = await userspace({ workers }).open();
+    const { program } = compileStage(parse);
+    const entry = await instance.loadProgram(program, new Map());
+    const work = (): unknown => entry.runBatch(packets);
+    rows.push({
+      ...measureTask(
+        { suite: 'userspace', name: `${BATCHES}, ${workers} worker${workers > 1 ? 's' : ''}`, work, operations: BATCH },
+        effort,
+      ),
+      hook: 'xdp',
+    });
+  }
+  return rows;
 }

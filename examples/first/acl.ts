@@ -1,7 +1,7 @@
 /** The README's stage: blocks source prefixes. Runs off the wire, on one packet that is made here. */
 
 import { packet } from '@tailrace/testing';
-import { ip, ipv4Prefix, kernel, lpmTrie, pipeline, stage, u64 } from 'tailrace';
+import { ip, ipv4Prefix, lpmTrie, pipeline, stage, u64, userspace } from 'tailrace';
 
 const acl = stage({
   name: 'acl',
@@ -17,7 +17,7 @@ const acl = stage({
   },
 });
 
-await using running = await pipeline('edge', { xdp: [acl] }).run(kernel({ interfaces: [] }));
+await using running = await pipeline('edge', { xdp: [acl] }).run(userspace());
 const blocked = running.map(acl.uses.blocked);
 const frame = packet().ipv4({ saddr: '203.0.113.7' }).tcp({ dport: 80 }).bytes();
 console.log((await running.run(frame)).verdict);

@@ -9,6 +9,10 @@
 import { topology } from '@tailrace/testing';
 
 export const VIP = '10.9.9.9';
+/** The same over IPv6, in traffic.pcap. */
+export const VIP6 = 'fd00:9::9';
+export const TCP_PORT = 80;
+export const UDP_PORT = 5_300;
 export const REALS = ['real1', 'real2', 'real3'] as const;
 export type RealName = (typeof REALS)[number];
 

@@ -1,12 +1,13 @@
 /** What the parts of the demo share: the signal that stops it, requests that are shown while they run, and how errors are told. */
 import { CompileError, formatDiagnostic, TailraceError } from 'tailrace';
+import { UsageError } from './demo-options.ts';
 import { type DemoNetwork, REALS, type RealName, VIP } from './network.ts';
 import { bars, dim, green, LiveBlock, line, red } from './screen.ts';
 
 const stop = new AbortController();
 let stoppedCode = 0;
 
-/** Runs the demo; Ctrl-C and SIGTERM end it as an error would, with their own exit codes. */
+/** Runs the demo; Ctrl-C, SIGTERM and the end of whoever reads it end it as an error would, with their own exit codes; 2 is wrong use. */
 export async function session(demo: () => Promise<boolean>): Promise<void> {
   for (const [signal, code] of [
     ['SIGINT', 130],
@@ -16,11 +17,16 @@ export async function session(demo: () => Promise<boolean>): Promise<void> {
       stoppedCode = code;
       stop.abort(new TailraceError('timeout', `stopped by ${signal}`));
     });
+  process.stdout.on('error', () => {
+    // as SIGPIPE has it
+    stoppedCode = 141;
+    stop.abort(new TailraceError('timeout', 'stopped: nobody reads the output'));
+  });
   try {
     if (!(await demo())) process.exitCode = 1;
   } catch (error) {
     report(error);
-    process.exitCode = stoppedCode || 1;
+    process.exitCode = stoppedCode || (error instanceof UsageError ? 2 : 1);
   }
 }
 

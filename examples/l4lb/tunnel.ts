@@ -5,13 +5,11 @@ import { encap, HealthChecker, l4lb, NextHops, tcpHealth } from '@tailrace/funct
 import { filter, firstValueFrom } from 'rxjs';
 import { connectFrom, drawPipeline, kernel, kernelNextHops, override, pipeline } from 'tailrace';
 import { numberedLoad } from './load.ts';
-import { addressOf, type DemoNetwork, REALS, VIP } from './network.ts';
+import { addressOf, type DemoNetwork, REALS, TCP_PORT, UDP_PORT, VIP } from './network.ts';
 import { color, green, heading, line, red } from './screen.ts';
 import { requests, untilStopped } from './session.ts';
 
 const REQUESTS = 300;
-const TCP_PORT = 80;
-const UDP_PORT = 5_300;
 const SWAPS = 5;
 
 /** Returns how many requests and datagrams were lost. */

@@ -88,7 +88,7 @@ export interface BatchPacket {
   /** From its first byte, at least 14 of them. */
   readonly packet: Uint8Array;
   /** What lies in front of it: metadata that XDP left, at TC too. */
-  readonly metadata?: Uint8Array;
+  readonly metadata?: Uint8Array | undefined;
   /** Programs of TC: what is known of the packet besides its bytes. */
   readonly skb?: SkbContext;
 }
@@ -99,10 +99,10 @@ export interface BatchResult {
   readonly returnValue: number;
   /** The packet as the program left it: bytes that are good until the next batch. */
   readonly packet: Uint8Array;
-  /** What lies in front of it, as `packet`; absent where nothing does. */
-  readonly metadata?: Uint8Array;
+  /** What lies in front of it, as `packet`; undefined where nothing does. */
+  readonly metadata?: Uint8Array | undefined;
   /** Where a redirect helper sent it. */
-  readonly redirect?: Redirect;
+  readonly redirect?: Redirect | undefined;
 }
 
 /** A redirect's target: an interface, or an entry of a map. */
@@ -219,5 +219,7 @@ export interface LoadedMap {
   setProgram(slot: number, program: LoadedProgram): Promise<void>;
   /** Program arrays: empties a slot (about 8 ms). */
   clearProgram(slot: number): Promise<void>;
+  /** Ends writing from here. Engines that verify programs have it: they then know the values of a map that programs only read. */
+  freeze?(): void;
   close(): void;
 }

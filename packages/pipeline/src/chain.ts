@@ -153,20 +153,19 @@ export class LiveChain {
     const root = this.#root;
     const runBatch = root.runBatch?.bind(root);
     if (runBatch === undefined) throw requiresOwnPackets(this.#workshop.instance.kind);
-    if (!wantsPath) return runBatch(packets).map((result) => ({ ...result, verdict: this.#verdict(result.returnValue) }));
+    if (!wantsPath) return runBatch(packets).map((result) => this.#batchResult(result));
     return packets.map((packet) => {
       const [route, before] = [this.#route, this.#counters.snapshot()];
       const [result] = runBatch([packet]) as readonly [BatchResult];
-      const verdict = this.#verdict(result.returnValue);
+      const { verdict, metadata, redirect, ...rest } = this.#batchResult(result);
       const path = route && pathOf(route.compiled, verdict, before, this.#counters.snapshot());
-      return {
-        ...result,
-        packet: result.packet.slice(),
-        ...(result.metadata ? { metadata: result.metadata.slice() } : {}),
-        verdict,
-        ...(path ? { path } : {}),
-      };
+      // the next packet takes this one's place
+      return { ...rest, verdict, redirect, packet: rest.packet.slice(), metadata: metadata?.slice(), ...(path ? { path } : {}) };
     });
+  }
+
+  #batchResult({ returnValue, packet, metadata, redirect }: BatchResult): ChainBatchResult {
+    return { returnValue, packet, metadata, redirect, verdict: this.#verdict(returnValue) };
   }
 
   /** Returns once the runs that were asked for so far have ended. */

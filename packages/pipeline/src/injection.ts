@@ -3,6 +3,7 @@
  * hook as long as it passes, with what XDP leaves for TC ingress. They keep their order.
  */
 import { ArgumentError, type BatchPacket, type BatchResult, type Redirect } from '@tailrace/bpf';
+import type { ChainBatchResult } from './chain.ts';
 import type { ChainHook, ChainVerdict } from './chain-hook.ts';
 import type { LivePipeline } from './live-pipeline.ts';
 import type { PathStep } from './path.ts';
@@ -30,7 +31,7 @@ export interface Injected {
   /** The chain that decided about it: the last one that it met. */
   readonly hook: ChainHook;
   readonly verdict: ChainVerdict;
-  /** The packet as the last chain left it: bytes of its own. */
+  /** The packet as the last chain left it. Its bytes stay as they are; holding them holds those of its batch. */
   readonly packet: Uint8Array;
   /** Where a redirect sent it. */
   readonly redirect?: Redirect;
@@ -102,11 +103,12 @@ function injectBatch(
       travelling.map(({ packet }) => packet),
       wantsPath,
     );
+    const keep = keeper(results);
     for (const [place, journey] of travelling.entries()) {
-      const result = results[place] as ReturnType<typeof chain.runBatch>[number];
+      const result = results[place] as ChainBatchResult;
       journey.hook = hook;
       journey.verdict = result.verdict;
-      journey.packet = kept(result);
+      journey.packet = keep(result);
       journey.redirect = result.redirect;
       journey.path = result.path && journey.path?.concat(result.path.map((step) => ({ hook, ...step })));
     }
@@ -120,7 +122,15 @@ function injectBatch(
   }));
 }
 
-/** What the next batch would overwrite, as bytes of its own. */
-function kept({ packet, metadata }: BatchResult): BatchPacket {
-  return { packet: packet.slice(), ...(metadata ? { metadata: metadata.slice() } : {}) };
+/** Copies what the next batch would overwrite, into one block for all packets of a batch. */
+function keeper(results: readonly BatchResult[]): (result: BatchResult) => BatchPacket {
+  const size = ({ packet, metadata }: BatchResult): number => packet.length + (metadata?.length ?? 0);
+  const block = new Uint8Array(results.reduce((sum, result) => sum + size(result), 0));
+  let end = 0;
+  const copy = (bytes: Uint8Array): Uint8Array => {
+    block.set(bytes, end);
+    end += bytes.length;
+    return block.subarray(end - bytes.length, end);
+  };
+  return ({ packet, metadata }) => ({ packet: copy(packet), ...(metadata ? { metadata: copy(metadata) } : {}) });
 }

@@ -3,9 +3,10 @@
  * `run()`; a network function's controller may ask for any of them.
  */
 import type { Engine as BpfEngine, EngineInstance as BpfEngineInstance } from '@tailrace/bpf';
-import { compileRoot, compileStage, outcomesOf } from '@tailrace/compiler';
+import { compileRoot, type compileStage, outcomesOf } from '@tailrace/compiler';
 import { token } from '@tailrace/stage';
 import { asyncScheduler, type SchedulerLike } from 'rxjs';
+import { compileOnce } from './compiled-stages.ts';
 import type { MapRegistry as Registry } from './registry.ts';
 
 /** What runs the pipeline: what was handed to `run()`. */
@@ -33,8 +34,8 @@ export interface StageCompiler {
 }
 /** The compiler. */
 export const Compiler = token<StageCompiler>('Compiler');
-/** The compiler of @tailrace/compiler. */
-export const defaultCompiler: StageCompiler = { compileStage, compileRoot, outcomesOf };
+/** The compiler of @tailrace/compiler; it compiles a stage at a place once. */
+export const defaultCompiler: StageCompiler = { compileStage: compileOnce, compileRoot, outcomesOf };
 
 /** Time, as RxJS takes it: `interval(1000, clock)`, `clock.now()`. A VirtualTimeScheduler makes a fake clock. */
 export const Clock = token<SchedulerLike>('Clock');

@@ -33,6 +33,42 @@ const CACHE_LINE = 64;
 const SHORTEST = 14;
 const LOOPBACK = 1;
 
+/** What came of a packet where it lies: views are made when they are asked for, until the next batch. */
+class SlotResult implements BatchResult {
+  readonly returnValue: number;
+  readonly #u8: Uint8Array;
+  readonly #words: Uint32Array;
+  /** Its descriptor, in words. */
+  readonly #at: number;
+  readonly #redirectAt: (words: Uint32Array, at: number) => Redirect | undefined;
+
+  constructor(u8: Uint8Array, words: Uint32Array, at: number, redirectAt: (words: Uint32Array, at: number) => Redirect | undefined) {
+    this.#u8 = u8;
+    this.#words = words;
+    this.#at = at;
+    this.#redirectAt = redirectAt;
+    this.returnValue = words[at + Descriptor.verdict / 4] as number;
+  }
+
+  get packet(): Uint8Array {
+    return this.#view(Descriptor.data, Descriptor.end) ?? this.#u8.subarray(0, 0);
+  }
+
+  get metadata(): Uint8Array | undefined {
+    return this.#view(Descriptor.meta, Descriptor.data);
+  }
+
+  get redirect(): Redirect | undefined {
+    return this.#redirectAt(this.#words, this.#at);
+  }
+
+  /** Bytes from one field's address to another's; undefined where there are none. */
+  #view(from: number, to: number): Uint8Array | undefined {
+    const [start, end] = [this.#words[this.#at + from / 4] as number, this.#words[this.#at + to / 4] as number];
+    return start === end ? undefined : this.#u8.subarray(start, end);
+  }
+}
+
 /** Where packets stand so that each worker's lie side by side, in the order in which they came. */
 interface FlowOrder {
   /** Places by the packets' own order. */
@@ -97,33 +133,39 @@ export class BatchRoom {
     const areas = [worker, ...(pool?.areas ?? [])];
     const order = placesByFlow(packets, areas.length);
     const { u8, view } = memory;
-    for (const [index, { packet, metadata }] of packets.entries()) {
-      const floor = this.#room.address + index * slot;
-      const meta = floor + Math.max(headroom - (metadata?.length ?? 0), 0);
-      const data = meta + (metadata?.length ?? 0);
+    const words = new Uint32Array(u8.buffer);
+    const { places } = order;
+    const { address } = this.#room;
+    for (let index = 0; index < packets.length; index++) {
+      const { packet, metadata } = packets[index] as BatchPacket;
+      const floor = address + index * slot;
+      const meta = floor + (metadata === undefined ? headroom : Math.max(headroom - metadata.length, 0));
+      const data = metadata === undefined ? meta : meta + metadata.length;
       if (metadata) u8.set(metadata, meta);
       u8.set(packet, data);
-      const at = descriptors + (order.places[index] as number) * Descriptor.size;
-      view.setUint32(at + Descriptor.floor, floor, true);
-      view.setUint32(at + Descriptor.meta, meta, true);
-      view.setUint32(at + Descriptor.data, data, true);
-      view.setUint32(at + Descriptor.end, data + packet.length, true);
-      view.setUint32(at + Descriptor.ceiling, floor + slot, true);
-      view.setUint32(at + Descriptor.redirect, REDIRECT_NONE, true);
+      const at = (descriptors + (places[index] as number) * Descriptor.size) >>> 2;
+      words[at + Descriptor.floor / 4] = floor;
+      words[at + Descriptor.meta / 4] = meta;
+      words[at + Descriptor.data / 4] = data;
+      words[at + Descriptor.end / 4] = data + packet.length;
+      words[at + Descriptor.ceiling / 4] = floor + slot;
+      words[at + Descriptor.redirect / 4] = REDIRECT_NONE;
     }
     for (const area of areas) {
       u8.fill(0, area + WORKER_CONTEXT, area + WORKER_CONTEXT + CONTEXT_SIZE);
       view.setUint32(area + WORKER_CONTEXT + XDP_INGRESS_INDEX, LOOPBACK, true);
     }
     this.#chain.batch(order.shares.map(({ from, count }) => ({ descriptors: descriptors + from * Descriptor.size, count })));
-    for (let index = 0; index < packets.length; index++) {
-      const at = descriptors + (order.places[index] as number) * Descriptor.size;
-      const field = (offset: number): number => memory.view.getUint32(at + offset, true);
-      const [meta, data, end] = [field(Descriptor.meta), field(Descriptor.data), field(Descriptor.end)];
-      const redirect = this.#redirect(field(Descriptor.redirect), field(Descriptor.target), field(Descriptor.kind), field(Descriptor.key));
-      results.push(this.#result(field(Descriptor.verdict), { meta, data, end }, redirect));
-    }
+    const read = this.#redirectAt;
+    for (let index = 0; index < packets.length; index++)
+      results.push(new SlotResult(u8, words, (descriptors + (places[index] as number) * Descriptor.size) >>> 2, read));
   }
+
+  /** Where a descriptor's packet was sent. */
+  readonly #redirectAt = (words: Uint32Array, at: number): Redirect | undefined => {
+    const field = (offset: number): number => words[at + offset / 4] as number;
+    return this.#redirect(field(Descriptor.redirect), field(Descriptor.target), field(Descriptor.kind), field(Descriptor.key));
+  };
 
   #one({ packet, metadata, skb }: BatchPacket): BatchResult {
     const { memory, worker } = this.#context;

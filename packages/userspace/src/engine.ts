@@ -19,6 +19,7 @@ import type { CaptureSource } from './capture/byte-source.ts';
 import { WORKER_LIMIT, WORKERS } from './layout.ts';
 import { UserspaceMap } from './map.ts';
 import { EngineMemory } from './memory.ts';
+import { type Network, networkBytes, writeNetwork } from './network.ts';
 import { UserspaceProgram } from './program.ts';
 import { UserspaceRing } from './ring.ts';
 import { type CaptureTraffic, openTraffic } from './traffic.ts';
@@ -45,6 +46,8 @@ export interface UserspaceOptions {
   readonly now?: () => bigint;
   /** Where random numbers start; default another one each time. */
   readonly seed?: bigint;
+  /** Links and routes that `fib_lookup` and `check_mtu` know; without it they know no device. */
+  readonly network?: Network;
   /** A capture (pcap or pcapng: a path, bytes, a stream) that is played through the pipeline once it runs. */
   readonly pcap?: CaptureSource;
   /** With `pcap`: where packets are written that leave, as pcap. */
@@ -78,7 +81,17 @@ export function userspace(options: UserspaceOptions = {}): UserspaceEngine {
     kind: 'userspace',
     async open() {
       const traffic = pcap === undefined ? undefined : await openTraffic(pcap, out);
-      return new UserspaceInstance({ mode, workers, cpus, turnLimit, compile, now, seed: options.seed ?? randomSeed(), traffic });
+      return new UserspaceInstance({
+        mode,
+        workers,
+        cpus,
+        turnLimit,
+        compile,
+        now,
+        seed: options.seed ?? randomSeed(),
+        network: options.network,
+        traffic,
+      });
     },
   };
 }
@@ -87,7 +100,8 @@ function randomSeed(): bigint {
   return crypto.getRandomValues(new BigUint64Array(1))[0] || 1n;
 }
 
-interface InstanceOptions extends Required<Omit<UserspaceOptions, 'pcap' | 'out'>> {
+interface InstanceOptions extends Required<Omit<UserspaceOptions, 'pcap' | 'out' | 'network'>> {
+  readonly network: Network | undefined;
   readonly traffic: CaptureTraffic | undefined;
 }
 
@@ -106,12 +120,18 @@ export class UserspaceInstance implements EngineInstance {
   #ids = 0;
   #isClosed = false;
 
-  constructor({ mode, workers, cpus, turnLimit, compile, now, seed, traffic }: InstanceOptions) {
+  constructor({ mode, workers, cpus, turnLimit, compile, now, seed, network, traffic }: InstanceOptions) {
     this.cpus = cpus;
     if (traffic) this.traffic = traffic;
     const pool = workers > 1 ? new WorkerPool(this.#memory, workers - 1, seed) : undefined;
     this.#context = { memory: this.#memory, worker: WORKERS, mode, cpus, turnLimit, compile, now, pool };
     initializeWorker(this.#memory, WORKERS, { cpu: 0, seed });
+    if (network) writeNetwork(this.#memory, this.#memory.allocate(networkBytes(network), 64, 'links and routes'), network);
+  }
+
+  /** Bytes of its memory that maps and packets take. */
+  get memoryUsed(): number {
+    return this.#memory.used;
   }
 
   createMap(spec: MapSpec): UserspaceMap {

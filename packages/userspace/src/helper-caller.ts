@@ -4,16 +4,7 @@
  */
 import { Helper, MapType, POISON_HELPER, TailraceError } from '@tailrace/bpf';
 import { type ArgumentKind, type HelperSpec, helperFor } from './helper.ts';
-import {
-  MAP_KEY_SIZE,
-  MAP_KIND,
-  MAP_TAG,
-  MAP_VALUE_SIZE,
-  TAG_CONTEXT,
-  TAG_MAP,
-  WORKER_CONTEXT,
-  WORKER_CPU,
-} from './layout.ts';
+import { MAP_KEY_SIZE, MAP_KIND, MAP_TAG, MAP_VALUE_SIZE, TAG_CONTEXT, TAG_MAP, WORKER_CONTEXT, WORKER_CPU } from './layout.ts';
 import type { LinkedProgram } from './linked-program.ts';
 import { addressOf, pointerTo } from './pointer.ts';
 import { isInside } from './region.ts';

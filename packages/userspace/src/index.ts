@@ -7,6 +7,7 @@ export type { ContextField } from './context.ts';
 export { type UserspaceEngine, UserspaceInstance, type UserspaceOptions, userspace } from './engine.ts';
 export { HELPERS, type HelperSpec, helperFor } from './helper.ts';
 export { UserspaceMap } from './map.ts';
+export type { Network, NetworkLink, NetworkRoute } from './network.ts';
 export { UserspaceProgram } from './program.ts';
 export { CaptureTraffic } from './traffic.ts';
 export { type Trap, TrapError, TrapReason } from './trap.ts';

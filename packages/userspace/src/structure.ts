@@ -25,27 +25,32 @@ export function structure(writer: FunctionWriter, graph: FunctionGraph, emitter:
   writer.op(Op.unreachable);
 }
 
-type Label = number | undefined;
+/** What is left to write, the next step last: graphs nest deeper than calls of functions may. */
+type Step = () => void;
 
 function structured(writer: FunctionWriter, { blocks, entry }: FunctionGraph, emitter: BlockEmitter): void {
-  const labels: Label[] = [];
+  const todo: Step[] = [];
+  const next = (...steps: readonly Step[]): void => void todo.push(...steps.toReversed());
+  /** Depths of the writer just inside of what blocks are jumped to by. */
+  const labels = new Map<number, number>();
   const block = (id: number): Block => blocks[id] as Block;
-  const depthOf = (id: number): number => {
-    const place = labels.lastIndexOf(id);
-    if (place < 0) throw new TailraceError('compile', `block ${id} is jumped to from where it cannot be reached`);
-    return labels.length - 1 - place;
+  const distanceTo = (id: number): number => {
+    const depth = labels.get(id);
+    if (depth === undefined) throw new TailraceError('compile', `block ${id} is jumped to from where it cannot be reached`);
+    return writer.depth - depth;
   };
-  const inside = (label: Label, open: () => void, write: () => void): void => {
-    labels.push(label);
-    open();
+  const open = (id: number, write: Step): void => {
     write();
+    labels.set(id, writer.depth);
+  };
+  const close = (id: number): void => {
     writer.end();
-    labels.pop();
+    labels.delete(id);
   };
   const jump = (from: Block, id: number): void => {
     const to = block(id);
     if (isBackward(from, to)) emitter.backward(from, to);
-    if (to.order <= from.order || to.isMerge) writer.br(depthOf(id));
+    if (to.order <= from.order || to.isMerge) writer.br(distanceTo(id));
     else tree(to);
   };
   const leave = (from: Block): void => {
@@ -55,41 +60,31 @@ function structured(writer: FunctionWriter, { blocks, entry }: FunctionGraph, em
     emitter.condition(from);
     const to = block(target);
     if (to.order > from.order && to.isMerge && !isBackward(from, to)) {
-      writer.brIf(depthOf(target));
+      writer.brIf(distanceTo(target));
       return jump(from, behind);
     }
-    labels.push(undefined);
     writer.if();
-    jump(from, target);
-    writer.else();
-    jump(from, behind);
-    writer.end();
-    labels.pop();
-  };
-  const within = (from: Block, merges: readonly number[]): void => {
-    const [outermost, ...rest] = merges;
-    if (outermost === undefined) {
-      emitter.body(from);
-      return leave(from);
-    }
-    inside(
-      outermost,
-      () => writer.block(),
-      () => within(from, rest),
+    next(
+      () => jump(from, target),
+      () => writer.else(),
+      () => jump(from, behind),
+      () => writer.end(),
     );
-    tree(block(outermost));
   };
   const tree = (from: Block): void => {
     const merges = from.dominated.filter((id) => block(id).isMerge);
-    if (from.isLoop)
-      inside(
-        from.id,
-        () => writer.loop(),
-        () => within(from, merges),
-      );
-    else within(from, merges);
+    if (from.isLoop) open(from.id, () => writer.loop());
+    // the last one in order is the outermost block, and comes last
+    for (const id of merges) open(id, () => writer.block());
+    emitter.body(from);
+    next(
+      () => leave(from),
+      ...merges.toReversed().flatMap((id) => [() => close(id), () => tree(block(id))]),
+      () => (from.isLoop ? close(from.id) : undefined),
+    );
   };
   tree(block(entry));
+  for (let step = todo.pop(); step !== undefined; step = todo.pop()) step();
 }
 
 function dispatched(writer: FunctionWriter, { blocks, order }: FunctionGraph, emitter: BlockEmitter): void {

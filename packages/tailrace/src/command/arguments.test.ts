@@ -2,6 +2,15 @@ import { expect, test } from 'vitest';
 import { type Invocation, parseCommand, UsageError } from './arguments.ts';
 
 const run = { command: 'run', file: 'edge.ts', interfaces: ['eth0'], tc: 'auto', xdp: 'auto', json: false, intervalMs: 1000 } as const;
+const replay = {
+  command: 'replay',
+  file: 'edge.ts',
+  pcap: 'in.pcap',
+  engine: 'userspace',
+  direction: 'ingress',
+  json: false,
+  quiet: false,
+} as const;
 
 test.each<[string, Invocation]>([
   ['doctor', { command: 'doctor', interfaces: [], json: false }],
@@ -20,6 +29,24 @@ test.each<[string, Invocation]>([
       intervalMs: 250,
     },
   ],
+  ['run drop.o -i eth0 --engine kernel --section xdp --direction egress', { ...run, file: 'drop.o', section: 'xdp', direction: 'egress' }],
+  ['run edge.ts --pcap in.pcap', replay],
+  [
+    'run drop.o --pcap - --engine kernel --section xdp --out out.pcap --json --quiet --direction egress',
+    {
+      ...replay,
+      file: 'drop.o',
+      pcap: '-',
+      engine: 'kernel',
+      section: 'xdp',
+      out: 'out.pcap',
+      json: true,
+      quiet: true,
+      direction: 'egress',
+    },
+  ],
+  ['vm', { command: 'vm', memory: '', engine: 'wasm' }],
+  ['vm --engine kernel aabb --program 9500', { command: 'vm', memory: 'aabb', program: '9500', engine: 'kernel' }],
   ['graph edge.ts', { command: 'graph', file: 'edge.ts', json: false }],
   ['graph edge.ts --svg - --json', { command: 'graph', file: 'edge.ts', svg: '-', json: true }],
   ['build edge.ts --stage l4lb.encap', { command: 'build', file: 'edge.ts', stage: 'l4lb.encap', json: false }],
@@ -30,16 +57,30 @@ test.each<[string, Invocation]>([
 });
 
 test.each([
-  ['', 'no command, expected doctor, run, graph or build'],
-  ['fly', "there is no command 'fly', expected doctor, run, graph or build"],
-  ['help fly', "there is no command 'fly', expected doctor, run, graph or build"],
-  ['toString', "there is no command 'toString', expected doctor, run, graph or build"],
+  ['', 'no command, expected doctor, run, graph, build or vm'],
+  ['fly', "there is no command 'fly', expected doctor, run, graph, build or vm"],
+  ['help fly', "there is no command 'fly', expected doctor, run, graph, build or vm"],
+  ['toString', "there is no command 'toString', expected doctor, run, graph, build or vm"],
   ['doctor eth0', "doctor: 'eth0' is one argument too many"],
   ['doctor --what', "doctor: unknown option '--what'"],
   ['doctor -i eth0 -i eth0', 'doctor: interface eth0 is listed twice'],
   ['doctor --json=yes', "doctor: option '--json' does not take an argument"],
-  ['run --interface eth0', 'run: no file, expected a module that exports a pipeline'],
-  ['run edge.ts', 'run: no interface, expected --interface NAME'],
+  ['run --interface eth0', 'run: no file, expected a module that exports a pipeline, or an object file'],
+  ['run edge.ts', 'run: no packets, expected --interface NAME or --pcap FILE'],
+  ['run edge.ts --engine kernel', 'run: no packets, expected --interface NAME or --pcap FILE'],
+  ['run edge.ts --engine userspace', 'run: --engine userspace has no packets of its own, expected a capture: --pcap FILE'],
+  ['run edge.ts -i eth0 --engine interpreter', 'run: --engine interpreter has no packets of its own, expected a capture: --pcap FILE'],
+  ['run edge.ts -i eth0 --out a.pcap', 'run: --out goes with --pcap, not with --interface'],
+  ['run edge.ts -i eth0 --quiet', 'run: --quiet goes with --pcap, not with --interface'],
+  ['run edge.ts -i eth0 --pcap a.pcap', 'run: --interface and --pcap both give packets, expected one of them'],
+  ['run edge.ts --pcap a.pcap --for 3', 'run: --for goes with --interface, not with --pcap'],
+  ['run edge.ts --pcap a.pcap --engine jit', "run: --engine is 'jit', expected userspace, interpreter, kernel"],
+  ['run edge.ts --pcap a.pcap --direction up', "run: --direction is 'up', expected ingress, egress"],
+  ['run edge.ts --pcap a.pcap --out - --json', 'run: --out - and --json both write to the standard output, expected one of them'],
+  ['run edge.ts --pcap=', 'run: --pcap is empty, expected a file, or - for the standard input'],
+  ['run edge.ts --pcap a.pcap --out=', 'run: --out is empty, expected a file, or - for the standard output'],
+  ['run edge.ts --pcap a.pcap --section=', 'run: --section is empty, expected the name of a section or program'],
+  ['vm 00 11', "vm: '11' is one argument too many"],
   ['run a.ts b.ts -i eth0', "run: 'b.ts' is one argument too many"],
   ['run edge.ts --interface', "run: option '-i, --interface <value>' argument missing"],
   ['run edge.ts -i eth0 --tc xdp', "run: --tc is 'xdp', expected auto, tcx, clsact"],
@@ -56,7 +97,7 @@ test.each([
   expect(act).toThrow(expect.objectContaining({ message, hint: expect.stringContaining('--help') }));
 });
 
-test.each(['doctor', 'run', 'graph', 'build'])('help of %s, however it is asked for', (name) => {
+test.each(['doctor', 'run', 'graph', 'build', 'vm'])('help of %s, however it is asked for', (name) => {
   const asked = [
     ['help', name],
     [name, '--help'],
@@ -70,6 +111,6 @@ test.each(['doctor', 'run', 'graph', 'build'])('help of %s, however it is asked 
 
 test('the overview names every command', () => {
   const { text } = parseCommand(['--help']) as Extract<Invocation, { command: 'help' }>;
-  for (const name of ['doctor', 'run', 'graph', 'build']) expect(text).toContain(`tailrace ${name}`);
+  for (const name of ['doctor', 'run', 'graph', 'build', 'vm']) expect(text).toContain(`tailrace ${name}`);
   expect(parseCommand(['help'])).toEqual({ command: 'help', text });
 });

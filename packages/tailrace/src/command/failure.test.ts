@@ -3,13 +3,20 @@ import { CompileError } from '@tailrace/compiler';
 import { VerifierError } from '@tailrace/kernel';
 import { expect, test } from 'vitest';
 import { ExitCode, UsageError } from './arguments.ts';
-import { reportFailure } from './failure.ts';
+import { reportFailure, reportLine } from './failure.ts';
 import { ImportError } from './pipeline-module.ts';
 
-function told(error: unknown, color = false): { readonly text: string; readonly code: number } {
+function told(error: unknown, color = false, report = reportFailure): { readonly text: string; readonly code: number } {
   const written: string[] = [];
-  const output = { write: (text: string) => void written.push(text), color, live: color, size: undefined, onClosed: () => () => undefined };
-  const code = reportFailure(error, output);
+  const output = {
+    write: (text: string) => void written.push(text),
+    ready: () => undefined,
+    color,
+    live: color,
+    size: undefined,
+    onClosed: () => () => undefined,
+  };
+  const code = report(error, output);
   return { text: written.join(''), code };
 }
 
@@ -81,4 +88,12 @@ test('other errors keep their stack, and so does what a module threw', () => {
   const text = expect.stringMatching(/^tailrace: edge\.ts cannot be imported\nTypeError: x is not a function\n {4}at /);
   expect(told(new ImportError('edge.ts cannot be imported', { cause: mistake }))).toMatchObject({ text });
   expect(told('thrown as text').text).toBe("tailrace: 'thrown as text'\n");
+});
+
+test('one line for those who read by lines', () => {
+  const line = (error: unknown) => told(error, false, reportLine);
+  expect(line(new ArgumentError('no hex', { hint: 'two digits' }))).toEqual({ text: 'tailrace: no hex\n', code: ExitCode.failed });
+  expect(line(new UsageError('vm: what'))).toEqual({ text: 'tailrace: vm: what\n', code: ExitCode.wrongUse });
+  expect(line(new TypeError('x is not\na function')).text).toBe('tailrace: TypeError: x is not\n');
+  expect(line('thrown').text).toBe("tailrace: 'thrown'\n");
 });

@@ -20,5 +20,16 @@ export function reportFailure(error: unknown, output: Output): number {
   else if (isCompileError(error)) output.write(`${formatDiagnostic(error.diagnostic)}\n`);
   else if (isVerifierError(error)) output.write(`${formatVerifierError(error)}\n`);
   else say(error.hint === undefined ? error.message : `${error.message}\n${dim(error.hint)}`);
+  return exitCodeFor(error);
+}
+
+/** Prints the first line of an error only, for those who read output by lines, and returns the exit code for it. */
+export function reportLine(error: unknown, output: Output): number {
+  const message = isTailraceError(error) ? error.message : error instanceof Error ? String(error) : inspect(error);
+  output.write(`tailrace: ${message.split('\n', 1)[0]}\n`);
+  return exitCodeFor(error);
+}
+
+function exitCodeFor(error: unknown): number {
   return error instanceof UsageError ? ExitCode.wrongUse : ExitCode.failed;
 }

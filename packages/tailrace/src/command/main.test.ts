@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { main } from './main.ts';
+import { called } from './main-fixture.ts';
 
 const file = fileURLToPath(new URL('fixture.ts', import.meta.url));
 let folder: string;
@@ -12,20 +12,6 @@ beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'tailrace-main-'));
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-/** What a command line comes to. */
-async function called(...args: readonly string[]): Promise<{ readonly code: number; readonly out: string; readonly err: string }> {
-  const [out, err]: [string[], string[]] = [[], []];
-  const into = (written: string[]) => ({
-    write: (text: string) => void written.push(text),
-    color: false,
-    live: false,
-    size: undefined,
-    onClosed: () => () => undefined,
-  });
-  const code = await main(args, { output: into(out), errors: into(err) });
-  return { code, out: out.join(''), err: err.join('') };
-}
 
 test('graph, as a picture', async () => {
   const { code, out } = await called('graph', file);

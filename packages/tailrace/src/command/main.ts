@@ -3,13 +3,19 @@ import { readFileSync } from 'node:fs';
 import { ExitCode, parseCommand } from './arguments.ts';
 import { build } from './build.ts';
 import { doctor } from './doctor.ts';
-import { reportFailure } from './failure.ts';
+import { reportFailure, reportLine } from './failure.ts';
 import { graph } from './graph.ts';
-import { type Outputs, outputOn } from './output.ts';
+import { type Input, type Outputs, outputOn } from './output.ts';
+import { replay } from './replay.ts';
 import { run } from './run.ts';
+import { vm } from './vm.ts';
 
 /** Runs the command that the arguments ask for and returns its exit code. Throws nothing. */
-export async function main(args: readonly string[], outputs: Outputs = standardOutputs()): Promise<number> {
+export async function main(
+  args: readonly string[],
+  outputs: Outputs = standardOutputs(),
+  input: Input = () => process.stdin,
+): Promise<number> {
   const { output, errors } = outputs;
   try {
     const asked = parseCommand(args);
@@ -28,9 +34,13 @@ export async function main(args: readonly string[], outputs: Outputs = standardO
         return await graph(asked, output);
       case 'build':
         return await build(asked, output);
+      case 'replay':
+        return await replay(asked, outputs, input);
+      case 'vm':
+        return await vm(asked, output, input);
     }
   } catch (error) {
-    return reportFailure(error, errors);
+    return args[0] === 'vm' ? reportLine(error, errors) : reportFailure(error, errors);
   }
 }
 

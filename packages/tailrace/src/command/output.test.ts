@@ -5,6 +5,7 @@ import { cut, LiveBlock, type OutputStream, outputOn, palette } from './output.t
 /** A stream that keeps what is written. */
 class Screen extends EventEmitter implements OutputStream {
   text = '';
+  isBehind = false;
   readonly isTTY: boolean;
   readonly columns: number;
   readonly rows: number;
@@ -16,7 +17,7 @@ class Screen extends EventEmitter implements OutputStream {
 
   write(text: string): boolean {
     this.text += text;
-    return true;
+    return !this.isBehind;
   }
 }
 
@@ -58,6 +59,24 @@ test.each([
   ['╭──╮ 𝒙', 4, '╭──╮'],
 ])('%j cut to %i', (line, columns, expected) => {
   expect(cut(line, columns)).toBe(expected);
+});
+
+test('a reader that is behind is waited for, until it has caught up or is gone', async () => {
+  for (const end of ['drain', 'error']) {
+    const screen = new Screen(false);
+    const output = outputOn(screen, {});
+    output.write('one');
+    expect(output.ready()).toBeUndefined();
+    screen.isBehind = true;
+    output.write('two');
+    output.write('three');
+    const ready = output.ready();
+    expect(ready).toBeInstanceOf(Promise);
+    screen.emit(end, Object.assign(new Error('write EPIPE'), { code: 'EPIPE' }));
+    await ready;
+    expect(output.ready()).toBeUndefined();
+    expect(screen.text).toBe('onetwothree');
+  }
 });
 
 test('once nobody reads, that is told, and nothing is written', () => {

@@ -25,6 +25,8 @@ export function palette(color: boolean): Palette {
 /** One of the process's two outputs. */
 export interface Output {
   write(text: string): void;
+  /** Undefined, or where the reader is behind a promise to await before more is written; it never rejects. */
+  ready(): Promise<void> | undefined;
   /** ANSI colours may be used. */
   readonly color: boolean;
   /** Lines can be drawn over: it is a terminal. */
@@ -41,6 +43,9 @@ export interface Outputs {
   readonly errors: Output;
 }
 
+/** What comes in by the standard input: asked for once, by commands that read it. */
+export type Input = () => AsyncIterable<Uint8Array>;
+
 /** The environment, as far as output depends on it. */
 export interface OutputEnvironment {
   /** https://no-color.org: any text but the empty one. */
@@ -50,7 +55,8 @@ export interface OutputEnvironment {
 
 /** What an output writes to: `process.stdout` fits. */
 export interface OutputStream extends Pick<EventEmitter, 'on'> {
-  write(text: string): unknown;
+  /** False where the stream wants no more until it says `drain`. */
+  write(text: string): boolean;
   readonly isTTY?: boolean;
   readonly columns?: number;
   readonly rows?: number;
@@ -60,16 +66,24 @@ export interface OutputStream extends Pick<EventEmitter, 'on'> {
 export function outputOn(stream: OutputStream, environment: OutputEnvironment): Output {
   const listeners = new Set<() => void>();
   let closed = false;
+  let behind: PromiseWithResolvers<void> | undefined;
+  const catchUp = (): void => {
+    behind?.resolve();
+    behind = undefined;
+  };
+  stream.on('drain', catchUp);
   stream.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error;
     closed = true;
+    catchUp();
     for (const listener of listeners) listener();
   });
   const live = stream.isTTY === true && environment.TERM !== 'dumb';
   return {
     write: (text) => {
-      if (!closed) stream.write(text);
+      if (!closed && !stream.write(text)) behind ??= Promise.withResolvers();
     },
+    ready: () => behind?.promise,
     color: live && !environment.NO_COLOR,
     live,
     get size() {

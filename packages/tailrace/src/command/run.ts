@@ -1,16 +1,23 @@
-/** `tailrace run`: a pipeline on interfaces until it is stopped, with live counters. Takes it off cleanly, however it ends. */
+/** `tailrace run --interface`: a pipeline on interfaces until it is stopped, with live counters. Takes it off cleanly, however it ends. */
+import { ArgumentError } from '@tailrace/bpf';
 import { kernel } from '@tailrace/kernel';
 import { drawPipeline, type PipelineDescription, type Running, type Stats } from '@tailrace/pipeline';
-import { ExitCode, type RunCommandOptions } from './arguments.ts';
+import type { RunCommandOptions } from './arguments.ts';
+import { objectBytes } from './object-file.ts';
+import { runObject } from './object-run.ts';
 import { LiveBlock, type Output, type Outputs } from './output.ts';
 import { type AnyLayout, importPipeline } from './pipeline-module.ts';
 import { drawTable } from './stats-table.ts';
-import { type StopReason, StopSignal } from './stop-signal.ts';
+import { exitCodeOf, type StopReason, StopSignal } from './stop-signal.ts';
 
 /** Imports, runs until a signal comes or the time is over, and shows. Returns the exit code. */
 export async function run(options: RunCommandOptions, { output, errors }: Outputs): Promise<number> {
   using stop = new StopSignal(output, () => errors.write('tailrace: it did not stop in time\n'));
   const { file, interfaces, netns, tc, xdp, intervalMs, forMs } = options;
+  const bytes = objectBytes(file);
+  if (bytes !== undefined) return await runObject(bytes, options, output, stop);
+  if (options.section !== undefined || options.direction !== undefined)
+    throw new ArgumentError(`${file} is no object file, and --section and --direction are for those only`);
   const { pipeline, services } = await importPipeline(file);
   const engine = kernel({ interfaces, mode: xdp, tc: { link: tc }, ...(netns === undefined ? {} : { netns }) });
   await using running = await pipeline.run(engine, { services, statsIntervalMs: intervalMs });
@@ -24,7 +31,7 @@ export async function run(options: RunCommandOptions, { output, errors }: Output
   } finally {
     view.end(last, description);
   }
-  return reason === 'time' || reason === 'closed' ? ExitCode.fine : reason.exitCode;
+  return exitCodeOf(reason);
 }
 
 /** Hands over counters until there is a reason to stop. Throws what reading them throws. */

@@ -1,6 +1,6 @@
 import type { ChainDescription } from '@tailrace/pipeline';
 import { expect, test } from 'vitest';
-import { drawTable } from './stats-table.ts';
+import { drawRows, drawTable } from './stats-table.ts';
 
 const stage = (name: string) => ({ name, stage: name, edges: [], reads: [], writes: [], maps: [] });
 const chain = (hook: ChainDescription['hook'], ...names: readonly string[]): ChainDescription => {
@@ -17,4 +17,15 @@ test('a row for each stage, in the order in which packets meet them', () => {
     XDP        l4lb.vip        0      0
     TC egress  count           0      0"
   `);
+});
+
+test('rows of anything', () => {
+  const ways = [
+    ['pass', 3n],
+    ['drop', 0n],
+    ['tx', 1n],
+  ] as const;
+  expect(drawRows([{ hook: 'socket', stage: 'socket', packets: 4n, bytes: 400n, ways }])).toBe(
+    'hook    stage   packets  bytes  ways\nsocket  socket        4    400  pass 3, tx 1',
+  );
 });

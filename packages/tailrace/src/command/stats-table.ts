@@ -11,16 +11,41 @@ import {
 /** Counters by chain and stage; what `running.stats()` gives fits. */
 export type StatsByChain = { readonly [H in ChainHook]?: Readonly<Record<string, StageStats>> };
 
+/** One row of a table of stages. */
+export interface TableRow {
+  readonly hook: string;
+  readonly stage: string;
+  readonly packets: bigint;
+  readonly bytes: bigint;
+  /** Ways out by name, in order; those that no packet took are left out. */
+  readonly ways: readonly (readonly [name: string, packets: bigint])[];
+}
+
 /** Lines without a trailing newline: a heading, then a stage each, in the order in which packets meet them. */
 export function drawTable<L>(stats: StatsByChain, { chains }: PipelineDescription<L>): string {
   const described: { readonly [H in ChainHook]?: ChainDescription } = chains as Readonly<Record<string, ChainDescription>>;
-  const rows = chainHooks.flatMap((hook) =>
-    (described[hook]?.stages ?? []).map(({ name }) => {
-      const counts = stats[hook]?.[name];
-      return [hookTitle[hook], name, String(counts?.packets ?? 0n), String(counts?.bytes ?? 0n), counts ? waysOf(counts) : ''] as const;
-    }),
+  return drawRows(
+    chainHooks.flatMap((hook) =>
+      (described[hook]?.stages ?? []).map(({ name }): TableRow => {
+        const counts = stats[hook]?.[name];
+        return {
+          hook: hookTitle[hook],
+          stage: name,
+          packets: counts?.packets ?? 0n,
+          bytes: counts?.bytes ?? 0n,
+          ways: counts ? waysOf(counts) : [],
+        };
+      }),
+    ),
   );
-  const table = [['hook', 'stage', 'packets', 'bytes', 'ways'] as const, ...rows];
+}
+
+/** Rows below their heading, without a trailing newline. */
+export function drawRows(rows: readonly TableRow[]): string {
+  const table = [
+    ['hook', 'stage', 'packets', 'bytes', 'ways'] as const,
+    ...rows.map(({ hook, stage, packets, bytes, ways }) => [hook, stage, String(packets), String(bytes), drawWays(ways)] as const),
+  ];
   const [hook, stage, packets, bytes] = [0, 1, 2, 3].map((column) => Math.max(...table.map((row) => row[column]?.length ?? 0)));
   return table
     .map((row) =>
@@ -31,8 +56,12 @@ export function drawTable<L>(stats: StatsByChain, { chains }: PipelineDescriptio
     .join('\n');
 }
 
-/** The ways that packets took out of a stage. */
-function waysOf({ verdicts, next, exits, misses }: StageStats): string {
-  const ways = [...Object.entries(verdicts), ['next', next] as const, ...Object.entries(exits), ['missed', misses] as const];
+/** `drop 4, next 1188` */
+export function drawWays(ways: TableRow['ways']): string {
   return ways.flatMap(([name, packets]) => (packets > 0n ? [`${name} ${packets}`] : [])).join(', ');
+}
+
+/** The ways that packets took out of a stage. */
+function waysOf({ verdicts, next, exits, misses }: StageStats): TableRow['ways'] {
+  return [...Object.entries(verdicts), ['next', next], ...Object.entries(exits), ['missed', misses]];
 }

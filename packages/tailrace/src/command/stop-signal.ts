@@ -4,6 +4,7 @@
  * it a last term.
  */
 import { constants } from 'node:os';
+import { ExitCode } from './arguments.ts';
 import type { Output } from './output.ts';
 
 /** SIGHUP comes where the terminal is gone. */
@@ -14,11 +15,17 @@ const lastTermMs = 3_000;
 /** Why a run ends. */
 export type StopReason = { readonly signal: string; readonly exitCode: number } | 'time' | 'closed';
 
+/** The exit code of a run that ended for a reason. */
+export function exitCodeOf(reason: StopReason): number {
+  return reason === 'time' || reason === 'closed' ? ExitCode.fine : reason.exitCode;
+}
+
 /** Waits for the end of a run. Signals have their usual effect again once it is disposed of. */
 export class StopSignal implements Disposable {
   /** Resolves with the first reason; never rejects. */
   readonly reason: Promise<StopReason>;
   readonly #resolve: (reason: StopReason) => void;
+  #stopped: StopReason | undefined;
   readonly #onLate: () => void;
   readonly #stack = new DisposableStack();
   #first: number | undefined;
@@ -27,14 +34,22 @@ export class StopSignal implements Disposable {
   constructor(output: Pick<Output, 'onClosed'>, onLate: () => void) {
     const { promise, resolve } = Promise.withResolvers<StopReason>();
     this.reason = promise;
-    this.#resolve = resolve;
+    this.#resolve = (reason) => {
+      this.#stopped ??= reason;
+      resolve(reason);
+    };
     this.#onLate = onLate;
     for (const signal of signals) {
       const listener = (): void => this.#take(signal);
       process.on(signal, listener);
       this.#stack.defer(() => process.off(signal, listener));
     }
-    this.#stack.defer(output.onClosed(() => resolve('closed')));
+    this.#stack.defer(output.onClosed(() => this.#resolve('closed')));
+  }
+
+  /** The first reason, where there is one already. */
+  get stopped(): StopReason | undefined {
+    return this.#stopped;
   }
 
   /** Ends the run by itself after a time. */
