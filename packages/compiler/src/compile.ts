@@ -8,6 +8,7 @@ import { type HookModel, hookModel, hookModels } from './hook-model.ts';
 import type { Graph } from './ir.ts';
 import { exitLabels } from './lower/label.ts';
 import { type Lowered, lowerStage } from './lower/lower.ts';
+import { compileObject, isObjectStage, objectOutcomes } from './object-stage.ts';
 import { optimise } from './opt/optimise.ts';
 import { CB_BYTES, type Placement } from './placement.ts';
 import { lowerRoot, type RootOptions } from './root.ts';
@@ -37,6 +38,7 @@ const LICENSE = 'Dual MIT/GPL';
 /** Compiles one stage. Throws CompileError with a place and a hint. */
 export function compileStage(stage: AnyStage, options: CompileOptions = {}): CompiledStage {
   const hook = modelOf(stage);
+  if (isObjectStage(stage)) return compileObject(stage, hook, options.name ?? stage.name, options.placement);
   const alone = options.placement ? undefined : standalone(stage);
   const { graph, maps } = lowerStage(stage, hook, options.placement ?? alone?.placement);
   const compiled = finish(graph, hook, options.name ?? stage.name, stage.name);
@@ -45,6 +47,7 @@ export function compileStage(stage: AnyStage, options: CompileOptions = {}): Com
 
 /** Labels that a stage's body leaves through, sorted. Throws CompileError where the source cannot be read, or is refused. */
 export function exitsOf(stage: AnyStage): readonly string[] {
+  if (isObjectStage(stage)) return objectOutcomes(stage, modelOf(stage)).exits;
   const { labels, complete } = exitLabels(readSource(stage.program, stage.name));
   const all = complete ? labels : labels.union(new Set(loweredAlone(stage).exits));
   return [...all].sort();
@@ -71,6 +74,11 @@ const outcomes = new WeakMap<AnyStage, StageOutcomes>();
 export function outcomesOf(stage: AnyStage): StageOutcomes {
   const known = outcomes.get(stage);
   if (known) return known;
+  if (isObjectStage(stage)) {
+    const outcome = objectOutcomes(stage, modelOf(stage));
+    outcomes.set(stage, outcome);
+    return outcome;
+  }
   const { exits: taken, writes } = loweredAlone(stage);
   const exits = [...exitLabels(readSource(stage.program, stage.name)).labels.union(new Set(taken))].sort();
   const verdicts = [...writes.keys()].filter((name) => name !== 'next' && !name.startsWith('exit:'));

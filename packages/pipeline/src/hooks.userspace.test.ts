@@ -1,4 +1,4 @@
 import { userspace } from '@tailrace/userspace';
 import { hooksSuite } from './hooks.suite.ts';
 
-hooksSuite(userspace());
+hooksSuite(userspace({ compile: 'quickly' }));

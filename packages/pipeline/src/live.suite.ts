@@ -34,12 +34,17 @@ export function liveSuite(engine: Engine): void {
       }
     };
     const flows = [traffic(60), traffic(61)];
-    for (let i = 0; i < 5; i++) {
-      await running.replace(last, answer); // two ways lead there: a generation
-      await running.replace(guard, fork('guardV2')); // one way: a slot
-      await running.replace(last, last);
-      await running.replace(guard, guard);
-    }
+    const swaps = [
+      () => running.replace(last, answer), // two ways lead there: a generation
+      () => running.replace(guard, fork('guardV2')), // one way: a slot
+      () => running.replace(last, last),
+      () => running.replace(guard, guard),
+    ];
+    for (let i = 0; i < 5; i++)
+      for (const swap of swaps) {
+        await swap();
+        await setImmediate();
+      }
     going = false;
     await Promise.all(flows);
     const { xdp, roots } = running.stats();

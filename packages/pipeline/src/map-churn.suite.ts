@@ -139,8 +139,9 @@ export function mapChurnSuite(blueprint: Engine): void {
       handle.setMany(Array.from({ length: STAYING }, (_, key) => [key, expected(key)] as const));
       await open.beside(() => {
         check(handle.getAll(), expected);
-        // Where a program puts an entry in, it has a value of its own CPU's, and zeros for the others.
-        for (const [key, values] of handle.getAll()) if (key >= 1000) expect(values.reduce((sum, one) => sum + one, 0n)).toBe(1n);
+        // An entry of the program's has its value on every CPU that put it in, and zeros for the others.
+        for (const [key, values] of handle.getAll())
+          if (key >= 1000) expect(values.includes(1n) && values.every((one) => one <= 1n)).toBe(true);
         expect(handle.deleteMany([5000, 5001])).toBe(0);
       });
     });
@@ -268,6 +269,7 @@ export function mapChurnSuite(blueprint: Engine): void {
         inner.set(1, 0n);
         if (i % 2 === 1) await handle.delete(8 + (i % 4));
         inner.close();
+        await setImmediate();
       }
     })();
     await open.beside(() => {

@@ -2,7 +2,7 @@
  * The map registry: which declaration is which live map. Identity is the declaration's value, so that two stages which
  * use one declaration share one map; declarations marked global are one by name. A map lives as long as someone holds it.
  */
-import type { LoadedMap } from '@tailrace/bpf';
+import { type LoadedMap, MapFlag } from '@tailrace/bpf';
 import { type AnyMap, type AnyStructure, ConflictError, mapDifferences, type Resource, toMapSpec } from '@tailrace/stage';
 import { ChainError } from './chain-error.ts';
 import { mapHandle } from './map-handle.ts';
@@ -124,6 +124,7 @@ export class EngineMapRegistry implements MapRegistry {
     using resources = new DisposableStack();
     const loaded = this.#instance.createMap(toMapSpec(map, name));
     resources.defer(() => loaded.close());
+    fill(map, loaded);
     const handle = mapHandle(map, loaded, { maker: this.#instance, resources });
     const entry: OpenMap = { name, claim, loaded, handle, resources: resources.move(), holds: 0 };
     this.#byName.set(name, entry);
@@ -154,6 +155,12 @@ export class EngineMapRegistry implements MapRegistry {
     this.#byName.delete(entry.name);
     entry.resources.dispose();
   }
+}
+
+/** Puts in what a map out of an object holds from the start; programs then know constants by their values. */
+function fill({ origin, flags }: AnyMap, loaded: LoadedMap): void {
+  for (const { key, value } of origin?.contents ?? []) loaded.update(key, value);
+  if (origin && (flags & MapFlag.readOnlyProgram) !== 0) loaded.freeze?.();
 }
 
 function sameGlobal(open: OpenMap, claim: MapClaim): OpenMap {

@@ -18,6 +18,7 @@ export * from './map.ts';
 export * from './map-of-maps.ts';
 export * from './map-spec.ts';
 export * from './member.ts';
+export * from './object-stage.ts';
 export * from './queue.ts';
 export * from './reach.ts';
 export * from './redirect-map.ts';

@@ -1,5 +1,5 @@
 /** What a map declaration is, whatever its kind, and what all kinds check when they are declared. */
-import { ArgumentError, isPerCpu, type MapType } from '@tailrace/bpf';
+import { ArgumentError, isPerCpu, type MapDefinition, type MapType } from '@tailrace/bpf';
 import type { Resource } from './resource.ts';
 import { hasBytes, type Schema } from './schema.ts';
 
@@ -19,6 +19,8 @@ export interface MapDecl<P, H> extends Resource<P, H> {
   readonly hashes?: number;
   /** Set: every declaration of this name in a pipeline is the same map; two that differ are a conflict. */
   readonly global?: boolean;
+  /** A map that an object declares: its blueprint there, and what it holds before a program runs. */
+  readonly origin?: Pick<MapDefinition, 'spec' | 'contents'>;
 }
 /** A map of whatever kind. */
 export type AnyMap = MapDecl<unknown, unknown>;
@@ -40,6 +42,7 @@ export interface MapContent {
   readonly flags?: number;
   readonly inner?: AnyMap;
   readonly hashes?: number | undefined;
+  readonly origin?: MapDecl<unknown, unknown>['origin'];
 }
 
 /** The largest key: programs build keys on their stack, which has this many bytes (MAX_BPF_STACK). */
@@ -51,7 +54,7 @@ const MAX_ENTRIES = 0xffff_ffff;
 /** Checks and freezes a declaration. Throws ArgumentError for options that no kernel takes. */
 export function declareMap<M extends AnyMap>(type: M['type'], options: MapOptions, content: MapContent): M {
   const { name, maxEntries, global } = options;
-  const { key, value, flags = 0, inner, hashes } = content;
+  const { key, value, flags = 0, inner, hashes, origin } = content;
   if (!/^[\w.-]{1,64}$/.test(name)) throw new ArgumentError(`${type}: name '${name}', expected 1 to 64 letters, digits, '_', '.' or '-'`);
   if (!Number.isSafeInteger(maxEntries) || maxEntries < 1 || maxEntries > MAX_ENTRIES)
     throw new ArgumentError(`${type} '${name}': maxEntries is ${maxEntries}, expected 1..${MAX_ENTRIES}`);
@@ -72,6 +75,7 @@ export function declareMap<M extends AnyMap>(type: M['type'], options: MapOption
     ...(inner === undefined ? {} : { inner }),
     ...(hashes === undefined ? {} : { hashes }),
     ...(global === undefined ? {} : { global }),
+    ...(origin === undefined ? {} : { origin }),
   };
   return Object.freeze(decl) as M;
 }

@@ -8,7 +8,8 @@ import type { AnyMap } from './map.ts';
 
 /** The blueprint of a declared map under the name that it has in a pipeline, e.g. `l4lb/conns`. */
 export function toMapSpec(map: AnyMap, scopedName: string): MapSpec {
-  const { type, key, value, maxEntries, flags, inner, hashes } = map;
+  const { type, key, value, maxEntries, flags, inner, hashes, origin } = map;
+  if (origin) return { ...origin.spec, name: scopedName };
   const spec = {
     name: scopedName,
     type,

@@ -1,4 +1,5 @@
 /** What stands in a chain or behind an exit: stages and functions, without their type parameters, and targets. */
+import type { ProgramSpec } from '@tailrace/bpf';
 import type { ContainerModule } from 'inversify';
 import type { ChainKey, Hook, VerdictNames } from './hook.ts';
 import type { parts, phantom } from './resource.ts';
@@ -19,11 +20,30 @@ export interface AnyStage {
   readonly writes: Schemas;
   /** The body: `(ctx, uses) => verdict`. Its source is compiled; it also runs as it is over a simulated ctx. */
   readonly program: (this: void, ...args: never) => unknown;
+  /** Set: the program comes out of an object, and `program` only says so. */
+  readonly object?: StageObject;
   /** The verdict of a tail call that found an empty slot. */
   readonly onMiss: 'pass' | 'drop';
   /** Exits that were wired, by label. */
   readonly wiring: Readonly<Record<string, AnyTarget>>;
   readonly [phantom]: { readonly exits: string; readonly traits: AnyTraits };
+}
+
+/** The program of a stage that comes out of an object. */
+export interface StageObject {
+  /** Linked. Its maps go by the names that they have in the stage's `uses`. */
+  readonly spec: ProgramSpec;
+  /** Return values, as unsigned 32-bit numbers, and where they lead: `next`, or `exit:` with a label. All others are verdicts. */
+  readonly ways: ReadonlyMap<number, string>;
+  /** The verdict that leads to the next stage; undefined where none does. */
+  readonly next: string | undefined;
+  /** Throws ArgumentError for a hook that the program was not made for; `owner` starts the message. */
+  checkHook(owner: string, hook: Hook): void;
+  /**
+   * What is bound, and the object's own maps under all other names. Throws ConflictError for a map that is not what the program
+   * was compiled for, ArgumentError for a name that the object does not know; `owner` starts the message.
+   */
+  complete(owner: string, bound: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>>;
 }
 
 /**

@@ -1,14 +1,14 @@
 /** Stages: one eBPF program each, declared as a value. Compiling and loading them are other packages' work. */
 import { ArgumentError } from '@tailrace/bpf';
-import { checkBinding } from './binding.ts';
 import type { Contexts } from './context.ts';
-import { type Hook, type Verdict, verdictNames } from './hook.ts';
-import type { AnyStage, AnyTarget, Wiring } from './member.ts';
+import type { Hook, Verdict } from './hook.ts';
+import type { AnyStage, Wiring } from './member.ts';
 import type { Bag, Checked, Empty, phantom } from './resource.ts';
 import { hasBytes, type Schemas } from './schema.ts';
+import { checkHook, checkStageName, stageOf } from './stage-value.ts';
 import type { AnyTraits, MetaView, ReadsBy, TraitsOf } from './traits.ts';
 import { checkUses } from './uses.ts';
-import { type CheckWiring, checkWiring, type HookWired, hookWired, type Wired } from './wiring.ts';
+import type { CheckWiring, HookWired, Wired } from './wiring.ts';
 
 /** What a stage uses, by name. */
 export type Uses = Readonly<Record<string, unknown>>;
@@ -75,57 +75,6 @@ export function stage<
     writes: checkMetadata(`${owner}: writes`, writes),
     wiring: Object.freeze({}),
   }) as unknown as Stage<N, H, X, TraitsOf<ReadsBy<keyof R, N>, keyof W & string, never>, U>;
-}
-
-/** Throws ArgumentError for a name that is no identifier; `function.stage` is one for stages of functions. */
-export function checkStageName(name: string): void {
-  if (!/^[A-Za-z]\w*(\.[A-Za-z]\w*)*$/.test(name))
-    throw new ArgumentError(`stage: name '${name}', expected a letter, then letters, digits and '_'`);
-}
-
-function checkHook(owner: string, hook: unknown): void {
-  if (!Object.hasOwn(verdictNames, String(hook)))
-    throw new ArgumentError(`${owner}: hook is '${String(hook)}', expected ${Object.keys(verdictNames).join(', ')}`);
-}
-
-type StageData = Pick<AnyStage, 'name' | 'hook' | 'uses' | 'reads' | 'writes' | 'program' | 'onMiss' | 'wiring'>;
-/** A stage at run time, before the types are put on. */
-interface PlainStage extends StageData {
-  readonly kind: 'stage';
-  on(wiring: Readonly<Record<string, AnyTarget>>): PlainStage;
-  as(name: string): PlainStage;
-  at(hook: Hook): PlainStage;
-  with(uses: Uses): PlainStage;
-}
-
-function stageOf(data: StageData): PlainStage {
-  return Object.freeze<PlainStage>({
-    kind: 'stage',
-    ...data,
-    on(wiring) {
-      const added = checkWiring(data.name, [data.hook], wiring);
-      return stageOf({ ...data, hook: hookWired(data.hook, added), wiring: Object.freeze({ ...data.wiring, ...added }) });
-    },
-    as(name) {
-      checkStageName(name);
-      return stageOf({ ...data, name });
-    },
-    at(hook) {
-      checkHook(`stage '${data.name}'`, hook);
-      if (Object.keys(data.wiring).length > 0)
-        throw new ArgumentError(`stage '${data.name}': its exits are wired for ${data.hook}, expected .at() before .on()`);
-      return stageOf({ ...data, hook });
-    },
-    with(uses) {
-      const owner = `stage '${data.name}'`;
-      const bound = checkUses(owner, uses);
-      for (const [name, value] of Object.entries(bound)) {
-        if (!Object.hasOwn(data.uses, name)) throw new ArgumentError(`${owner}: with '${name}', which is not in its uses`);
-        checkBinding(`${owner}: uses.${name}`, data.uses[name], value);
-      }
-      return stageOf({ ...data, uses: Object.freeze({ ...data.uses, ...bound }) });
-    },
-  });
 }
 
 function checkMetadata(path: string, schemas: Schemas): Schemas {

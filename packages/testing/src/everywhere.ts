@@ -1,5 +1,5 @@
 /**
- * One stage and the same packets on every hook that it can serve: in the kernel and simulated, with the same answers
+ * One stage and the same packets on every hook that it can serve: on an engine and simulated, with the same answers
  * everywhere. Where they differ, the error says at which hook and in what.
  */
 import { TailraceError } from '@tailrace/bpf';
@@ -18,6 +18,8 @@ import { stageAt } from './stage-at.ts';
 /** A hook at which packets are run. */
 export type PacketHook = 'xdp' | 'tcIngress' | 'tcEgress';
 const packetHooks: readonly PacketHook[] = ['xdp', 'tcIngress', 'tcEgress'];
+
+const engineNames = { kernel: 'the kernel', userspace: 'the userspace engine' } as const;
 
 /** Two runs of one packet differ. */
 export class DisagreementError extends TailraceError {
@@ -49,7 +51,7 @@ export type Handles = <H>(resource: Resource<unknown, H>) => H;
 export interface EverywhereOptions extends Pick<RunnerOptions, 'engine' | 'attach'> {
   /** Default: all that the stage can serve. */
   readonly hooks?: readonly PacketHook[];
-  /** Fills the maps: at every hook once in the kernel, and once simulated. */
+  /** Fills the maps: at every hook once on the engine, and once simulated. */
   readonly prepare?: (handle: Handles) => void;
 }
 
@@ -82,9 +84,9 @@ export class EverywhereRunner implements AsyncDisposable {
   }
 
   /**
-   * Runs one packet at every hook, in the kernel and simulated. Gives what all of them say: the outcome, the packet as it
+   * Runs one packet at every hook, on the engine and simulated. Gives what all of them say: the outcome, the packet as it
    * goes onto the wire, the metadata. Throws DisagreementError. A frame without its whole IP header is only simulated at
-   * TC, since the kernel's test runs there refuse it.
+   * TC where the engine is the kernel, whose test runs there refuse it.
    */
   async run(frame: Packet | Uint8Array, options: EverywherePacketOptions = {}): Promise<SimulationResult> {
     const { simulation, meta = {}, skb = {}, checksumComplete } = options;
@@ -93,12 +95,13 @@ export class EverywhereRunner implements AsyncDisposable {
     for (const { hook, live, maps } of this.#places) {
       const expected = simulate(this.#stage, bytes, { ...simulation, hook, maps, meta, ...(hook === 'xdp' ? {} : { skb }) });
       results.push({ ...expected, packet: onWire(expected) });
-      if (hook !== 'xdp' && !holdsIpHeader(bytes)) continue;
+      const { kind } = live.engine;
+      if (kind === 'kernel' && hook !== 'xdp' && !holdsIpHeader(bytes)) continue;
       const atTc = { skb, ...(checksumComplete === undefined ? {} : { checksumComplete }) };
       const actual = await live.run(bytes, { meta, ...(hook === 'xdp' ? {} : atTc) });
       const about = (what: string): string => `stage '${this.#stage.name}' at ${hook}: ${what}`;
-      sameOutcome(about('the kernel against the simulation'), expected, actual, bytes);
-      samePacket(about('the packet, the simulation against the kernel'), expected.packet, actual.packet, bytes);
+      sameOutcome(about(`${engineNames[kind]} against the simulation`), expected, actual, bytes);
+      samePacket(about(`the packet, the simulation against ${engineNames[kind]}`), expected.packet, actual.packet, bytes);
       sameJson(about('metadata'), expected.meta, actual.meta, bytes);
       if (expected.skb && actual.skb)
         for (const name of ['mark', 'priority'] as const) sameJson(about(name), expected.skb[name], actual.skb[name], bytes);

@@ -1,4 +1,5 @@
 export * from './address.ts';
+export { type AssembledProgram, assembledObject } from './assembled-object.ts';
 export * from './checksum.ts';
 export { type Datagram, type DatagramOptions, Datagrams } from './datagrams.ts';
 export { eventually, TimeoutError, within } from './deadline.ts';
@@ -11,6 +12,7 @@ export * from './header-fields.ts';
 export { Host } from './host.ts';
 export { type ConnectionOptions, type HttpAnswer, HttpConnection, type RequestOptions, TransferError } from './http-connection.ts';
 export { type HttpOptions, HttpService } from './http-service.ts';
+export { KernelAlone, kernelAlone } from './kernel-alone.ts';
 export { SimulationError } from './live-view.ts';
 export * from './mutation.ts';
 export * from './outcome.ts';

@@ -15,9 +15,10 @@ import {
   type XdpContext,
 } from '@tailrace/bpf';
 import { type CompiledStage, compileStage } from '@tailrace/compiler';
-import { createNamespace, kernel, Rtnetlink } from '@tailrace/kernel';
 import { EngineMapRegistry } from '@tailrace/pipeline';
 import { type AnyMap, type AnyStage, type Hook, type Resource, toMapSpec } from '@tailrace/stage';
+import { userspace } from '@tailrace/userspace';
+import { KernelAlone } from './kernel-alone.ts';
 import { type Outcome, outcomeOf } from './outcome.ts';
 import { frameBytes, type Packet } from './packet.ts';
 import { stageAt } from './stage-at.ts';
@@ -28,13 +29,13 @@ export interface RunnerOptions {
   /** The hook to run at; default the stage's own. */
   readonly hook?: Hook;
   /**
-   * A blueprint is opened for this runner and closed with it; an instance stays open. Default: the kernel, in a namespace
-   * of its own.
+   * A blueprint is opened for this runner and closed with it; an instance stays open. Default: `userspace()`, which needs no
+   * privileges; `kernelAlone()` is the kernel, by itself.
    */
   readonly engine?: Engine | EngineInstance;
   /**
    * Attaches the program to the engine's interfaces, as pipelines do: the kernel then runs each packet at once, and waits
-   * for its readers otherwise. Default: only where the engine is the runner's own.
+   * for its readers otherwise. Default: only with `kernelAlone()`, whose interface is nobody's.
    */
   readonly attach?: boolean;
 }
@@ -57,7 +58,7 @@ export interface StageRun extends Outcome {
   readonly packet: Uint8Array;
   /** All metadata that the stage declares, as it left it. */
   readonly meta: Readonly<Record<string, unknown>>;
-  /** At TC: mark, priority and what else the kernel tells of the packet, as the stage left it. */
+  /** At TC: mark, priority and what else the engine tells of the packet, as the stage left it. */
   readonly skb?: Omit<SkbResult, 'cb'>;
   /** As the engine reports it; one run is far too short to measure anything by it. */
   readonly durationNs: number;
@@ -93,7 +94,11 @@ export class StageRunner implements AsyncDisposable {
     return this.#registry.loaded(map);
   }
 
-  /** Runs one packet. Throws what the engine throws: the kernel takes 14 bytes and more; ArgumentError for options of another hook. */
+  get engine(): EngineInstance {
+    return this.#instance;
+  }
+
+  /** Runs one packet. Throws what the engine throws: both take 14 bytes and more; ArgumentError for options of another hook. */
   async run(frame: Packet | Uint8Array, { meta = {}, skb, xdp, checksumComplete }: PacketOptions = {}): Promise<StageRun> {
     const { kind } = this.#state;
     this.#stateMap.update(KEY, this.#state.initial(meta, this.#instance.cpus));
@@ -139,14 +144,14 @@ interface RunnerParts {
  */
 export async function runner(
   subject: AnyStage,
-  { hook = subject.hook, engine, attach = engine === undefined }: RunnerOptions = {},
+  { hook = subject.hook, engine = userspace({ compile: 'quickly' }), attach = engine instanceof KernelAlone }: RunnerOptions = {},
 ): Promise<StageRunner> {
   const stage = stageAt(subject, hook);
   const at = attachHook(stage);
   const state = new StageState(stage);
   const compiled = compileStage(stage, { placement: state.placement });
   await using resources = new AsyncDisposableStack();
-  const instance = engine === undefined ? await ownKernel(resources) : 'open' in engine ? resources.use(await engine.open()) : engine;
+  const instance = 'open' in engine ? resources.use(await engine.open()) : engine;
   const registry = new EngineMapRegistry(instance);
   resources.use(registry.hold([...compiled.maps.values()].map((map) => ({ map, scope: stage.name, user: stage.name }))));
   const stateMap = instance.createMap(toMapSpec(state.map, `${stage.name}/${STATE}`));
@@ -183,13 +188,5 @@ function fieldsOf({ cb: _metadata, ...fields }: SkbResult): Omit<SkbResult, 'cb'
   return fields;
 }
 
-/** The kernel with an interface that nobody uses. */
-async function ownKernel(resources: AsyncDisposableStack): Promise<EngineInstance> {
-  const namespace = resources.use(createNamespace());
-  using route = new Rtnetlink(namespace);
-  route.createVeth({ name: 'run' }, { name: 'unused' });
-  return resources.use(await kernel({ interfaces: ['run'], netns: namespace }).open());
-}
-
-/** The state map's only key. */
+/** The state's only index. */
 const KEY = new Uint8Array(4);

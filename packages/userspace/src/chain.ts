@@ -32,6 +32,10 @@ export interface ChainProgram {
   readonly maps: ReadonlyMap<string, UserspaceMap>;
 }
 
+/** Loops, and blocks behind a dispatcher, that one function may have and still be compiled well. */
+const LOOP_LIMIT = 500;
+const DISPATCH_LIMIT = 1000;
+
 let base: BaseModule | undefined;
 
 /** The runtime that every chain's module begins with. */
@@ -176,7 +180,9 @@ export class Chain {
       this.#number = pool.newChain();
       pool.load(this.#number, others);
     }
-    const { exports } = new WebAssembly.Instance(compiledModule(bytes, compile), { env: { memory: memory.memory } });
+    const { exports } = new WebAssembly.Instance(compiledModule(bytes, programs.some(isUnwieldy) ? 'quickly' : compile), {
+      env: { memory: memory.memory },
+    });
     return exports as unknown as Pick<Linked, 'run' | 'repeat' | 'batch'>;
   }
 
@@ -214,6 +220,14 @@ export class Chain {
 interface Reached {
   readonly program: ChainProgram;
   readonly linked: LinkedProgram;
+}
+
+/** Whether V8's optimising compiler would take seconds for a function, since its time grows faster than what it compiles. */
+function isUnwieldy({ linked: { graphs } }: Reached): boolean {
+  return graphs.some(
+    ({ blocks, isReducible }) =>
+      blocks.filter(({ isLoop }) => isLoop).length > LOOP_LIMIT || (!isReducible && blocks.length > DISPATCH_LIMIT),
+  );
 }
 
 /** Everything that can be reached from a program, the root first. */

@@ -39,7 +39,7 @@ export function cross(program: Program, crossing: Crossing): void {
               at += part;
             }
           }
-          for (const at of unused(crossing)) lowering.store(1, 'packet', start, 4 + at, lowering.constant(0));
+          for (const at of unusedBytes(crossing)) lowering.store(1, 'packet', start, 4 + at, lowering.constant(0));
           lowering.jump(done);
         },
         () => lowering.jump(done),
@@ -52,6 +52,6 @@ export function cross(program: Program, crossing: Crossing): void {
 }
 
 /** Bytes of the words that no field fills; stores of neighbours become one later. */
-function unused({ words, fields }: Crossing): readonly number[] {
+export function unusedBytes({ words, fields }: Crossing): readonly number[] {
   return Array.from({ length: 4 * words }, (_, at) => at).filter((at) => !fields.some(({ to, size }) => to <= at && at < to + size));
 }

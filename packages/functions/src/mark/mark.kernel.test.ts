@@ -2,9 +2,10 @@
 import { kernel, type NetworkNamespace } from '@tailrace/kernel';
 import { pipeline } from '@tailrace/pipeline';
 import { hash, stage, u32, u64 } from '@tailrace/stage';
-import { eventually, packet, runEverywhere, topology } from '@tailrace/testing';
+import { eventually, kernelAlone, topology } from '@tailrace/testing';
 import { expect, test } from 'vitest';
-import { findStage, mark } from './index.ts';
+import { mark } from './index.ts';
+import { markSuite } from './mark.suite.ts';
 
 const seen = hash({ name: 'seen', key: u32, value: u64, maxEntries: 64 });
 /** Counts UDP by mark. */
@@ -63,21 +64,4 @@ test('a mark travels from XDP to TC ingress', async () => {
   ]);
 });
 
-test('the longest prefix counts, at XDP and simulated', async () => {
-  const frames = ['203.0.113.9', '203.0.113.200', '198.51.100.1'].map((saddr) => packet().ipv4({ saddr }).udp());
-  const results = await runEverywhere(findStage, frames, {
-    prepare(handle) {
-      const { marks4 } = findStage.uses;
-      handle(marks4).set({ prefixLen: 24, addr: 0xcb00_7100 }, 5);
-    },
-  });
-  expect(results.map(({ meta }) => meta.mark)).toEqual([5, 5, 0]);
-});
-
-test.each([
-  ['a prefix', () => mark({ marks: { somewhere: 1 } }), /'somewhere'/],
-  ['a mark', () => mark({ marks: { '10.0.0.0/8': 0 } }), "mark of '10.0.0.0/8' is 0, expected 1..4294967295"],
-  ['a size', () => mark({ maxEntries: 0 }), 'mark: maxEntries is 0, expected 1..16777216'],
-])('refuses %s that is none', (_what, act, message) => {
-  expect(act).toThrow(message);
-});
+markSuite(kernelAlone());

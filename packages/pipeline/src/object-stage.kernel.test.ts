@@ -1,0 +1,4 @@
+import { kernel } from '@tailrace/kernel';
+import { objectStageSuite } from './object-stage.suite.ts';
+
+objectStageSuite(kernel({ interfaces: [] }));

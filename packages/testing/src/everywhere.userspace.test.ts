@@ -1,0 +1,4 @@
+import { userspace } from '@tailrace/userspace';
+import { everywhereSuite } from './everywhere.suite.ts';
+
+everywhereSuite(userspace({ compile: 'quickly' }));

@@ -1,0 +1,539 @@
+/** Each kind of map from both sides: what programs do on an engine and in the simulation, and what handles see of it. */
+import type { Engine, EngineInstance } from '@tailrace/bpf';
+import {
+  type AnyMap,
+  type AnyStage,
+  arrayMap,
+  arrayOfMaps,
+  bloomFilter,
+  cpumap,
+  devmap,
+  devmapHash,
+  fn,
+  type HandleOf,
+  hash,
+  hashOfMaps,
+  ipv4Prefix,
+  lpmTrie,
+  lruHash,
+  lruPerCpuHash,
+  perCpuArray,
+  perCpuHash,
+  queue,
+  type Resource,
+  sockhash,
+  sockmap,
+  stack,
+  stage,
+  struct,
+  u8,
+  u16,
+  u32,
+  u64,
+  xskmap,
+} from '@tailrace/stage';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { runner } from './run.ts';
+import { simulatedHandle } from './simulated-handle.ts';
+import { SimulatedMaps } from './simulated-map.ts';
+import { simulate } from './simulation.ts';
+
+type Handles = <M extends AnyMap>(map: M) => HandleOf<M>;
+/** A frame whose first byte says what to do. */
+const frame = (...bytes: readonly number[]): Uint8Array => Uint8Array.from({ length: 64 }, (_, i) => bytes[i] ?? 0);
+
+/** Runs frames on both sides; `see` reads the maps after each, through the handles. All that is seen must be the same. */
+async function bothSides(
+  engine: EngineInstance,
+  subject: AnyStage,
+  frames: readonly Uint8Array[],
+  { prepare, see }: { prepare?: (handle: Handles) => Promise<void> | void; see: (handle: Handles) => unknown },
+): Promise<readonly { readonly verdict: string; readonly seen: unknown }[]> {
+  await using live = await runner(subject, { engine, attach: false });
+  const maps = new SimulatedMaps();
+  const handles = new Map<unknown, unknown>();
+  const ours = (resource: Resource<unknown, unknown>): unknown => live.handle(resource);
+  const simulated = (resource: Resource<unknown, unknown>): unknown => {
+    if (!handles.has(resource)) handles.set(resource, simulatedHandle(maps, resource));
+    return handles.get(resource);
+  };
+  await prepare?.(ours as Handles);
+  await prepare?.(simulated as Handles);
+  const results: { verdict: string; seen: unknown }[] = [];
+  for (const [i, bytes] of frames.entries()) {
+    const { verdict } = await live.run(bytes);
+    const seen = await see(ours as Handles);
+    const about = `frame ${i} of ${frames.map(([first]) => first).join(' ')}`;
+    expect({ verdict, seen }, about).toEqual({
+      verdict: simulate(subject, bytes, { maps }).verdict,
+      seen: await see(simulated as Handles),
+    });
+    results.push({ verdict, seen });
+  }
+  return results;
+}
+
+const Value = struct({ a: u32, b: u64, c: u8 });
+const sorted = <T>(entries: readonly T[]): readonly T[] =>
+  entries.toSorted((a, b) => (JSON.stringify(a, text) < JSON.stringify(b, text) ? -1 : 1));
+const text = (_name: string, value: unknown): unknown => (typeof value === 'bigint' ? `${value}n` : value);
+/** Sequences of what to do, with an operand. */
+const orders = (last: number, most = 25) =>
+  fc.array(
+    fc.tuple(fc.nat(last), fc.nat(5)).map(([what, operand]) => frame(what, operand)),
+    { maxLength: most },
+  );
+const Order = struct({ what: u8, key: u8 });
+const runs = { numRuns: 6 };
+
+/** The cases, on an engine. */
+export function mapKindSuite(engine: Engine): void {
+  let opened: EngineInstance;
+  beforeAll(async () => {
+    opened = await engine.open();
+  });
+  afterAll(() => opened.close());
+
+  describe('maps with keys', () => {
+    const keyed = { name: 'table', key: u16, value: Value, maxEntries: 4 };
+    /** Puts in, puts in only anew, only again, adds in place, takes out; the verdict says what came of it. */
+    const stageOf = (table: ReturnType<typeof hash<number, { a: number; b: bigint; c: number }>>) =>
+      stage({
+        name: 'keyed',
+        hook: 'xdp',
+        uses: { table, Order },
+        program(ctx, { table, Order }) {
+          const order = ctx.at(Order, 0);
+          if (!order) return ctx.abort();
+          const { what, key } = order;
+          if (what === 0) return table.update(key, { a: key, b: 1n, c: 2 }) ? ctx.drop() : ctx.tx();
+          if (what === 1) return table.update(key, { a: 7, b: 7n, c: 7 }, 'noexist') ? ctx.drop() : ctx.tx();
+          if (what === 2) return table.update(key, { a: 9, b: 9n, c: 9 }, 'exist') ? ctx.drop() : ctx.tx();
+          if (what === 3) return table.delete(key) ? ctx.drop() : ctx.tx();
+          const found = table.lookup(key);
+          if (!found) return ctx.pass();
+          found.b += 3n;
+          return ctx.drop();
+        },
+      });
+    type Table = Parameters<typeof stageOf>[0];
+
+    test.each<[string, AnyMap]>([
+      ['hash', hash(keyed)],
+      ['hash without preallocation', hash({ ...keyed, noPrealloc: true })],
+      ['LRU hash with room', lruHash({ ...keyed, maxEntries: 1024 })],
+    ])('%s', async (_name, map) => {
+      const table = map as Table;
+      await fc.assert(
+        fc.asyncProperty(orders(4), async (frames) => {
+          await bothSides(opened, stageOf(table), frames, {
+            prepare: (handle) => handle(table).set(5, { a: 1, b: 2n, c: 3 }),
+            see: (handle) => sorted(handle(table).getAll()),
+          });
+        }),
+        runs,
+      );
+    });
+
+    test.each<[string, AnyMap]>([
+      ['hash for each CPU', perCpuHash(keyed)],
+      ['LRU hash for each CPU, with room', lruPerCpuHash({ ...keyed, maxEntries: 1024 })],
+    ])('%s: their sum', async (_name, map) => {
+      const table = map as unknown as Table;
+      const perCpu = map as ReturnType<typeof perCpuHash<number, { a: number; b: bigint; c: number }>>;
+      // Each CPU adds to its own: only what a CPU finds at zero can be compared with a simulation that has one.
+      await bothSides(opened, stageOf(table), [frame(4, 1), frame(0, 1), frame(4, 1), frame(0, 2), frame(3, 1), frame(4, 1)], {
+        see: (handle) =>
+          sorted(
+            handle(perCpu)
+              .getAll()
+              .map(([key]) => key),
+          ),
+      });
+      await using live = await runner(stageOf(table), { engine: opened, attach: false });
+      const handle = live.handle(perCpu);
+      handle.set(
+        1,
+        Array.from({ length: opened.cpus }, () => ({ a: 0, b: 0n, c: 0 })),
+      );
+      for (let i = 0; i < 10; i++) await live.run(frame(4, 1));
+      expect(handle.sum(1)).toEqual({ a: 0, b: 30n, c: 0 });
+    });
+
+    test('a trie', async () => {
+      const trie = lpmTrie({ name: 'trie', key: ipv4Prefix, value: u32, maxEntries: 8 });
+      const subject = stage({
+        name: 'prefixes',
+        hook: 'xdp',
+        uses: { trie, Order },
+        program(ctx, { trie, Order }) {
+          const order = ctx.at(Order, 0);
+          if (!order) return ctx.abort();
+          const { what, key } = order;
+          if (what === 0) return trie.update({ prefixLen: 8 * (key & 3), addr: 0x0a000000 + key * 0x10000 }, key) ? ctx.drop() : ctx.tx();
+          if (what === 1) return trie.delete({ prefixLen: 8 * (key & 3), addr: 0x0a000000 + key * 0x10000 }) ? ctx.drop() : ctx.tx();
+          const found = trie.lookup({ prefixLen: 32, addr: 0x0a000000 + key * 0x10000 + 9 });
+          if (!found) return ctx.pass();
+          found.value += 100;
+          return ctx.drop();
+        },
+      });
+      const addresses = Array.from({ length: 7 }, (_, i) => ({ prefixLen: 32, addr: 0x0a000000 + i * 0x10000 + 5 }));
+      await fc.assert(
+        fc.asyncProperty(orders(2), async (frames) => {
+          await bothSides(opened, subject, frames, {
+            prepare: (handle) => handle(trie).set({ prefixLen: 0, addr: 0 }, 1),
+            see: (handle) => [handle(trie).size, addresses.map((key) => handle(trie).get(key))],
+          });
+        }),
+        runs,
+      );
+    });
+  });
+
+  test('arrays: in place, shared and for each CPU, beyond the end', async () => {
+    const shared = arrayMap({ name: 'shared', value: Value, maxEntries: 3 });
+    const own = perCpuArray({ name: 'own', value: u64, maxEntries: 3 });
+    const one = arrayMap({ name: 'one', value: u32, maxEntries: 1 });
+    const subject = stage({
+      name: 'arrays',
+      hook: 'xdp',
+      uses: { shared, own, one, Order },
+      program(ctx, { shared, own, one, Order }) {
+        const order = ctx.at(Order, 0);
+        if (!order) return ctx.abort();
+        const count = own.lookup(order.key);
+        if (count) count.value += 1n;
+        const only = one.lookup(0);
+        if (only) only.value += 2;
+        const entry = shared.lookup(order.key);
+        if (!entry) return ctx.pass();
+        entry.b += 5n;
+        entry.c = order.what;
+        return ctx.drop();
+      },
+    });
+    await fc.assert(
+      fc.asyncProperty(orders(3), async (frames) => {
+        await bothSides(opened, subject, frames, {
+          see: (handle) => [handle(shared).getAll(), handle(one).get(0), [0, 1, 2, 3].map((i) => handle(own).sum(i))],
+        });
+      }),
+      runs,
+    );
+  });
+
+  describe('maps without keys', () => {
+    const stageOf = (values: ReturnType<typeof queue<{ a: number; b: bigint; c: number }>>) =>
+      stage({
+        name: 'values',
+        hook: 'xdp',
+        uses: { values, Order },
+        program(ctx, { values, Order }) {
+          const order = ctx.at(Order, 0);
+          if (!order) return ctx.abort();
+          const { what, key } = order;
+          if (what === 0) return values.push({ a: key, b: 1n, c: key }) ? ctx.drop() : ctx.tx();
+          if (what === 1) return values.push({ a: key, b: 2n, c: key }, 'exist') ? ctx.drop() : ctx.tx();
+          if (what === 2) {
+            const first = values.pop();
+            if (!first) return ctx.pass();
+            // The copy is the program's own: writing to it changes nothing but what is put in again.
+            first.b += 10n;
+            const second = values.peek();
+            if (second && second.a === first.a) return ctx.next();
+            return values.push(first) ? ctx.drop() : ctx.tx();
+          }
+          const next = values.peek();
+          if (next === undefined) return ctx.pass();
+          next.a = 99;
+          return next.b > 5n ? ctx.abort() : ctx.drop();
+        },
+      });
+    test.each([
+      ['queue', queue({ name: 'values', value: Value, maxEntries: 3 })],
+      ['stack', stack({ name: 'values', value: Value, maxEntries: 3 })],
+    ] as const)('%s', async (_name, map) => {
+      const values = map as ReturnType<typeof queue<{ a: number; b: bigint; c: number }>>;
+      await fc.assert(
+        fc.asyncProperty(orders(3, 40), async (frames) => {
+          await bothSides(opened, stageOf(values), frames, {
+            prepare: (handle) => handle(values).push({ a: 1, b: 1n, c: 1 }),
+            // Takes all out and puts it in again, in the order in which it came.
+            see(handle) {
+              const all = [];
+              for (let value = handle(values).pop(); value; value = handle(values).pop()) all.push(value);
+              for (const value of map.type === 'queue' ? all : all.toReversed()) handle(values).push(value);
+              return all;
+            },
+          });
+        }),
+        runs,
+      );
+    });
+
+    test('several values at once, in a loop and in a fn, each in a place of its own', async () => {
+      const values = queue({ name: 'values', value: Value, maxEntries: 16 });
+      const out = arrayMap({ name: 'out', value: u64, maxEntries: 1 });
+      const take = fn([u64], u64, { values }, (base, { values }) => {
+        const taken = values.pop();
+        return taken ? base * 100n + taken.b : base;
+      });
+      const subject = stage({
+        name: 'loop',
+        hook: 'xdp',
+        uses: { values, out, take },
+        program(ctx, { values, out, take }) {
+          const sum = out.lookup(0);
+          if (!sum) return ctx.abort();
+          const first = values.pop();
+          const second = values.pop();
+          for (let i = 0; i < 4; i++) {
+            const value = values.pop();
+            if (!value) break;
+            sum.value = sum.value * 100n + value.b;
+          }
+          sum.value = take(sum.value);
+          if (first && second) sum.value = sum.value * 10_000n + first.b * 100n + second.b;
+          else if (first) sum.value = sum.value * 100n + first.b;
+          return ctx.drop();
+        },
+      });
+      for (const count of [0, 1, 2, 3, 5, 6, 8])
+        await bothSides(opened, subject, [frame(), frame()], {
+          prepare(handle) {
+            for (let i = 1; i <= count; i++) handle(values).push({ a: i, b: BigInt(i), c: i });
+          },
+          see: (handle) => handle(out).get(0),
+        });
+    });
+
+    test('bloom filter', async () => {
+      const seen = bloomFilter({ name: 'seen', value: struct({ a: u8, b: u32 }), maxEntries: 1000 });
+      const subject = stage({
+        name: 'seen',
+        hook: 'xdp',
+        uses: { seen, Order },
+        program(ctx, { seen, Order }) {
+          const order = ctx.at(Order, 0);
+          if (!order) return ctx.abort();
+          const value = { a: order.key, b: 5 };
+          if (order.what === 0) seen.add(value);
+          return seen.has(value) ? ctx.drop() : ctx.pass();
+        },
+      });
+      await fc.assert(
+        fc.asyncProperty(orders(1, 30), async (frames) => {
+          await bothSides(opened, subject, frames, { see: (handle) => [0, 1, 2, 3, 4, 5].map((a) => handle(seen).has({ a, b: 5 })) });
+        }),
+        runs,
+      );
+    });
+  });
+
+  describe('maps of maps', () => {
+    const inner = hash({ name: 'flows', key: u16, value: u64, maxEntries: 2 });
+    const tenants = hashOfMaps({ name: 'tenants', key: struct({ id: u32, kind: u8 }), maxEntries: 4, inner });
+    const lists = arrayOfMaps({ name: 'lists', maxEntries: 3, inner: queue({ name: 'list', value: u32, maxEntries: 2 }) });
+    const subject = stage({
+      name: 'tenants',
+      hook: 'xdp',
+      uses: { tenants, lists, Order },
+      program(ctx, { tenants, lists, Order }) {
+        const order = ctx.at(Order, 0);
+        if (!order) return ctx.abort();
+        const { what, key } = order;
+        // Either of two keys leads to the map that is worked on.
+        const flows = tenants.lookup({ id: what > 3 ? 2 : key, kind: what > 3 ? 0 : 1 });
+        if (what === 0) {
+          const list = lists.lookup(key);
+          if (!list) return ctx.pass();
+          return list.push(key) ? ctx.drop() : ctx.tx();
+        }
+        if (!flows) return ctx.pass();
+        if (what === 1) return flows.update(key, 1n) ? ctx.drop() : ctx.tx();
+        if (what === 2) return flows.delete(key) ? ctx.drop() : ctx.tx();
+        const flow = flows.lookup(key);
+        if (!flow) return flows.update(key, 5n, 'noexist') ? ctx.drop() : ctx.tx();
+        flow.value += 1n;
+        return ctx.next();
+      },
+    });
+
+    test('programs work on what handles put in, and handles see it', async () => {
+      const keys = [
+        { id: 1, kind: 1 },
+        { id: 2, kind: 0 },
+        { id: 3, kind: 1 },
+      ];
+      await fc.assert(
+        fc.asyncProperty(orders(5), async (frames) => {
+          await bothSides(opened, subject, frames, {
+            async prepare(handle) {
+              const [first] = keys;
+              if (first) (await handle(tenants).set(first)).set(9, 9n);
+              // Two keys that lead to one map.
+              const shared = handle(tenants).create();
+              for (const key of keys.slice(1)) await handle(tenants).set(key, shared);
+              await handle(lists).set(2);
+            },
+            see: (handle) => [
+              keys.map((key) => sorted(handle(tenants).get(key)?.getAll() ?? [])),
+              sorted(handle(tenants).keys()),
+              handle(lists).get(2)?.peek(),
+              handle(lists).get(1)?.peek(),
+            ],
+          });
+        }),
+        { numRuns: 4 },
+      );
+    });
+
+    test('a table is filled aside and put in the place of the old one at once', async () => {
+      const active = arrayOfMaps({ name: 'active', maxEntries: 1, inner: arrayMap({ name: 'rules', value: u32, maxEntries: 2 }) });
+      const check = stage({
+        name: 'check',
+        hook: 'xdp',
+        uses: { active },
+        program(ctx, { active }) {
+          const rules = active.lookup(0);
+          if (!rules) return ctx.pass();
+          const first = rules.lookup(0);
+          const second = rules.lookup(1);
+          if (!first || !second) return ctx.abort();
+          return first.value === second.value ? ctx.drop() : ctx.tx();
+        },
+      });
+      await using live = await runner(check, { engine: opened, attach: false });
+      const handle = live.handle(active);
+      expect((await live.run(frame())).verdict).toBe('pass');
+      let current = await handle.set(0);
+      for (let round = 1; round < 5; round++) {
+        const next = handle.create();
+        next.setMany([
+          [0, round],
+          [1, round],
+        ]);
+        const verdicts: string[] = [];
+        const put = handle.set(0, next);
+        for (let i = 0; i < 5; i++) verdicts.push((await live.run(frame())).verdict);
+        await put;
+        current.close();
+        current = next;
+        expect(new Set(verdicts)).toEqual(new Set(['drop']));
+        expect(handle.get(0)?.get(1)).toBe(round);
+      }
+      // An inner map that is an array of one entry has no address that is known before it runs.
+      const single = arrayOfMaps({ name: 'single', maxEntries: 1, inner: arrayMap({ name: 'one', value: u32, maxEntries: 1 }) });
+      const bump = stage({
+        name: 'bump',
+        hook: 'xdp',
+        uses: { single },
+        program(ctx, { single }) {
+          const value = single.lookup(0)?.lookup(0);
+          return value ? ctx.drop() : ctx.pass();
+        },
+      });
+      await expect(runner(bump, { engine: opened, attach: false })).rejects.toThrow('optional chaining');
+      const plain = stage({
+        name: 'plain',
+        hook: 'xdp',
+        uses: { single },
+        program(ctx, { single }) {
+          const map = single.lookup(0);
+          if (!map) return ctx.pass();
+          const value = map.lookup(0);
+          if (!value) return ctx.abort();
+          value.value += 1;
+          return ctx.drop();
+        },
+      });
+      await bothSides(opened, plain, [frame(), frame()], {
+        prepare: async (handle) => void (await handle(single).set(0)),
+        see: (handle) => handle(single).get(0)?.get(0),
+      });
+    });
+  });
+
+  test('packets are sent to what handles put in: interfaces and CPUs', async () => {
+    const ports = devmap({ name: 'ports', maxEntries: 4 });
+    const vlans = devmapHash({ name: 'vlans', maxEntries: 4 });
+    const cpus = cpumap({ name: 'cpus', maxEntries: 4 });
+    const queues = xskmap({ name: 'queues', maxEntries: 4 });
+    const subject = stage({
+      name: 'send',
+      hook: 'xdp',
+      uses: { ports, vlans, cpus, queues, Order },
+      program(ctx, { ports, vlans, cpus, queues, Order }) {
+        const order = ctx.at(Order, 0);
+        if (!order) return ctx.abort();
+        if (order.what === 0) return ctx.redirect(ports, order.key);
+        if (order.what === 1) return ctx.redirect(vlans, order.key + 100_000);
+        if (order.what === 2) return ctx.redirect(cpus, order.key);
+        return ctx.redirect(queues, order.key);
+      },
+    });
+    const results = await bothSides(
+      opened,
+      subject,
+      [0, 1, 2, 3].flatMap((what) => [frame(what, 0), frame(what, 1), frame(what, 9)]),
+      {
+        prepare(handle) {
+          handle(ports).set(1, 1);
+          handle(vlans).set(100_000, 1);
+          handle(cpus).set(0, { qsize: 192 });
+        },
+        see: (handle) => [handle(ports).getAll(), handle(vlans).getAll(), handle(cpus).getAll()],
+      },
+    );
+    const [R, A] = ['redirect', 'abort'];
+    expect(results.map(({ verdict }) => verdict)).toEqual([A, R, A, R, A, A, R, A, A, A, A, A]);
+  });
+
+  test('programs of TC have the same maps', async () => {
+    const jobs = queue({ name: 'jobs', value: u32, maxEntries: 4 });
+    const seen = bloomFilter({ name: 'seen', value: u32, maxEntries: 64 });
+    const tenants = hashOfMaps({
+      name: 'tenants',
+      key: u32,
+      maxEntries: 4,
+      inner: hash({ name: 'flows', key: u32, value: u64, maxEntries: 4 }),
+    });
+    const subject = stage({
+      name: 'tc',
+      hook: 'tc',
+      uses: { jobs, seen, tenants },
+      program(ctx, { jobs, seen, tenants }) {
+        const job = jobs.pop();
+        const flows = tenants.lookup(1);
+        if (!job || !flows) return ctx.pass();
+        if (seen.has(job.value)) return ctx.drop();
+        seen.add(job.value);
+        flows.update(job.value, 1n);
+        return ctx.next();
+      },
+    });
+    await using live = await runner(subject, { engine: opened, attach: false });
+    const flows = await live.handle(tenants).set(1);
+    for (const job of [7, 8, 7]) live.handle(jobs).push(job);
+    const verdicts: string[] = [];
+    for (let i = 0; i < 4; i++) verdicts.push((await live.run(frame())).verdict);
+    expect(verdicts).toEqual(['next', 'next', 'drop', 'pass']);
+    expect(sorted(flows.getAll())).toEqual([
+      [7, 1n],
+      [8, 1n],
+    ]);
+  });
+
+  test('maps of sockets may stand in uses; programs of packets have nothing to do with them', async () => {
+    const [table, list] = [sockhash({ name: 'table', key: u32, maxEntries: 4 }), sockmap({ name: 'list', maxEntries: 4 })];
+    const subject = stage({ name: 'idle', hook: 'xdp', uses: { table, list }, program: (ctx) => ctx.pass() });
+    if (engine.kind === 'userspace') {
+      await expect(runner(subject, { engine: opened })).rejects.toThrow('the userspace engine has no sockets');
+      return;
+    }
+    await using live = await runner(subject, { engine: opened, attach: false });
+    expect((await live.run(frame())).verdict).toBe('pass');
+  });
+}
