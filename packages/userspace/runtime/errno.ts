@@ -7,6 +7,7 @@ export const EACCES: i64 = -13;
 export const EFAULT: i64 = -14;
 export const EEXIST: i64 = -17;
 export const ENODEV: i64 = -19;
+export const EBUSY: i64 = -16;
 export const EINVAL: i64 = -22;
 export const ENOSPC: i64 = -28;
 export const ERANGE: i64 = -34;

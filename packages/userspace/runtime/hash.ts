@@ -197,6 +197,20 @@ export function hash_delete(map: usize, key: usize): i64 {
   return element ? 0 : ENOENT;
 }
 
+/** The element that is in use behind one (behind the start for 0); 0 where there is none. Elements stay where they are. */
+export function hash_next(map: usize, element: usize): usize {
+  const stride = load<u32>(map, OWN_ELEMENT_STRIDE);
+  const fresh = load<u32>(map, OWN_FRESH);
+  for (let next: usize = element ? element + stride : load<u32>(map, OWN_ELEMENTS); next < fresh; next += stride)
+    if (load<u8>(next, USED)) return next;
+  return 0;
+}
+
+/** Address of a CPU's value of an element that is in use. */
+export function hash_value(map: usize, element: usize, cpu: u32): usize {
+  return value_of(map, element, cpu);
+}
+
 /**
  * Keys in the order of their elements, so that entries which stay keep their order. A key that is not there comes before the
  * first. Under the lock.

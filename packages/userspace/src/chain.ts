@@ -197,6 +197,7 @@ export class Chain {
     const { runtime } = this.#context.memory;
     for (const area of this.#areas) {
       runtime.record_close_all(area);
+      runtime.each_end(area);
       runtime.spin_release(area);
     }
   }

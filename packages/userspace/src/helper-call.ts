@@ -13,10 +13,12 @@ import {
   MAP_TAG,
   MAP_VALUE_SIZE,
   TAG_CONTEXT,
+  TAG_KEY,
   TAG_MAP,
   TAG_STACK,
   WORKER_CONTEXT,
   WORKER_CPU,
+  WORKER_EACH_KEY,
   WORKER_TAIL_CALLS,
 } from './layout.ts';
 import type { MapPlace } from './linked-program.ts';
@@ -42,6 +44,7 @@ export function writeHelperCall(translator: AccessWriter, helper: number, pc: nu
   if (helper === POISON_HELPER) return translator.trap('poison', pc, () => translator.parts.writer.i64(0n), 0);
   if (helper === Helper.tail_call) return writeTailCall(translator, given, pc);
   if (helper === Helper.loop) return writeLoop(translator, given, pc);
+  if (helper === Helper.for_each_map_elem) return writeEach(translator, given, pc);
   new HelperCall(translator, helperFor(helper, program.spec.type), given, pc).write();
 }
 
@@ -396,4 +399,35 @@ function writeLoop(translator: AccessWriter, given: readonly AbstractValue[], pc
   writer.get(count).i64(1n).op(Op.i64Add).set(count);
   writer.op(Op.i64Eqz).brIf(0).end().end();
   writer.get(count).set(r0).end().end();
+}
+
+/** bpf_for_each_map_elem: calls a function of the program with each entry until it says stop; r0 has how often it was called. */
+function writeEach(translator: AccessWriter, given: readonly AbstractValue[], pc: number): void {
+  const { writer, registers, context, program, functions } = translator.parts;
+  const target = functions.get(functionOf(given[1]) ?? -1);
+  const map = knownMap(translator, given[0] ?? ANY);
+  if (target === undefined || map === undefined)
+    throw new TailraceError('compile', `program ${program.spec.name}, pc ${pc}: a callback was let through`);
+  const [count, cursor] = [writer.local(Type.i64), writer.local(Type.i32)];
+  const r0 = registers[0] as number;
+  const runtime = (name: string): number => context.module.functionNamed(name);
+  const place = (): void => void writer.i32(context.worker).i32(map.address);
+  place();
+  translator.register(4).call(runtime('each_begin')).tee(r0).op(Op.i64Eqz).if();
+  writer.i64(0n).set(count).i32(0).set(cursor).block().loop();
+  place();
+  writer.get(cursor).call(runtime('each_next')).tee(cursor).op(Op.i32Eqz).brIf(1);
+  translator.turn(pc);
+  writer.get(count).i64(1n).op(Op.i64Add).set(count);
+  writer.i64(pointerTo(TAG_MAP, map.address)).i64(pointerTo(TAG_KEY, context.worker + WORKER_EACH_KEY));
+  place();
+  writer.get(cursor).call(runtime('each_value')).op(Op.extendU).i64(pointerTo(map.tag, 0)).op(Op.i64Or);
+  translator.register(3).i64(0n);
+  translator
+    .register(10)
+    .i64((1n << 32n) + BigInt(FRAME_SIZE))
+    .op(Op.i64Add)
+    .call(target);
+  writer.op(Op.i64Eqz).brIf(0).end().end();
+  writer.i32(context.worker).call(runtime('each_end')).get(count).set(r0).end();
 }

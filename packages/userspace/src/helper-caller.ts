@@ -4,7 +4,18 @@
  */
 import { Helper, MapType, POISON_HELPER, TailraceError } from '@tailrace/bpf';
 import { type ArgumentKind, type HelperSpec, helperFor } from './helper.ts';
-import { MAP_KEY_SIZE, MAP_KIND, MAP_TAG, MAP_VALUE_SIZE, TAG_CONTEXT, TAG_MAP, WORKER_CONTEXT, WORKER_CPU } from './layout.ts';
+import {
+  MAP_KEY_SIZE,
+  MAP_KIND,
+  MAP_TAG,
+  MAP_VALUE_SIZE,
+  TAG_CONTEXT,
+  TAG_KEY,
+  TAG_MAP,
+  WORKER_CONTEXT,
+  WORKER_CPU,
+  WORKER_EACH_KEY,
+} from './layout.ts';
 import type { LinkedProgram } from './linked-program.ts';
 import { addressOf, pointerTo } from './pointer.ts';
 import { isInside } from './region.ts';
@@ -41,6 +52,7 @@ export class HelperCaller {
   call(request: HelperCallRequest): bigint {
     const { helper, program, given } = request;
     if (helper === Helper.loop) return this.#loop(request);
+    if (helper === Helper.for_each_map_elem) return this.#each(request);
     if (helper === POISON_HELPER) request.trap('poison', 0n, 0);
     const spec = helperFor(helper, program.spec.type);
     const { worker } = this.#context;
@@ -131,5 +143,23 @@ export class HelperCaller {
     if (flags !== 0n) return BigInt.asUintN(64, -22n);
     for (let turn = 0n; turn < times; turn++) if (callback(addressOf(fn), [turn, context]) !== 0n) return turn + 1n;
     return times;
+  }
+
+  /** bpf_for_each_map_elem: how often the function was called. */
+  #each({ given, callback }: HelperCallRequest): bigint {
+    const [mapPointer = 0n, fn = 0n, context = 0n, flags = 0n] = given;
+    const { memory, worker } = this.#context;
+    const { runtime } = memory;
+    const map = addressOf(mapPointer);
+    const begun = runtime.each_begin(worker, map, flags);
+    if (begun !== 0n) return BigInt.asUintN(64, begun);
+    let count = 0n;
+    for (let cursor = runtime.each_next(worker, map, 0); cursor !== 0; cursor = runtime.each_next(worker, map, cursor)) {
+      count++;
+      const value = this.#valuePointer(map, runtime.each_value(worker, map, cursor) >>> 0);
+      if (callback(addressOf(fn), [mapPointer, pointerTo(TAG_KEY, worker + WORKER_EACH_KEY), value, context]) !== 0n) break;
+    }
+    runtime.each_end(worker);
+    return count;
   }
 }

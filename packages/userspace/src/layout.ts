@@ -21,6 +21,8 @@ export const TAG_STACK = 3;
 export const TAG_MAP = 11;
 /** A function, as callbacks are given: the "address" is the slot where it starts. Never readable. */
 export const TAG_FUNCTION = 12;
+/** The key of the entry that a callback of for_each_map_elem is given: a copy, read only. */
+export const TAG_KEY = 13;
 /** Records of ring buffers that are reserved and not yet submitted: up to RECORD_LIMIT at a time. */
 export const TAG_RECORD = 16;
 export const RECORD_LIMIT = 16;
@@ -84,6 +86,9 @@ export const FRAME_LIMIT = 8;
 /** Free for helpers: what they need while they run. */
 export const WORKER_SCRATCH = 16384;
 export const WORKER_SCRATCH_SIZE = 49152;
+/** Where that key lies, and how long it can be at most: as long as keys of programs are. */
+export const WORKER_EACH_KEY = 32768;
+export const EACH_KEY_LIMIT = 8192;
 /** The last lines that programs printed, the second half of the scratch: lines so far (u32), then slots from TRACE_SLOTS on. */
 export const WORKER_TRACE = 49152;
 export const TRACE_SLOTS = 1024;

@@ -13,19 +13,16 @@ import type { AbstractValue } from './abstract-value.ts';
 import { type Code, isHelperCall, isRegisterCall, type Operation, operationAt } from './code.ts';
 import { contextAccess } from './context.ts';
 import { type FunctionGraph, framesOf, type Naming, namingsOf } from './control-flow.ts';
+import { callsBack } from './effects.ts';
 import { helperFor } from './helper.ts';
 import { TAG_FUNCTION } from './layout.ts';
 import { bytesOf, isAtomic, isSignedLoad, type Provenance, storesTo } from './provenance.ts';
 
 /** Every helper is one that this engine has for programs of this type. Throws UnsupportedError. */
-export function checkHelpers({ name, type }: ProgramSpec, code: Code): void {
-  for (const [pc, operation] of code.entries()) {
+export function checkHelpers({ type }: ProgramSpec, code: Code): void {
+  for (const operation of code) {
     if (operation === undefined || !isHelperCall(operation) || operation.imm === POISON_HELPER) continue;
-    const spec = helperFor(operation.imm, type);
-    if (spec.name !== 'loop' && spec.args.includes('function'))
-      throw new UnsupportedError(`program ${name}, pc ${pc}: bpf_${spec.name} cannot be run in userspace`, {
-        hint: 'run it in the kernel',
-      });
+    helperFor(operation.imm, type);
   }
 }
 
@@ -84,11 +81,16 @@ export function checkedFrames({ name }: ProgramSpec, code: Code, graphs: readonl
     for (const { start, end } of graph.blocks)
       for (let pc = start; pc < end; pc += operationAt(code, pc).slots) {
         const operation = operationAt(code, pc);
-        if (!isHelperCall(operation) || operation.imm !== Helper.loop) continue;
+        if (!isHelperCall(operation) || !callsBack(operation.imm)) continue;
         const to = functionOf(calls.get(pc)?.[1]);
         if (to === undefined || !starts.has(to))
           throw new UnsupportedError(`program ${name}, pc ${pc}: the function that is called back cannot be told before it runs`, {
-            hint: 'pass a function to bpf_loop directly',
+            hint: 'pass a function to the helper directly',
+          });
+        const map = calls.get(pc)?.[0];
+        if (operation.imm === Helper.for_each_map_elem && (map?.kind !== 'map' || map.name === undefined || map.maybeNull))
+          throw new UnsupportedError(`program ${name}, pc ${pc}: the map that is gone through cannot be told before it runs`, {
+            hint: 'pass a map to bpf_for_each_map_elem directly',
           });
         loops.push({ pc, to });
       }

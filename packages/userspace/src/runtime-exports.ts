@@ -43,6 +43,11 @@ export interface RuntimeExports {
   ring_data(map: number): number;
   /** Address of the map that a pointer means, where it is of one of these kinds (a bit each); else 0. */
   map_address(pointer: bigint, kinds: number): number;
+  /** for_each_map_elem: begins (0 or a negated errno), goes from cursor to cursor (0 at the end), gives a value's address, ends. */
+  each_begin(worker: number, map: number, flags: bigint): bigint;
+  each_next(worker: number, map: number, cursor: number): number;
+  each_value(worker: number, map: number, cursor: number): number;
+  each_end(worker: number): void;
   /** Ends a record's time as a region: its address, 0 where the pointer is that of none. */
   record_close(worker: number, pointer: bigint): number;
   /** Throws away records that were reserved and not handed over. */

@@ -6,6 +6,7 @@ import {
   RECORD_LIMIT,
   TAG_CONTEXT,
   TAG_FUNCTION,
+  TAG_KEY,
   TAG_MAP,
   TAG_MAPS,
   TAG_PACKET,
@@ -135,6 +136,7 @@ function regionName(pointer: bigint): string {
   if (tag >= TAG_STACK && tag < TAG_MAP) return named(`stack frame ${tag - TAG_STACK}`);
   if (tag === TAG_MAP) return named('a map');
   if (tag === TAG_FUNCTION) return named('a function');
+  if (tag === TAG_KEY) return named('the key of an entry');
   if (tag >= TAG_RECORD && tag < TAG_RECORD + RECORD_LIMIT) return named('a record');
   return tag >= TAG_MAPS ? named('a value of a map') : named('anything');
 }

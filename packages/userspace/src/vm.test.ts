@@ -422,7 +422,7 @@ describe('what no program is', () => {
     ['r1 = btf_id[5]\n exit', 'program program, pc 0: a variable of the kernel cannot be run in userspace'],
     ['r0 = *(u8 *)skb[12]\n exit', 'program program, pc 0: legacy packet access cannot be run in userspace'],
     ['call 9999\n exit', 'there is no helper 9999, called by a program of type xdp'],
-    ['call bpf_for_each_map_elem\n exit', 'program program, pc 0: bpf_for_each_map_elem cannot be run in userspace'],
+    ['call bpf_for_each_map_elem\n exit', 'program program, pc 0: the function that is called back cannot be told before it runs'],
     ['call bpf_loop\n exit', 'program program, pc 0: the function that is called back cannot be told before it runs'],
     ['r2 = 0xc00000000 ll\n call bpf_loop\n exit', 'pc 2: a function calls itself'],
     ['r2 = 0xc00000001 ll\n call bpf_loop\n exit', 'program program, pc 2: the function that is called back cannot be told before it runs'],
