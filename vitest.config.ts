@@ -16,6 +16,8 @@ export default defineConfig({
           sequence: { groupOrder: 0 },
           include: ['{packages,examples,bench}/**/*.test.ts', 'test/**/*.test.ts'],
           exclude: ['**/node_modules/**', '**/*.kernel.test.ts'],
+          // many of them compile stages, and as many run at a time as there are cores
+          testTimeout: 30_000,
         },
       },
       {

@@ -75,44 +75,26 @@ function isStripped(source: string, file: string | undefined): boolean {
   return rest === '' || rest.startsWith('//# sourceURL=');
 }
 
-/** A connection to V8's inspector, with every script that it knows. */
-interface Inspector {
-  readonly scripts: ReadonlyMap<string, Script>;
-  call(method: string, params?: object): unknown;
+/** What is known of a script: its ids never come again. */
+interface KnownScript {
+  readonly script: Script;
+  readonly source: string;
 }
+const knownScripts = new Map<string, KnownScript>();
 
-let inspector: Inspector | undefined;
+type Call = (method: string, params?: object) => unknown;
 
-/** Connecting tells of every script there is, which takes milliseconds: functions that are compiled in one go share it. */
-function connected(): Inspector {
-  if (inspector) return inspector;
+/** Asks V8 for the place of a function. The inspector answers within the call. */
+function inspect(fn: unknown): { source: string; script: Script; line: number; column: number } | undefined {
   const session = new Session();
   session.connect();
-  const scripts = new Map<string, Script>();
-  session.on('Debugger.scriptParsed', ({ params }) => scripts.set(params.scriptId, params as Script));
-  const call = (method: string, params?: object): unknown => {
+  const call: Call = (method, params) => {
     let answer: unknown;
     session.post(method as 'Debugger.enable', params as never, (_error: unknown, result: unknown) => {
       answer = result;
     });
     return answer;
   };
-  call('Debugger.enable');
-  // at once, and not in the next turn: WebAssembly that is compiled or run while a debugger is there is slow
-  queueMicrotask(() => {
-    inspector = undefined;
-    session.disconnect();
-    // files may change until the next function is compiled
-    files.clear();
-    lines.clear();
-  });
-  inspector = { scripts, call };
-  return inspector;
-}
-
-/** Asks V8 for the place of a function. The inspector answers within the call. */
-function inspect(fn: unknown): { source: string; script: Script; line: number; column: number } | undefined {
-  const { scripts, call } = connected();
   const handover = globalThis as { __tailraceLocate?: unknown };
   try {
     handover.__tailraceLocate = fn;
@@ -120,15 +102,41 @@ function inspect(fn: unknown): { source: string; script: Script; line: number; c
     const properties = call('Runtime.getProperties', { objectId: object.result.objectId, ownProperties: true }) as {
       internalProperties?: { name: string; value?: { value?: { scriptId: string; lineNumber: number; columnNumber: number } } }[];
     };
-    call('Runtime.releaseObject', { objectId: object.result.objectId });
     const location = properties.internalProperties?.find((p) => p.name === '[[FunctionLocation]]')?.value?.value;
-    const script = location && scripts.get(location.scriptId);
-    if (!location || !script) return undefined;
-    const { scriptSource } = call('Debugger.getScriptSource', { scriptId: location.scriptId }) as { scriptSource: string };
-    return { source: scriptSource, script, line: location.lineNumber, column: location.columnNumber };
+    const known = location && (knownScripts.get(location.scriptId) ?? learnScript(session, call, location.scriptId));
+    return location && known && { ...known, line: location.lineNumber, column: location.columnNumber };
   } finally {
     delete handover.__tailraceLocate;
+    // at once: WebAssembly that is compiled or run while a debugger is there is slow
+    session.disconnect();
+    forgetFilesLater();
   }
+}
+
+/** Enabling the debugger tells of every script there is, which takes milliseconds: only for scripts that are not known yet. */
+function learnScript(session: Session, call: Call, scriptId: string): KnownScript | undefined {
+  session.on('Debugger.scriptParsed', ({ params }) => {
+    if (params.scriptId === scriptId) script = params as Script;
+  });
+  let script: Script | undefined;
+  call('Debugger.enable');
+  if (script === undefined) return undefined;
+  const { scriptSource: source } = call('Debugger.getScriptSource', { scriptId }) as { scriptSource: string };
+  const known = { script, source };
+  knownScripts.set(scriptId, known);
+  return known;
+}
+
+let forgets = false;
+/** Files may change until the next function is compiled. */
+function forgetFilesLater(): void {
+  if (forgets) return;
+  forgets = true;
+  queueMicrotask(() => {
+    forgets = false;
+    files.clear();
+    lines.clear();
+  });
 }
 
 function written(file: string, row: number): { text: string } | undefined {

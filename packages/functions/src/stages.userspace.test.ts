@@ -2,5 +2,4 @@ import { userspace } from '@tailrace/userspace';
 import { describe } from 'vitest';
 import { stagesSuite } from './stages.suite.ts';
 
-describe('wasm', () => stagesSuite(userspace({ compile: 'quickly' })));
-describe('interpreter', () => stagesSuite(userspace({ mode: 'interpreter' })));
+describe('wasm', { timeout: 30_000 }, () => stagesSuite(userspace({ compile: 'quickly' })));

@@ -1,4 +1,5 @@
 import { userspace } from '@tailrace/userspace';
+import { describe } from 'vitest';
 import { hooksSuite } from './hooks.suite.ts';
 
-hooksSuite(userspace({ compile: 'quickly' }));
+describe('wasm', { timeout: 30_000 }, () => hooksSuite(userspace({ compile: 'quickly' })));

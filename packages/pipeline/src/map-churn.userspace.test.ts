@@ -1,4 +1,5 @@
 import { userspace } from '@tailrace/userspace';
+import { describe } from 'vitest';
 import { mapChurnSuite } from './map-churn.suite.ts';
 
-mapChurnSuite(userspace({ cpus: 2, compile: 'quickly' }));
+describe('wasm', { timeout: 30_000 }, () => mapChurnSuite(userspace({ cpus: 2, compile: 'quickly' })));

@@ -2,5 +2,5 @@ import { userspace } from '@tailrace/userspace';
 import { describe } from 'vitest';
 import { runningSuite } from './running.suite.ts';
 
-describe('wasm', () => runningSuite(userspace({ compile: 'quickly' })));
-describe('interpreter', () => runningSuite(userspace({ mode: 'interpreter' })));
+describe('wasm', { timeout: 30_000 }, () => runningSuite(userspace({ compile: 'quickly' })));
+describe('interpreter', { timeout: 30_000 }, () => runningSuite(userspace({ mode: 'interpreter' })));

@@ -1,4 +1,5 @@
 import { userspace } from '@tailrace/userspace';
+import { describe } from 'vitest';
 import { everywhereSuite } from './everywhere.suite.ts';
 
-everywhereSuite(userspace({ compile: 'quickly' }));
+describe('wasm', { timeout: 30_000 }, () => everywhereSuite(userspace({ compile: 'quickly' })));

@@ -28,6 +28,8 @@ import type { WorkerContext } from './worker-context.ts';
 export interface ProgramSurroundings {
   /** Called when packets ran: readers of rings may have something to read. */
   readonly onRun: () => void;
+  /** Lets others have their turn of the event loop, where runs have had it for long. */
+  readonly turn: () => Promise<void> | undefined;
   /** The map whose descriptor is at an address. */
   readonly mapAt: (address: number) => UserspaceMap | undefined;
 }
@@ -85,6 +87,7 @@ export class UserspaceProgram extends HeldProgram {
       return testRun(this.chain, this.#context, options);
     } finally {
       this.#surroundings.onRun();
+      await this.#surroundings.turn();
     }
   }
 

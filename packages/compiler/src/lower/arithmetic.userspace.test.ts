@@ -2,5 +2,5 @@ import { userspace } from '@tailrace/userspace';
 import { describe } from 'vitest';
 import { arithmeticSuite } from './arithmetic.suite.ts';
 
-describe('wasm', () => arithmeticSuite(userspace({ compile: 'quickly' })));
-describe('interpreter', () => arithmeticSuite(userspace({ mode: 'interpreter' })));
+describe('wasm', { timeout: 30_000 }, () => arithmeticSuite(userspace({ compile: 'quickly' })));
+describe('interpreter', { timeout: 30_000 }, () => arithmeticSuite(userspace({ mode: 'interpreter' })));

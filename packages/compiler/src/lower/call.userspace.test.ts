@@ -2,5 +2,4 @@ import { userspace } from '@tailrace/userspace';
 import { describe } from 'vitest';
 import { callSuite } from './call.suite.ts';
 
-describe('wasm', () => callSuite(userspace({ compile: 'quickly' })));
-describe('interpreter', () => callSuite(userspace({ mode: 'interpreter' })));
+describe('wasm', { timeout: 30_000 }, () => callSuite(userspace({ compile: 'quickly' })));

@@ -2,5 +2,4 @@ import { userspace } from '@tailrace/userspace';
 import { describe } from 'vitest';
 import { contextSuite } from './context.suite.ts';
 
-describe('wasm', () => contextSuite(userspace({ compile: 'quickly' })));
-describe('interpreter', () => contextSuite(userspace({ mode: 'interpreter' })));
+describe('wasm', { timeout: 30_000 }, () => contextSuite(userspace({ compile: 'quickly' })));

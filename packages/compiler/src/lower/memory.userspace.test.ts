@@ -2,5 +2,4 @@ import { userspace } from '@tailrace/userspace';
 import { describe } from 'vitest';
 import { memorySuite } from './memory.suite.ts';
 
-describe('wasm', () => memorySuite(userspace({ compile: 'quickly' })));
-describe('interpreter', () => memorySuite(userspace({ mode: 'interpreter' })));
+describe('wasm', { timeout: 30_000 }, () => memorySuite(userspace({ compile: 'quickly' })));

@@ -8,10 +8,9 @@ import { memoryUses, RandomMemory } from './random-memory.ts';
 
 const byte = fc.oneof(fc.constantFrom(0, 1, 2, 3, 255), fc.nat(255));
 const frame = fc.array(byte, { minLength: 50, maxLength: 50 }).map((bytes) => Uint8Array.from(bytes));
-const numRuns = Number(process.env.TAILRACE_RUNS ?? 20);
 
-/** The cases, on an engine. */
-export function randomMemorySuite(blueprint: Engine): void {
+/** The cases, on an engine; properties are tried so many times. */
+export function randomMemorySuite(blueprint: Engine, runs = Number(process.env.TAILRACE_RUNS ?? 20)): void {
   let engine: EngineInstance;
   beforeAll(async () => {
     engine = await blueprint.open();
@@ -28,7 +27,7 @@ export function randomMemorySuite(blueprint: Engine): void {
         // TC has no tx
         await sameAtTc(engine, stageOf(body.replaceAll('ctx.tx()', 'ctx.pass()'), { uses }), frames);
       }),
-      { numRuns, interruptAfterTimeLimit: 20_000 },
+      { numRuns: runs, interruptAfterTimeLimit: 20_000 },
     );
   }, 60_000);
 }

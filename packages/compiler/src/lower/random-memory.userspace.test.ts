@@ -2,5 +2,7 @@ import { userspace } from '@tailrace/userspace';
 import { describe } from 'vitest';
 import { randomMemorySuite } from './random-memory.suite.ts';
 
-describe('wasm', () => randomMemorySuite(userspace({ compile: 'quickly' })));
-describe('interpreter', () => randomMemorySuite(userspace({ mode: 'interpreter' })));
+describe('wasm', { timeout: 30_000 }, () => randomMemorySuite(userspace({ compile: 'quickly' }), Number(process.env.TAILRACE_RUNS ?? 8)));
+describe('interpreter', { timeout: 30_000 }, () =>
+  randomMemorySuite(userspace({ mode: 'interpreter' }), Number(process.env.TAILRACE_RUNS ?? 3)),
+);

@@ -61,8 +61,8 @@ const frames = fc.array(
   { minLength: 2, maxLength: 4 },
 );
 
-/** The cases, on an engine. */
-export function randomMetadataSuite(blueprint: Engine): void {
+/** The cases, on an engine; properties are tried so many times. */
+export function randomMetadataSuite(blueprint: Engine, runs = Number(process.env.TAILRACE_RUNS ?? 20)): void {
   let engine: EngineInstance;
   beforeAll(async () => {
     engine = await blueprint.open();
@@ -80,7 +80,7 @@ ${statements.join('\n')}
 o.flow = m.flow; o.tight = m.tight; o.n = m.n; return m.flow.on ? ctx.pass() : ctx.drop();`;
         await sameAtTc(engine, stageOf(body, { uses, writes }), packets);
       }),
-      { numRuns: Number(process.env.TAILRACE_RUNS ?? 20), interruptAfterTimeLimit: 20_000 },
+      { numRuns: runs, interruptAfterTimeLimit: 20_000 },
     );
   }, 60_000);
 }

@@ -43,10 +43,9 @@ const frame = fc.oneof(
   fc.constantFrom(...CORNERS).map((b) => new Uint8Array(64).fill(b)),
 );
 const frames = fc.array(frame, { minLength: 4, maxLength: 8 });
-const runs = Number(process.env.TAILRACE_RUNS ?? 25);
 
-/** The cases, on an engine. */
-export function randomProgramSuite(blueprint: Engine): void {
+/** The cases, on an engine; properties are tried so many times. */
+export function randomProgramSuite(blueprint: Engine, runs = Number(process.env.TAILRACE_RUNS ?? 25)): void {
   let engine: EngineInstance;
   beforeAll(async () => {
     engine = await blueprint.open();

@@ -2,5 +2,4 @@ import { userspace } from '@tailrace/userspace';
 import { describe } from 'vitest';
 import { statementSuite } from './statement.suite.ts';
 
-describe('wasm', () => statementSuite(userspace({ compile: 'quickly' })));
-describe('interpreter', () => statementSuite(userspace({ mode: 'interpreter' })));
+describe('wasm', { timeout: 30_000 }, () => statementSuite(userspace({ compile: 'quickly' })));

@@ -1,9 +1,9 @@
 import { userspace } from '@tailrace/userspace';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { mark } from './index.ts';
 import { markSuite } from './mark.suite.ts';
 
-markSuite(userspace({ compile: 'quickly' }));
+describe('wasm', { timeout: 30_000 }, () => markSuite(userspace({ compile: 'quickly' })));
 
 test.each([
   ['a prefix', () => mark({ marks: { somewhere: 1 } }), /'somewhere'/],

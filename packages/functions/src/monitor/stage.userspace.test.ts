@@ -2,5 +2,4 @@ import { userspace } from '@tailrace/userspace';
 import { describe } from 'vitest';
 import { monitorStageSuite } from './stage.suite.ts';
 
-describe('wasm', () => monitorStageSuite(userspace({ compile: 'quickly' })));
-describe('interpreter', () => monitorStageSuite(userspace({ mode: 'interpreter' })));
+describe('wasm', { timeout: 30_000 }, () => monitorStageSuite(userspace({ compile: 'quickly' })));

@@ -2,5 +2,4 @@ import { userspace } from '@tailrace/userspace';
 import { describe } from 'vitest';
 import { policyStagesSuite } from './stages.suite.ts';
 
-describe('wasm', () => policyStagesSuite(userspace({ compile: 'quickly' })));
-describe('interpreter', () => policyStagesSuite(userspace({ mode: 'interpreter' })));
+describe('wasm', { timeout: 30_000 }, () => policyStagesSuite(userspace({ compile: 'quickly' })));

@@ -2,5 +2,5 @@ import { userspace } from '@tailrace/userspace';
 import { describe } from 'vitest';
 import { exactTableSuite } from './exact-table.suite.ts';
 
-describe('wasm', () => exactTableSuite(userspace({ compile: 'quickly' })));
-describe('interpreter', () => exactTableSuite(userspace({ mode: 'interpreter' })));
+describe('wasm', { timeout: 30_000 }, () => exactTableSuite(userspace({ compile: 'quickly' })));
+describe('interpreter', { timeout: 30_000 }, () => exactTableSuite(userspace({ mode: 'interpreter' })));

@@ -1,0 +1,4 @@
+import { kernelAlone } from '@tailrace/testing';
+import { functionsSuite } from './functions.suite.ts';
+
+functionsSuite(kernelAlone());
