@@ -129,7 +129,7 @@ export class LoadedSample {
   }
 
   #load(spec: ProgramSpec, id: number): UserspaceProgram {
-    return new UserspaceProgram(spec, id, this.maps, this.#context, { onRun: () => {}, mapAt: () => undefined });
+    return new UserspaceProgram(spec, id, this.maps, this.#context, { onRun: () => {}, turn: () => undefined, mapAt: () => undefined });
   }
 
   #entries(): Outcome['maps'] {
