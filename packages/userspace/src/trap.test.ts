@@ -131,7 +131,7 @@ describe('reasons', () => {
     ['read', 'r2 = map[table]\n r0 = *(u32 *)(r2 +0)', 'pc 2: read of 4 bytes outside a map (pointer)'],
     ['read', 'r2 = subprog[f]\n r0 = *(u32 *)(r2 +0)\n f: r0 = 0', 'pc 2: read of 4 bytes outside a function (pointer)'],
     ['read', 'r2 = 0x1000000000000 ll\n r0 = *(u32 *)(r2 +0)', 'pc 2: read of 4 bytes outside a value of a map (pointer)'],
-    ['read', 'r2 = 0xd00000000 ll\n r0 = *(u32 *)(r2 +0)', 'pc 2: read of 4 bytes outside anything (pointer)'],
+    ['read', 'r2 = 0xe00000000 ll\n r0 = *(u32 *)(r2 +0)', 'pc 2: read of 4 bytes outside anything (pointer)'],
     [
       'read',
       'r2 = r10\n r3 = -512\n r3 += 0x7fffffff\n r4 = 1\n r5 = 0\n r1 = 0\n r2 = 0\n call bpf_csum_diff\n r1 = r10\n r1 += -4\n r2 = 8\n r3 = 0\n r4 = 0\n r5 = 0\n call bpf_csum_diff',
