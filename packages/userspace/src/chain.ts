@@ -130,7 +130,7 @@ export class Chain {
   }
 
   #interpreted(programs: readonly Reached[]): Pick<Linked, 'run' | 'repeat' | 'batch'> {
-    const { memory, worker, turnLimit } = this.#context;
+    const { memory, worker, turnLimit, onStep } = this.#context;
     const interpreter = new Interpreter({
       view: () => memory.view,
       worker,
@@ -138,6 +138,7 @@ export class Chain {
       entry: this.#entry,
       turnLimit,
       helpers: new HelperCaller(this.#context),
+      onStep,
     });
     const repeat = (times: number): bigint => {
       let result = 0n;

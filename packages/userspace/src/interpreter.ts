@@ -38,6 +38,7 @@ import { bytesOf } from './provenance.ts';
 import { contextPointer, isInside } from './region.ts';
 import { TAIL_CALL_LIMIT } from './tail-call.ts';
 import { TrapError, type TrapReason } from './trap.ts';
+import type { InterpreterStep } from './worker-context.ts';
 
 /** What an interpreter works on. */
 export interface InterpreterParts {
@@ -49,6 +50,7 @@ export interface InterpreterParts {
   /** Turns of loops before a run is stopped. */
   readonly turnLimit: number;
   readonly helpers: HelperCaller;
+  readonly onStep?: ((step: InterpreterStep) => void) | undefined;
 }
 
 interface Frame {
@@ -104,8 +106,10 @@ export class Interpreter {
   }
 
   #run(frame: Frame, start: number): bigint {
-    const { registers, program } = frame;
+    const { registers, program, depth } = frame;
+    const { onStep } = this.#parts;
     for (let pc = start; ; ) {
+      onStep?.({ program, start, pc, depth, registers });
       const operation = operationAt(program.code, pc);
       const { opcode, dst } = operation;
       let next = pc + operation.slots;

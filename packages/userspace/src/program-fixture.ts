@@ -78,7 +78,7 @@ export class LoadedSample {
   readonly #context: WorkerContext;
   readonly #type: ProgramType;
 
-  constructor(sample: Sample, way: Way) {
+  constructor(sample: Sample, way: Way, rest: Partial<WorkerContext> = {}) {
     const { type = 'xdp', turnLimit = 1 << 20 } = sample;
     this.#type = type;
     initializeWorker(this.memory, WORKERS, { cpu: 0, seed: 1n });
@@ -91,6 +91,7 @@ export class LoadedSample {
       compile: 'quickly',
       proves: way !== 'unproved',
       now: () => 1_000_000_000n,
+      ...rest,
     };
     let id = 0;
     for (const [name, spec] of Object.entries(sample.maps ?? {})) {

@@ -133,13 +133,7 @@ export interface ProgramParts {
  * never run here.
  */
 export function programParts(spec: ProgramSpec, maps: ReadonlyMap<string, MapSpec>, entry: Entry): ProgramParts {
-  const surroundings: Surroundings = {
-    maps,
-    entry,
-    contextField: (offset, size) => contextFieldKind(spec.type, offset, size),
-    movesPacket: (helper) => HELPERS.get(helper)?.movesPacket ?? true,
-    writes: writtenArguments,
-  };
+  const surroundings = surroundingsOf(spec, maps, entry);
   const written = codeOf(spec);
   const hasRegisterCalls = written.some((operation) => operation !== undefined && isRegisterCall(operation));
   const code = hasRegisterCalls ? withoutRegisterCalls(spec, written, provenanceOf(written, graphsOf(written), surroundings)) : written;
@@ -150,6 +144,17 @@ export function programParts(spec: ProgramSpec, maps: ReadonlyMap<string, MapSpe
   checkContext(spec, code, provenance);
   checkMaps(spec, code, provenance);
   return { code, graphs, provenance, frames: checkedFrames(spec, code, graphs, provenance) };
+}
+
+/** What the analyser has to know of a program's surroundings. */
+export function surroundingsOf({ type }: ProgramSpec, maps: ReadonlyMap<string, MapSpec>, entry: Entry): Surroundings {
+  return {
+    maps,
+    entry,
+    contextField: (offset, size) => contextFieldKind(type, offset, size),
+    movesPacket: (helper) => HELPERS.get(helper)?.movesPacket ?? true,
+    writes: writtenArguments,
+  };
 }
 
 /** The arguments (1 to 5) whose memory a helper writes. */

@@ -174,6 +174,11 @@ describe('stack slots', () => {
       'write: r1 = r10\n r2 = 0x100000200 ll\n r1 -= r2\n *(u64 *)(r1 -8) = 5\n r0 = 0\n exit',
     ],
     [
+      'a callback for each entry',
+      'r1 = map[small]\n r2 = subprog[write]\n r3 = r10\n r4 = 0\n call bpf_for_each_map_elem',
+      'write: *(u64 *)(r4 -8) = 5\n r0 = 0\n exit',
+    ],
+    [
       'a callback of a subprogram',
       'r1 = subprog[write]\n r2 = r10\n r3 = 0\n r4 = 0\n r5 = 0\n call between',
       'between: r3 = r2\n r2 = r1\n r1 = 1\n r4 = 0\n call bpf_loop\n r0 = 0\n exit\n write: *(u64 *)(r2 -8) = 5\n r0 = 0\n exit',
@@ -182,6 +187,28 @@ describe('stack slots', () => {
   test.each(ways)('%s', (_name, text, behind = '') => {
     const { result } = runEveryWay({ text: `${spilled}\n${text}\n${used}\n${behind}`, maps: { big, small } });
     expect(result).toMatch(/^program sample, pc \d+: read of 1 bytes outside/);
+  });
+
+  test('a function that gets what another one has changed, and lies before both', () => {
+    const text = `call between
+      exit
+      use: r0 = *(u8 *)(r1 +0)
+      exit
+      between: ${bigValue}
+      *(u64 *)(r10 -8) = r0
+      ${nothing}
+      call write
+      r1 = *(u64 *)(r10 -8)
+      call use
+      exit
+      out: ${out}
+      write: r1 = r10
+      r2 = 0x100000200 ll
+      r1 -= r2
+      *(u64 *)(r1 -8) = 5
+      r0 = 0
+      exit`;
+    expect(ended({ text, maps: { big } })).toMatch(/read of 1 bytes outside anything/);
   });
 
   test('a value that was moved until it was in the stack', () => {
@@ -468,12 +495,17 @@ describe('packets', () => {
       'r1 = subprog[move]\n r2 = r6\n call between',
       'between: r3 = r2\n r2 = r1\n r1 = 1\n r4 = 0\n call bpf_loop\n r0 = 0\n exit\n move: r1 = r2\n r2 = 40\n call bpf_xdp_adjust_head\n r0 = 0\n exit',
     ],
+    [
+      'by a callback for each entry',
+      'r1 = map[small]\n r2 = subprog[move]\n r3 = r6\n r4 = 0\n call bpf_for_each_map_elem',
+      'move: r1 = r4\n r2 = 40\n call bpf_xdp_adjust_head\n r0 = 1\n exit',
+    ],
     ['at its end', 'r1 = r6\n r2 = -40\n call bpf_xdp_adjust_tail', ''],
   ])('pointers are stale once it is moved: %s', (_name, text, behind) => {
     const checked = 'r1 = r7\n r1 += 64\n if r1 > r8 goto out\n *(u64 *)(r10 -8) = r7';
     for (const pointer of ['r9 = r7', 'r9 = *(u64 *)(r10 -8)']) {
       const read = `${pointer}\n r0 = *(u16 *)(r9 +0)\n r0 = *(u16 *)(r9 +40)\n exit`;
-      expect(ended({ text: `${ends}\n ${checked}\n ${text}\n ${read}\n out: ${out}\n ${behind}` })).toMatch(
+      expect(ended({ text: `${ends}\n ${checked}\n ${text}\n ${read}\n out: ${out}\n ${behind}`, maps: { small } })).toMatch(
         /read of 2 bytes outside the packet/,
       );
     }

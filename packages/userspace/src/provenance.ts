@@ -62,16 +62,21 @@ export interface Surroundings {
   readonly writes: (helper: number) => readonly number[];
 }
 
-/** Analyses a program. */
-export function provenanceOf(code: Code, graphs: readonly FunctionGraph[], surroundings: Surroundings): Provenance {
-  return new Analysis(code, graphs, surroundings).run();
+/** Analyses a program. `onState` is told what is known in front of each instruction: what tests hold runs to. */
+export function provenanceOf(code: Code, graphs: readonly FunctionGraph[], surroundings: Surroundings, onState?: OnState): Provenance {
+  return new Analysis(code, graphs, surroundings).run(onState);
 }
 
-/** The same program with no access proved, as far as it can be run: callbacks are still told. */
+/** Is told the state in front of the instruction at `pc`, in the function that starts at `start`. */
+export type OnState = (start: number, pc: number, state: State) => void;
+
+/** The same program with no access proved, as far as it can be run: callbacks, and the maps that they go through, are still told. */
 export function withoutProofs(provenance: Provenance): Provenance {
-  const calls = [...provenance.calls].map(
-    ([pc, given]) => [pc, given.map((value) => (value.kind === 'number' && value.constant !== undefined ? value : ANY))] as const,
-  );
+  const isConstant = (value: AbstractValue | undefined): boolean => value?.kind === 'number' && value.constant !== undefined;
+  const calls = [...provenance.calls].map(([pc, given]) => {
+    const [first = ANY, ...others] = given.map((value) => (isConstant(value) ? value : ANY));
+    return [pc, [isConstant(given[1]) ? (given[0] ?? first) : first, ...others]] as const;
+  });
   return { ...provenance, accesses: new Map(), calls: new Map(calls) };
 }
 
@@ -96,7 +101,7 @@ class Analysis {
     this.#effects = effectsOf(code, graphs, surroundings.movesPacket);
   }
 
-  run(): Provenance {
+  run(onState?: OnState): Provenance {
     const found = { accesses: new Map(), calls: new Map(), calledByRegister: new Map() };
     const first: AbstractValue = this.#surroundings.entry === 'context' ? { kind: 'context', offset: 0 } : ANY;
     this.#arguments.set(this.#entry, [first, ANY, ANY, ANY, ANY]);
@@ -116,7 +121,7 @@ class Analysis {
       if (states === undefined) return this.#givenUp();
       for (const block of graph.blocks) {
         const state = states[block.id];
-        if (state) this.#record(start, block, copyOf(state), found);
+        if (state) this.#record(start, block, copyOf(state), found, onState);
       }
     }
     return { ...found, isComplete: true, steps: this.#steps };
@@ -168,9 +173,11 @@ class Analysis {
       readonly calls: Map<number, readonly AbstractValue[]>;
       readonly calledByRegister: Map<number, AbstractValue>;
     },
+    onState?: OnState,
   ): void {
     const { accesses, calls, calledByRegister } = found;
     for (let pc = block.start; pc < block.end; pc += operationAt(this.#code, pc).slots) {
+      onState?.(start, pc, copyOf(state));
       const operation = operationAt(this.#code, pc);
       const pointer = pointerRegister(operation);
       if (pointer !== undefined) {

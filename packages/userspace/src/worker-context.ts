@@ -1,4 +1,5 @@
 /** What a worker runs programs with: the memory, its area in it, and how far a run may go. */
+import type { LinkedProgram } from './linked-program.ts';
 import type { EngineMemory } from './memory.ts';
 import type { WorkerPool } from './worker-pool.ts';
 
@@ -7,6 +8,17 @@ export type ExecutionMode = 'wasm' | 'interpreter';
 
 /** How chains are compiled: `well`, so that they are fast from the first packet, or `quickly`, where few packets come. */
 export type Effort = 'well' | 'quickly';
+
+/** An instruction that is about to run. */
+export interface InterpreterStep {
+  readonly program: LinkedProgram;
+  /** Slot where the function starts. */
+  readonly start: number;
+  readonly pc: number;
+  /** Frames above. */
+  readonly depth: number;
+  readonly registers: readonly bigint[];
+}
 
 /** One worker. */
 export interface WorkerContext {
@@ -24,6 +36,8 @@ export interface WorkerContext {
   readonly compile?: Effort;
   /** False: accesses are checked although they were proved. What tests hold proofs to. */
   readonly proves?: boolean;
+  /** Interpreters call it before each instruction: what tests look on by. */
+  readonly onStep?: (step: InterpreterStep) => void;
   /** ns since boot, as the clock helpers answer. */
   readonly now: () => bigint;
 }
