@@ -12,20 +12,28 @@ export function bloom_bits(map: usize, hashes: u32): f64 {
   return f64(bits);
 }
 
+/** How far it is from one bit of a value to the next: odd, and unlike the hash in nothing that a multiplication shows. */
+function step_of(hash: u32): u32 {
+  let x = hash;
+  x = (x ^ (x >> 16)) * 0x7feb352d;
+  x = (x ^ (x >> 15)) * 0x846ca68b;
+  return (x ^ (x >> 16)) | 1;
+}
+
 export function bloom_push(map: usize, value: usize, flags: u64): i64 {
   if (flags !== 0) return EINVAL;
   const size = load<u32>(map, MAP_VALUE_SIZE);
   const seed = load<u64>(map, OWN_SEED);
   const bits = load<u32>(map, OWN_BITS);
-  const step = hash_any(value, size, ~seed);
   let hash = hash_any(value, size, seed);
+  const step = step_of(hash);
   for (let left = load<u32>(map, OWN_HASHES); left > 0; left--) {
     const bit = hash & load<u32>(map, OWN_BIT_MASK);
     const word = bits + ((bit >> 5) << 2);
     const one: u32 = 1 << (bit & 31);
     if (load<u32>(map, MAP_SHARED)) atomic.or<u32>(word, one);
     else store<u32>(word, load<u32>(word) | one);
-    hash += step | 1;
+    hash += step;
   }
   return 0;
 }
@@ -35,12 +43,12 @@ export function bloom_peek(map: usize, value: usize): i64 {
   const size = load<u32>(map, MAP_VALUE_SIZE);
   const seed = load<u64>(map, OWN_SEED);
   const bits = load<u32>(map, OWN_BITS);
-  const step = hash_any(value, size, ~seed);
   let hash = hash_any(value, size, seed);
+  const step = step_of(hash);
   for (let left = load<u32>(map, OWN_HASHES); left > 0; left--) {
     const bit = hash & load<u32>(map, OWN_BIT_MASK);
     if (!(load<u32>(bits + ((bit >> 5) << 2)) & (1 << (bit & 31)))) return ENOENT;
-    hash += step | 1;
+    hash += step;
   }
   return 0;
 }
