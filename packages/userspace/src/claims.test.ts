@@ -1,8 +1,11 @@
 /** Random programs, valid and not: whatever the analyser claims of a register or a stack slot is so when a program comes there. */
 import { assemble, TailraceError } from '@tailrace/bpf';
-import { FUZZ_MAPS, type FuzzProgram, fuzzProgram, mutated, pointerProgram, Random } from '@tailrace/testing/fuzz';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { mutated } from '../../testing/src/fuzz-mutation.ts';
+import { pointerProgram } from '../../testing/src/fuzz-pointers.ts';
+import { FUZZ_MAPS, type FuzzProgram, fuzzProgram } from '../../testing/src/fuzz-program.ts';
+import { Random } from '../../testing/src/fuzz-random.ts';
 import { ClaimError, checkClaims } from './claims-fixture.ts';
 
 const kinds: readonly (readonly [name: string, make: (random: Random) => FuzzProgram])[] = [

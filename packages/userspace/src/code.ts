@@ -18,12 +18,16 @@ import {
   OpcodeMask,
   type ProgramSpec,
   Source,
+  slotCount,
   slotsOf,
   UnsupportedError,
   WIDE_OPCODE,
   WidePseudo,
   wideValue,
 } from '@tailrace/bpf';
+
+/** BPF_COMPLEXITY_LIMIT_INSNS (include/linux/bpf.h): the longest program that the kernel takes. */
+const SLOT_LIMIT = 1_000_000;
 
 /** One instruction, at the slot where it starts. */
 export interface Operation extends Instruction {
@@ -106,6 +110,8 @@ export function operationAt(code: Code, pc: number): Operation {
 export function codeOf(spec: Pick<ProgramSpec, 'name' | 'instructions' | 'mapReferences'>): Code {
   if (spec.instructions.length === 0)
     throw new EncodingError('opcode', `program ${spec.name} is empty, expected instructions up to an exit`);
+  if (slotCount(spec.instructions) > SLOT_LIMIT)
+    throw new EncodingError('opcode', `program ${spec.name} has ${slotCount(spec.instructions)} slots, expected at most ${SLOT_LIMIT}`);
   const references = new Map(spec.mapReferences.map((reference) => [reference.pc, reference]));
   const code: (Operation | undefined)[] = [];
   for (const instruction of spec.instructions) {

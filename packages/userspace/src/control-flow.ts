@@ -4,7 +4,11 @@
  */
 import { UnsupportedError } from '@tailrace/bpf';
 import { type Code, flowOf, namedFunction, operationAt, successorsOf } from './code.ts';
+import { dominance, immediateDominators } from './dominators.ts';
 import { FRAME_LIMIT } from './layout.ts';
+
+/** BPF_MAX_SUBPROGS (include/linux/bpf_verifier.h). */
+const FUNCTION_LIMIT = 256;
 
 /** A basic block: slots `start` up to `end`, the last instruction at `last`. */
 export interface Block {
@@ -46,6 +50,8 @@ export function graphsOf(code: Code): readonly FunctionGraph[] {
     const graph = graphOf(code, start);
     const namings = namingsOf(code, graph);
     graphs.set(start, graph);
+    if (graphs.size > FUNCTION_LIMIT)
+      throw new UnsupportedError(`the program has more than ${FUNCTION_LIMIT} functions`, { hint: 'inline functions' });
     named.set(start, namings);
     todo.push(...namings.map(({ to }) => to));
   }
@@ -117,7 +123,11 @@ function graphOf(code: Code, start: number): FunctionGraph {
   const entry = blocks.findIndex((block) => block.start === start);
   const order = reversePostOrder(blocks, entry);
   for (const [place, id] of order.entries()) at(blocks, id).order = place;
-  const dominators = immediateDominators(blocks, order, entry);
+  const dominators = immediateDominators(
+    blocks.map(({ successors }) => successors),
+    entry,
+  );
+  const dominates = dominance(dominators, entry);
   let isReducible = true;
   for (const block of blocks) {
     if (block.id !== entry) at(blocks, dominators[block.id] ?? entry).dominated.push(block.id);
@@ -126,7 +136,7 @@ function graphOf(code: Code, start: number): FunctionGraph {
       if (target.order > block.order) target.forward++;
       else {
         target.isLoop = true;
-        isReducible &&= dominates(dominators, entry, to, block.id);
+        isReducible &&= dominates(to, block.id);
       }
     }
   }
@@ -174,41 +184,6 @@ function reversePostOrder(blocks: readonly Draft[], entry: number): number[] {
     }
   }
   return order.reverse();
-}
-
-/** Cooper, Harvey, Kennedy: A Simple, Fast Dominance Algorithm (2001). */
-function immediateDominators(blocks: readonly Draft[], order: readonly number[], entry: number): readonly number[] {
-  const predecessors: number[][] = blocks.map(() => []);
-  for (const { id, successors } of blocks) for (const to of successors) predecessors[to]?.push(id);
-  const dominators: number[] = blocks.map(() => -1);
-  dominators[entry] = entry;
-  const meet = (left: number, right: number): number => {
-    let [a, b] = [left, right];
-    while (a !== b) {
-      while (at(blocks, a).order > at(blocks, b).order) a = dominators[a] as number;
-      while (at(blocks, b).order > at(blocks, a).order) b = dominators[b] as number;
-    }
-    return a;
-  };
-  for (let changed = true; changed; ) {
-    changed = false;
-    for (const id of order) {
-      if (id === entry) continue;
-      const known = (predecessors[id] ?? []).filter((from) => dominators[from] !== -1);
-      const dominator = known.reduce(meet);
-      if (dominators[id] === dominator) continue;
-      dominators[id] = dominator;
-      changed = true;
-    }
-  }
-  return dominators;
-}
-
-function dominates(dominators: readonly number[], entry: number, above: number, below: number): boolean {
-  for (let id = below; ; id = dominators[id] as number) {
-    if (id === above) return true;
-    if (id === entry) return false;
-  }
 }
 
 function at(blocks: readonly Draft[], id: number): Draft {

@@ -15,6 +15,7 @@ import { FRAME_SIZE, TAG_FUNCTION } from './layout.ts';
 import type { Entry } from './linked-program.ts';
 import { valueAccess } from './value-access.ts';
 
+/** Instructions that are looked at, each as often as something new is known in front of it. */
 const STEP_LIMIT = 400_000;
 /** Visits of a block from which on joins widen. */
 const WIDEN_AFTER = 3;
@@ -148,6 +149,8 @@ class Analysis {
         const block = graph.blocks[id] as Block;
         visits[id] = (visits[id] ?? 0) + 1;
         const state = copyOf(states[id] as State);
+        // what is copied takes its time too
+        this.#steps += (state.stack.size + state.ranges.size) >> 3;
         for (let pc = block.start; pc < block.end; pc += operationAt(this.#code, pc).slots) {
           if (++this.#steps > STEP_LIMIT) return undefined;
           this.#step(state, pc, start);
@@ -275,8 +278,8 @@ class Analysis {
     const value = isRegister ? register(state, operation.src) : constant(BigInt(operation.imm));
     const pointer = register(state, operation.dst);
     this.#overwritten(state, pointer, operation, start);
-    if (bytesOf(operation) === 8 && pointer.kind === 'frame' && pointer.owner === start && pointer.offset !== undefined)
-      state.stack.set(pointer.offset + operation.offset, value);
+    if (bytesOf(operation) === 8 && pointer.kind === 'frame' && pointer.owner === start && isInFrame(pointer, operation.offset, 8))
+      state.stack.set((pointer.offset ?? 0) + operation.offset, value);
   }
 
   #atomic(state: State, operation: Operation, start: number): void {

@@ -439,6 +439,15 @@ describe('what no program is', () => {
       expect(() => runProgram([], new Uint8Array(0), { mode })).toThrow('program program is empty, expected instructions up to an exit');
   });
 
+  test('more functions, or more slots, than the kernel takes', () => {
+    const calls = (count: number): string =>
+      `r0 = 0\n ${Array.from({ length: count }, (_, i) => `call f${i}`).join('\n')}\n exit\n ${Array.from({ length: count }, (_, i) => `f${i}: r0 = ${i}\n exit`).join('\n')}`;
+    expect(refusal(calls(255))).toBe('r0 = 254');
+    expect(refusal(calls(256))).toBe('the program has more than 256 functions');
+    const long = Array.from({ length: 1_000_001 }, () => insn.exit());
+    expect(() => runProgram(long, new Uint8Array(0))).toThrow('program program has 1000001 slots, expected at most 1000000');
+  });
+
   test('limits of turns', () => {
     for (const turnLimit of [0, -1, 1.5, 2 ** 31, Number.NaN])
       expect(() => runProgram([insn.exit()], new Uint8Array(0), { turnLimit })).toThrow(
