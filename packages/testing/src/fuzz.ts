@@ -60,15 +60,7 @@ interface Options {
 }
 
 function options(): Options {
-  const { values } = parseArgs({
-    options: {
-      seed: { type: 'string' },
-      count: { type: 'string' },
-      minutes: { type: 'string' },
-      kind: { type: 'string' },
-      'no-kernel': { type: 'boolean' },
-    },
-  });
+  const values = parsed();
   const seed = values.seed === undefined ? Math.floor(Math.random() * 0x7fff_ffff) : numberOf('seed', values.seed);
   const count = values.count === undefined ? Number.POSITIVE_INFINITY : numberOf('count', values.count);
   const minutes =
@@ -76,6 +68,15 @@ function options(): Options {
   const kinds = values.kind === undefined ? FUZZ_KINDS : FUZZ_KINDS.filter((kind) => kind === values.kind);
   if (kinds.length === 0) throw new ArgumentError(`--kind is ${values.kind}, expected one of ${FUZZ_KINDS.join(', ')}`);
   return { seed, count, minutes, kinds, withKernel: values['no-kernel'] !== true };
+}
+
+function parsed() {
+  const text = { type: 'string' } as const;
+  try {
+    return parseArgs({ options: { seed: text, count: text, minutes: text, kind: text, 'no-kernel': { type: 'boolean' } } }).values;
+  } catch (cause) {
+    throw new ArgumentError((cause as Error).message.toLowerCase(), { cause });
+  }
 }
 
 function numberOf(name: string, text: string): number {
