@@ -1,8 +1,9 @@
 /** The balancer on flows that it knows and on new ones, beside the same in C and beside what C authors write. */
+import type { EngineInstance } from '@tailrace/bpf';
 import { packet } from '@tailrace/testing';
 import { loadBalancer, VIP } from '../balancer.ts';
 import { clangMissing } from '../clang.ts';
-import { type Entrant, measure, PathError } from '../contest.ts';
+import { type Entrant, type Loaded, measure, PathError } from '../contest.ts';
 import { ALWAYS_NEW, type Restoration, restorationFloors, restore } from '../restore.ts';
 import { type Row, type Suite, type Variant, withRatios } from '../row.ts';
 
@@ -44,22 +45,22 @@ export const l4lb: Suite = {
 
 function entrants(restoration: Restoration): readonly Entrant[] {
   const variants: readonly Variant[] = clangMissing() === null ? ['tailrace', 'c-same', 'c-lru'] : ['tailrace'];
-  return variants.map((variant) => ({
-    variant,
-    async load(instance) {
-      const balancer = await loadBalancer(instance, variant);
-      const restored = await restore(instance, balancer.entry, restoration);
-      return {
-        entry: restored.entry,
-        insns: balancer.insns,
-        maps: balancer.maps,
-        verify(runs) {
-          const [forwarded, changed] = [balancer.forwarded(), restored.changed()];
-          // The last packet of each run is handed back instead of being restored.
-          if (forwarded < runs || changed < runs - 1)
-            throw new PathError(`${variant}: of ${runs} packets ${forwarded} were forwarded and ${changed} came back encapsulated`);
-        },
-      };
+  return variants.map((variant) => ({ variant, load: (instance) => loadRestored(instance, variant, restoration) }));
+}
+
+/** A balancer behind the program that gives it its packets back. */
+export async function loadRestored(instance: EngineInstance, variant: Variant, restoration: Restoration): Promise<Loaded> {
+  const balancer = await loadBalancer(instance, variant);
+  const restored = await restore(instance, balancer.entry, restoration);
+  return {
+    entry: restored.entry,
+    insns: balancer.insns,
+    maps: balancer.maps,
+    verify(runs) {
+      const [forwarded, changed] = [balancer.forwarded(), restored.changed()];
+      // The last packet of each run is handed back instead of being restored.
+      if (forwarded < runs || changed < runs - 1)
+        throw new PathError(`${variant}: of ${runs} packets ${forwarded} were forwarded and ${changed} came back encapsulated`);
     },
-  }));
+  };
 }

@@ -12,9 +12,9 @@ import { type Loaded, PathError, rowOf } from '../contest.ts';
 import { type EngineContest, measureEngines, RUNNERS } from '../engines.ts';
 import { lightChain, lightFrame, lightReturn } from '../light-chain.ts';
 import { measureTask } from '../node-run.ts';
-import { restorationFloors, restore } from '../restore.ts';
+import { restorationFloors } from '../restore.ts';
 import { type Effort, type Row, type Suite, withRatios } from '../row.ts';
-import { flows } from './l4lb.ts';
+import { flows, loadRestored } from './l4lb.ts';
 
 const XDP_DROP = 1;
 const XDP_TX = 3;
@@ -94,20 +94,7 @@ function balancerContest(name: string): EngineContest {
     packet: restoration.packet,
     returnValue: XDP_TX,
     floors: restorationFloors(restoration),
-    async load(instance) {
-      const balancer = await loadBalancer(instance, 'tailrace');
-      const restored = await restore(instance, balancer.entry, restoration);
-      return {
-        entry: restored.entry,
-        insns: balancer.insns,
-        maps: balancer.maps,
-        verify(runs) {
-          const [forwarded, changed] = [balancer.forwarded(), restored.changed()];
-          if (forwarded < runs || changed < runs - 1)
-            throw new PathError(`of ${runs} packets ${forwarded} were forwarded and ${changed} came back encapsulated`);
-        },
-      };
-    },
+    load: (instance) => loadRestored(instance, 'tailrace', restoration),
   };
 }
 
