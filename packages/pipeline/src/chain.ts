@@ -18,7 +18,6 @@ import type { Crossing } from '@tailrace/compiler';
 import { mapsIn } from '@tailrace/stage';
 import { type ChainHook, type ChainVerdict, hookTitle, programHook, verdictOf } from './chain-hook.ts';
 import { type CompiledChain, compileChain, Generation, reference, type Workshop } from './generation.ts';
-import { requiresOwnPackets } from './own-packets.ts';
 import { type PathStep, pathOf } from './path.ts';
 import { type ChainPlan, changeOf } from './plan.ts';
 import type { MapClaim, MapHold, MapRegistry } from './registry.ts';
@@ -152,7 +151,10 @@ export class LiveChain {
   runBatch(packets: readonly BatchPacket[], wantsPath: boolean): readonly ChainBatchResult[] {
     const root = this.#root;
     const runBatch = root.runBatch?.bind(root);
-    if (runBatch === undefined) throw requiresOwnPackets(this.#workshop.instance.kind);
+    if (runBatch === undefined)
+      throw new UnsupportedError(`the ${this.#workshop.instance.kind} engine takes packets from its interfaces, none can be injected`, {
+        hint: 'run the pipeline with userspace(), or use run() for single packets',
+      });
     if (!wantsPath) return runBatch(packets).map((result) => this.#batchResult(result));
     return packets.map((packet) => {
       const [route, before] = [this.#route, this.#counters.snapshot()];
