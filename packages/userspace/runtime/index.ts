@@ -1,9 +1,3 @@
-import { CLOCK_NOW, SHARED } from '../src/layout';
-
-export function clock_now(): u64 {
-  return load<u64>(SHARED + CLOCK_NOW);
-}
-
 export { array_lookup, array_update } from './array';
 export { bloom_peek, bloom_push } from './bloom';
 export { csum_diff, csum_level, csum_update, l3_csum_replace, l4_csum_replace } from './checksum';
