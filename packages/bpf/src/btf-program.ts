@@ -28,6 +28,9 @@ const CONTEXT: Readonly<Record<ProgramType, string>> = {
   socketFilter: '__sk_buff',
   schedCls: '__sk_buff',
   xdp: 'xdp_md',
+  sockOps: 'bpf_sock_ops',
+  skSkb: '__sk_buff',
+  skMsg: 'sk_msg_md',
 };
 
 const MAX_LINE = 0x3f_ffff; // 22 bits

@@ -19,6 +19,14 @@ export interface Engine {
 /** Where on an interface a program runs. */
 export type AttachHook = 'xdp' | 'tcIngress' | 'tcEgress';
 
+/**
+ * Where a socket program runs: on what comes in at the sockets of a map (`skSkb`, and `skSkbParser` before it, which cuts the
+ * stream into messages), on what is sent at them (`skMsg`), on the events of all TCP sockets of a cgroup (`sockOps`; a path).
+ */
+export type SocketPlace =
+  | { readonly hook: 'skSkb' | 'skSkbParser' | 'skMsg'; readonly map: LoadedMap }
+  | { readonly hook: 'sockOps'; readonly cgroup: string };
+
 /** One opened engine: everything made through it is closed with it. */
 export interface EngineInstance extends AsyncDisposable {
   readonly kind: Engine['kind'];
@@ -37,6 +45,11 @@ export interface EngineInstance extends AsyncDisposable {
    * type `xdp`, TC those of type `schedCls`; one program may be attached to both TC hooks.
    */
   attach(program: LoadedProgram, hook: AttachHook): Promise<Attachment>;
+  /**
+   * Attaches a program of that hook's type to sockets. Engines that reach sockets have it. At a map it takes the place of the one
+   * that is there; in a cgroup it runs beside those of others. Throws ArgumentError, and what the engine throws.
+   */
+  attachToSockets?(program: LoadedProgram, place: SocketPlace): Promise<Detachable>;
   /** Returns once no CPU runs a program that was reachable before the call. */
   gracePeriod(): Promise<void>;
   /** Engines that bring packets along: what comes in once a pipeline is attached. */
@@ -63,10 +76,15 @@ export interface TrafficPacket {
   readonly timestampNs: bigint;
 }
 
-/** A live attachment of one program at all interfaces of its engine. */
-export interface Attachment {
-  readonly interfaces: readonly string[];
+/** A program where it runs. */
+export interface Detachable {
+  /** Takes it off. Where that throws it may be called again; where it succeeded once it does nothing. */
   detach(): Promise<void>;
+}
+
+/** A live attachment of one program at all interfaces of its engine. */
+export interface Attachment extends Detachable {
+  readonly interfaces: readonly string[];
 }
 
 /** A live program. */

@@ -20,6 +20,9 @@ const KINDS: readonly (readonly [pattern: RegExp, kind: SectionKind])[] = [
   [/^tcx?\/egress$/, { type: 'schedCls', frags: false, hook: 'tcEgress' }],
   [/^(tc|classifier)([/_]|$)/, { type: 'schedCls', frags: false }],
   [/^socket([/_\d]|$)/, { type: 'socketFilter', frags: false }],
+  [/^sk_skb(\/|$)/, { type: 'skSkb', frags: false }],
+  [/^sk_msg(\/|$)/, { type: 'skMsg', frags: false }],
+  [/^sockops(\/|$)/, { type: 'sockOps', frags: false }],
 ];
 
 /** What programs of a section are; undefined where Tailrace runs no such programs. */
@@ -32,6 +35,13 @@ export function sectionKind(section: string): SectionKind | undefined {
 
 /** The section that libbpf finds such a program's kind in. */
 export function sectionName({ type, frags }: Pick<ProgramSpec, 'type' | 'frags'>): string {
-  const names: Readonly<Record<ProgramType, string>> = { xdp: frags ? 'xdp.frags' : 'xdp', schedCls: 'tc', socketFilter: 'socket' };
+  const names: Readonly<Record<ProgramType, string>> = {
+    xdp: frags ? 'xdp.frags' : 'xdp',
+    schedCls: 'tc',
+    socketFilter: 'socket',
+    sockOps: 'sockops',
+    skSkb: 'sk_skb',
+    skMsg: 'sk_msg',
+  };
   return names[type];
 }

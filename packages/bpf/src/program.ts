@@ -2,7 +2,7 @@
 import type { Instruction } from './instruction.ts';
 
 /** Kernel program kinds (enum bpf_prog_type). */
-export const ProgramType = { socketFilter: 1, schedCls: 3, xdp: 6 } as const;
+export const ProgramType = { socketFilter: 1, schedCls: 3, xdp: 6, sockOps: 13, skSkb: 14, skMsg: 16 } as const;
 export type ProgramType = keyof typeof ProgramType;
 
 /** The id of no helper, which libbpf too puts where an instruction could not be relocated: `invalid func unknown#195896080`. */

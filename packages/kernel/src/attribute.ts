@@ -63,6 +63,8 @@ export const commands = {
       line_info_cnt: [104, 4],
     },
   },
+  BPF_PROG_ATTACH: { number: 8, fields: { target_fd: [0, 4], attach_bpf_fd: [4, 4], attach_type: [8, 4], attach_flags: [12, 4] } },
+  BPF_PROG_DETACH: { number: 9, fields: { target_fd: [0, 4], attach_bpf_fd: [4, 4], attach_type: [8, 4] } },
   BPF_PROG_TEST_RUN: {
     number: 10,
     fields: {

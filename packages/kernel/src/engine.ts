@@ -2,12 +2,14 @@
 import {
   ArgumentError,
   type AttachHook,
+  type Detachable,
   type Engine,
   type EngineInstance,
   type LoadedMap,
   type LoadedProgram,
   type MapSpec,
   type ProgramSpec,
+  type SocketPlace,
 } from '@tailrace/bpf';
 import { SyscallError } from './errno.ts';
 import type { InterfaceInfo } from './interface.ts';
@@ -18,6 +20,7 @@ import { currentNamespace, NetworkNamespace, openNamespace, poolIsIn } from './n
 import { possibleCpus, requireBpf, requireCapabilities, requireKernel } from './privilege.ts';
 import { KernelProgram, loadProgram } from './program.ts';
 import { KernelRing } from './ring.ts';
+import { attachToSockets } from './socket-link.ts';
 import { trySyscallAsync } from './syscall.ts';
 import { TcAttacher, type TcOptions } from './tc-link.ts';
 import { checkOrder } from './tc-order.ts';
@@ -110,7 +113,7 @@ export class KernelInstance implements EngineInstance {
   readonly #programs = new Set<KernelProgram>();
   /** Readers by the map that they read. */
   readonly #rings = new Map<LoadedMap, KernelRing>();
-  readonly #attachments = new Set<KernelAttachment>();
+  readonly #attachments = new Set<Detachable>();
   readonly #pending = new Set<Promise<unknown>>();
   #closing: Promise<void> | undefined;
 
@@ -155,9 +158,7 @@ export class KernelInstance implements EngineInstance {
 
   attach(program: LoadedProgram, hook: AttachHook): Promise<KernelAttachment> {
     return this.#track(async () => {
-      if (!(program instanceof KernelProgram)) {
-        throw new ArgumentError(`program ${program.spec.name} was not loaded by the kernel engine`);
-      }
+      checkOwn(program);
       if (program.spec.type !== (hook === 'xdp' ? 'xdp' : 'schedCls')) {
         throw new ArgumentError(`program ${program.spec.name} is of type ${program.spec.type}, the hook is ${hook}`);
       }
@@ -167,15 +168,14 @@ export class KernelInstance implements EngineInstance {
         hook === 'xdp'
           ? await attachXdp(program, names, mode, { socket, namespace: this.#asyncNamespace() })
           : await this.#tc.attach(program, hook, names);
-      const attachment: KernelAttachment = {
-        ...made,
-        detach: async () => {
-          await made.detach();
-          this.#attachments.delete(attachment);
-        },
-      };
-      this.#attachments.add(attachment);
-      return attachment;
+      return this.#keep(made);
+    });
+  }
+
+  attachToSockets(program: LoadedProgram, place: SocketPlace): Promise<Detachable> {
+    return this.#track(async () => {
+      checkOwn(program);
+      return this.#keep(await attachToSockets(program, place));
     });
   }
 
@@ -208,6 +208,19 @@ export class KernelInstance implements EngineInstance {
     for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
   }
 
+  /** Closing the engine takes it off, unless it is taken off before. */
+  #keep<A extends Detachable>(made: A): A {
+    const attachment: A = {
+      ...made,
+      detach: async () => {
+        await made.detach();
+        this.#attachments.delete(attachment);
+      },
+    };
+    this.#attachments.add(attachment);
+    return attachment;
+  }
+
   /** Where calls that depend on the namespace are made on this thread: undefined where the pool's threads can. */
   #asyncNamespace(): NetworkNamespace | undefined {
     return this.#parts.poolInside ? undefined : this.#parts.namespace;
@@ -232,6 +245,10 @@ export class KernelInstance implements EngineInstance {
 function isCurrent(namespace: NetworkNamespace): boolean {
   using current = currentNamespace();
   return current.inode === namespace.inode;
+}
+
+function checkOwn(program: LoadedProgram): asserts program is KernelProgram {
+  if (!(program instanceof KernelProgram)) throw new ArgumentError(`program ${program.spec.name} was not loaded by the kernel engine`);
 }
 
 function forgetClosed(objects: Set<KernelMap> | Set<KernelProgram>): void {

@@ -88,6 +88,10 @@ const BY_OFFSET: Readonly<Record<ProgramType, ReadonlyMap<number, ContextField>>
   xdp: byOffset('xdp'),
   schedCls: byOffset('schedCls'),
   socketFilter: byOffset('socketFilter'),
+  // none of the sockets' own: engine.ts refuses such programs
+  sockOps: byOffset('sockOps'),
+  skSkb: byOffset('skSkb'),
+  skMsg: byOffset('skMsg'),
 };
 
 function byOffset(type: ProgramType): ReadonlyMap<number, ContextField> {

@@ -15,6 +15,7 @@ import {
   type ProgramSpec,
   type RingReader,
   TailraceError,
+  UnsupportedError,
 } from '@tailrace/bpf';
 import type { CaptureSource } from './capture/byte-source.ts';
 import { WORKER_LIMIT, WORKERS } from './layout.ts';
@@ -159,6 +160,10 @@ export class UserspaceInstance implements EngineInstance {
 
   async loadProgram(spec: ProgramSpec, maps: ReadonlyMap<string, LoadedMap>): Promise<UserspaceProgram> {
     this.#checkOpen();
+    if (spec.type === 'sockOps' || spec.type === 'skSkb' || spec.type === 'skMsg')
+      throw new UnsupportedError(`program ${spec.name} is of type ${spec.type}, and the userspace engine has no sockets`, {
+        hint: 'run it with kernel()',
+      });
     const program = new UserspaceProgram(spec, ++this.#ids, maps, this.#context, {
       onRun: () => this.#notifyRings(),
       turn: () => this.#turn(),

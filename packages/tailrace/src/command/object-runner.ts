@@ -63,6 +63,8 @@ async function resultsOf(program: LoadedProgram, packets: readonly Uint8Array[])
 /** What the kernel takes a return value for: XDP aborts on those that it does not know, TC passes. */
 function verdictOf(type: ProgramType, returnValue: number): string {
   if (type === 'socketFilter') return returnValue === 0 ? 'drop' : 'pass';
+  // SK_DROP and SK_PASS
+  if (type === 'skSkb' || type === 'skMsg') return returnValue === 1 ? 'pass' : 'drop';
   const known: Readonly<Record<string, number>> = type === 'xdp' ? hookVerdicts.xdp : TC_ACTIONS;
   const name = Object.keys(known).find((verdict) => known[verdict] === returnValue);
   return name ?? (type === 'xdp' ? 'abort' : 'pass');
