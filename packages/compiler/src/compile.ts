@@ -6,7 +6,7 @@ import { emit } from './emit/emit.ts';
 import { STACK_LIMIT, StackError } from './emit/stack.ts';
 import { type HookModel, hookModel, hookModels } from './hook-model.ts';
 import type { Graph } from './ir.ts';
-import { exitLabels } from './lower/label.ts';
+import { labelsOf } from './lower/label.ts';
 import { type Lowered, lowerStage } from './lower/lower.ts';
 import { compileObject, isObjectStage, objectOutcomes } from './object-stage.ts';
 import { optimise } from './opt/optimise.ts';
@@ -48,9 +48,18 @@ export function compileStage(stage: AnyStage, options: CompileOptions = {}): Com
 /** Labels that a stage's body leaves through, sorted. Throws CompileError where the source cannot be read, or is refused. */
 export function exitsOf(stage: AnyStage): readonly string[] {
   if (isObjectStage(stage)) return objectOutcomes(stage, modelOf(stage)).exits;
-  const { labels, complete } = exitLabels(readSource(stage.program, stage.name));
+  const { labels, complete } = labelsOf(readSource(stage.program, stage.name), 'exit');
   const all = complete ? labels : labels.union(new Set(loweredAlone(stage).exits));
   return [...all].sort();
+}
+
+/** The reasons that a stage's body gives, as in `StageOutcomes`, sorted. Throws as `exitsOf` does. */
+export function reasonsOf(stage: AnyStage): readonly string[] {
+  if (isObjectStage(stage)) return [];
+  const source = readSource(stage.program, stage.name);
+  const given = (['drop', 'abort'] as const).map((verdict) => ({ verdict, ...labelsOf(source, verdict) }));
+  if (!given.every(({ complete }) => complete)) return [...loweredAlone(stage).reasons].sort();
+  return given.flatMap(({ verdict, labels }) => [...labels].map((reason) => `${verdict}:${reason}`)).sort();
 }
 
 /** The ways out of a stage, and what is known of a packet that takes one. */
@@ -59,6 +68,8 @@ export interface StageOutcomes {
   readonly exits: readonly string[];
   /** True where some path leaves by `next()`. */
   readonly next: boolean;
+  /** Why packets are dropped and aborted, where the body says so: `drop:` or `abort:` with the reason, sorted. */
+  readonly reasons: readonly string[];
   /** Verdicts that some path returns, `redirect` in any form among them. */
   readonly verdicts: readonly string[];
   /**
@@ -79,13 +90,14 @@ export function outcomesOf(stage: AnyStage): StageOutcomes {
     outcomes.set(stage, outcome);
     return outcome;
   }
-  const { exits: taken, writes } = loweredAlone(stage);
-  const exits = [...exitLabels(readSource(stage.program, stage.name)).labels.union(new Set(taken))].sort();
+  const { exits: taken, reasons, writes } = loweredAlone(stage);
+  const exits = [...labelsOf(readSource(stage.program, stage.name), 'exit').labels.union(new Set(taken))].sort();
   const verdicts = [...writes.keys()].filter((name) => name !== 'next' && !name.startsWith('exit:'));
   const names = [...writes.keys()].concat(exits.map((label) => `exit:${label}`).filter((name) => !writes.has(name)));
   const made: StageOutcomes = {
     exits,
     next: writes.has('next'),
+    reasons: [...reasons].sort(),
     verdicts,
     writes: Object.fromEntries(names.map((name) => [name, [...(writes.get(name) ?? Object.keys(stage.writes))].sort()])),
   };

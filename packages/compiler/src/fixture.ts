@@ -53,6 +53,7 @@ export function refusal(subject: string | AnyStage, options: TextOptions = {}): 
 interface Outcome {
   readonly verdict: string;
   readonly exit?: string;
+  readonly reason?: string;
 }
 interface Result extends Outcome {
   readonly packet: Uint8Array;
@@ -122,13 +123,13 @@ export async function agree<M extends { of(map: AnyMap): LoadedMap }>(
 
 /** All that can be seen after a packet, as text. */
 function told(
-  { verdict, exit, packet, meta, skb }: Result,
+  { verdict, exit, reason, packet, meta, skb }: Result,
   declarations: readonly AnyMap[],
   loaded: (map: AnyMap) => LoadedMap,
   cpus: number,
 ): string {
   const maps = declarations.map((map) => [map.name, contents(map, loaded(map), isPerCpu(map.type) ? cpus : 1)]);
-  const seen = { verdict, exit, packet: hex(packet), meta, mark: skb?.mark, priority: skb?.priority, maps };
+  const seen = { verdict, exit, reason, packet: hex(packet), meta, mark: skb?.mark, priority: skb?.priority, maps };
   return JSON.stringify(seen, (_, value: unknown) => (typeof value === 'bigint' ? `${value}n` : value), 1);
 }
 

@@ -290,6 +290,7 @@ test('outcomes: any verdict, what is mapped, no metadata', () => {
   expect(outcomesOf(subject)).toEqual({
     exits: ['drop', 'far'],
     next: true,
+    reasons: [],
     verdicts: ['abort', 'tx', 'redirect'],
     writes: { abort: [], 'exit:drop': [], 'exit:far': [], next: [], redirect: [], tx: [] },
   });

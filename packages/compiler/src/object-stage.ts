@@ -73,6 +73,7 @@ export function objectOutcomes({ object }: ObjectStage, hook: HookModel) {
   return {
     exits,
     next: names.includes('next'),
+    reasons: [],
     verdicts: names.filter((name) => name !== 'next' && !name.startsWith('exit:')),
     writes: Object.fromEntries(names.map((name): [string, readonly string[]] => [name, []])),
   };

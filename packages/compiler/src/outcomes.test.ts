@@ -1,9 +1,9 @@
 /** What is known of a packet on each of a stage's ways out. */
 import { array, be32, type Hook, struct, u8, u16, u32, u64 } from '@tailrace/stage';
-import { expect, test } from 'vitest';
-import { outcomesOf } from './compile.ts';
+import { describe, expect, test } from 'vitest';
+import { compileStage, outcomesOf, reasonsOf } from './compile.ts';
 import { CompileError } from './diagnostic.ts';
-import { stageOf, type TextOptions } from './fixture.ts';
+import { refusal, stageOf, type TextOptions } from './fixture.ts';
 
 const flow = struct({ a: u8, b: u32, inner: struct({ x: u16, y: u8 }) });
 const both = ['xdp', 'tcIngress'] as const satisfies readonly Hook[];
@@ -18,10 +18,17 @@ test.each(both)('the ways out, at %s', (hook) => {
   expect(outcomesOf(stageOf(body, { hook }))).toEqual({
     exits: ['expired'],
     next: true,
+    reasons: [],
     verdicts: ['drop', 'redirect', 'pass'],
     writes: { drop: [], 'exit:expired': [], redirect: [], pass: [], next: [] },
   });
-  expect(outcomesOf(stageOf('return ctx.pass();', { hook }))).toEqual({ exits: [], next: false, verdicts: ['pass'], writes: { pass: [] } });
+  expect(outcomesOf(stageOf('return ctx.pass();', { hook }))).toEqual({
+    exits: [],
+    next: false,
+    reasons: [],
+    verdicts: ['pass'],
+    writes: { pass: [] },
+  });
 });
 
 test.each(both)('fields that every path has written, at %s', (hook) => {
@@ -61,6 +68,7 @@ test('a label that no path reaches has all fields', () => {
   expect(outcomesOf(stageOf(body, { writes: { a: u32 } }))).toEqual({
     exits: ['never'],
     next: true,
+    reasons: [],
     verdicts: [],
     writes: { next: [], 'exit:never': ['a'] },
   });
@@ -70,4 +78,53 @@ test('the same stage gives the same object', () => {
   const subject = stageOf('return ctx.next();');
   expect(outcomesOf(subject)).toBe(outcomesOf(subject));
   expect(() => outcomesOf(stageOf('return missing;'))).toThrow(CompileError);
+});
+
+describe('reasons', () => {
+  const body = `const ip = ctx.ipv4();
+    if (!ip) return ctx.drop('no IP: none');
+    if (ip.ttl === 0) return ctx.abort('dead');
+    return ip.ttl > 9 ? ctx.next() : ctx.drop(ip.ttl > 4 ? 'old' : 'ancient');`;
+
+  test('of drops and aborts, whose verdicts they do not change', () => {
+    const subject = stageOf(body);
+    const reasons = ['abort:dead', 'drop:ancient', 'drop:no IP: none', 'drop:old'];
+    expect(reasonsOf(subject)).toEqual(reasons);
+    expect(outcomesOf(subject)).toEqual({
+      exits: [],
+      next: true,
+      reasons,
+      verdicts: ['drop', 'abort'],
+      writes: { drop: [], abort: [], next: [] },
+    });
+  });
+
+  test('that only the lowering knows', () => {
+    expect(reasonsOf(stageOf('return ctx.drop(why);', { uses: { why: 'late' } }))).toEqual(['drop:late']);
+    expect(reasonsOf(stageOf('const { drop } = ctx; return ctx.length > 5 ? ctx.pass() : ctx.drop(undefined);'))).toEqual([]);
+  });
+
+  test('make no difference where nothing counts them, and need a counter where something does', () => {
+    const plain = body.replaceAll(/(drop|abort)\(['"][^)]*\)/g, '$1()').replace("ctx.drop(ip.ttl > 4 ? 'old' : 'ancient')", 'ctx.drop()');
+    expect(compileStage(stageOf(body)).program.instructions).toEqual(compileStage(stageOf(plain)).program.instructions);
+    const placement = { array: 'a', next: { verdict: 'pass' }, exits: {}, state: { map: 's', length: 0, counters: 16 } } as const;
+    expect(() => compileStage(stageOf(body), { placement: { ...placement, reasons: ['drop:old'] } })).toThrow(
+      "the placement of 'sample' has no reason 'drop:no IP: none'",
+    );
+  });
+
+  test('are literals', () => {
+    expect(refusal('return ctx.drop(ctx.length);')).toMatchInlineSnapshot(`
+      "stage.ts:2:8: stage 'sample': a reason must be a literal
+       2 | return ctx.drop(ctx.length);
+         |        ^^^^^^^^^^^^^^^^^^^^
+         = hint: write ctx.drop('reason')"
+    `);
+    expect(refusal("return ctx.abort('');")).toMatchInlineSnapshot(`
+      "stage.ts:2:8: stage 'sample': a reason must be a literal
+       2 | return ctx.abort('');
+         |        ^^^^^^^^^^^^^
+         = hint: write ctx.abort('reason')"
+    `);
+  });
 });

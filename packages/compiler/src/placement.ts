@@ -66,6 +66,8 @@ export interface Placement {
   readonly next: Edge;
   /** One edge for each label that the body leaves through. */
   readonly exits: Readonly<Record<string, Edge>>;
+  /** The reasons of drops and aborts that are counted for themselves, as in `StageOutcomes`; default none. */
+  readonly reasons?: readonly string[];
   readonly state?: StatePlacement;
   /** The metadata fields that this stage reads or writes: in the state at XDP, in `cb` at TC. */
   readonly metadata?: Readonly<Record<string, MetadataPlace>>;
@@ -75,8 +77,26 @@ export interface Placement {
 
 /**
  * The counters of a stage in memory order, each a u64: `bytes` and `misses`, then one for each outcome. At TC outcomes count
- * segments.
+ * segments. A drop for a reason is counted as `drop:` with the reason, and only there.
  */
-export function counterNames(hook: ProgramHook, exits: readonly string[]): readonly string[] {
-  return ['bytes', 'misses', ...Object.keys(hookVerdicts[hook]), 'next', ...exits.map((label) => `exit:${label}`)];
+export function counterNames(hook: ProgramHook, exits: readonly string[], reasons: readonly string[] = []): readonly string[] {
+  return ['bytes', 'misses', ...Object.keys(hookVerdicts[hook]), 'next', ...exits.map((label) => `exit:${label}`), ...reasons];
+}
+
+/** What the name of an outcome says. */
+export interface NamedOutcome {
+  /** `next`, `exit`, or the verdict. */
+  readonly verdict: XdpVerdict | TcVerdict | 'exit' | 'next';
+  /** The label, where the verdict is `exit`. */
+  readonly exit?: string;
+  /** Why, where the verdict is `drop` or `abort` and the stage says so. */
+  readonly reason?: string;
+}
+
+/** Reads the name of an outcome's counter. */
+export function outcomeNamed(name: string): NamedOutcome {
+  const colon = name.indexOf(':');
+  if (colon < 0) return { verdict: name as NamedOutcome['verdict'] };
+  const [verdict, label] = [name.slice(0, colon) as NamedOutcome['verdict'], name.slice(colon + 1)];
+  return verdict === 'exit' ? { verdict, exit: label } : { verdict, reason: label };
 }

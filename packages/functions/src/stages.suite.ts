@@ -51,10 +51,11 @@ async function agree(
   for (const { frame, meta = {} } of cases) {
     const expected = simulate(stage, frame, { maps, meta });
     const { durationNs: _, ...actual } = await loaded.run(frame, { meta });
-    const { verdict, exit, redirect: __, packet: bytes, meta: left } = expected;
+    const { verdict, exit, reason, redirect: __, packet: bytes, meta: left } = expected;
     expect({ ...actual, packet: hex(actual.packet) }).toEqual({
       verdict,
       ...(exit === undefined ? {} : { exit }),
+      ...(reason === undefined ? {} : { reason }),
       packet: hex(bytes),
       meta: left,
     });

@@ -1,4 +1,5 @@
 /** A chain as data, for pictures and reports. */
+import { outcomeNamed } from '@tailrace/compiler';
 import { mapsIn } from '@tailrace/stage';
 import type { ChainHook } from './chain-hook.ts';
 import { edgesOf } from './graph.ts';
@@ -28,6 +29,8 @@ export interface StageDescription {
   readonly function?: string;
   /** `next` first, where the stage goes on, then exits by label. */
   readonly edges: readonly EdgeDescription[];
+  /** Why it drops or aborts packets, where it says so, sorted. */
+  readonly reasons: readonly string[];
   /** Metadata. */
   readonly reads: readonly string[];
   readonly writes: readonly string[];
@@ -60,6 +63,7 @@ export function describeChain(plan: ChainPlan): ChainDescription {
       stage: stage.name,
       ...(owner ? { function: owner.name } : {}),
       edges,
+      reasons: [...new Set(place.outcomes.reasons.flatMap((name) => outcomeNamed(name).reason ?? []))].sort(),
       reads: Object.keys(stage.reads),
       writes: Object.keys(stage.writes),
       maps: mapsIn(stage.uses).map((map) => map.name),

@@ -18,7 +18,15 @@ import {
   type ProgramSpec,
   type RingReader,
 } from '@tailrace/bpf';
-import { counterNames, type Edge, hookVerdicts, type Placement, type ProgramHook, type RootOptions } from '@tailrace/compiler';
+import {
+  counterNames,
+  type Edge,
+  hookVerdicts,
+  outcomeNamed,
+  type Placement,
+  type ProgramHook,
+  type RootOptions,
+} from '@tailrace/compiler';
 import { type AnyStage, mapsIn, verdictNames } from '@tailrace/stage';
 import type { ChainVerdict } from './chain-hook.ts';
 import { MemoryRing } from './memory-ring.ts';
@@ -38,7 +46,10 @@ export const fakeCompiler: StageCompiler = {
     const verdicts = verdictNames[stage.hook].filter((name) => body.includes(`ctx.${name}(`));
     const next = body.includes('ctx.next(');
     const outcomes = [...exits.map((label) => `exit:${label}`), ...verdicts, ...(next ? ['next'] : [])];
-    return { exits, next, verdicts, writes: Object.fromEntries(outcomes.map((name) => [name, Object.keys(stage.writes)])) };
+    const reasons = [
+      ...new Set([...body.matchAll(/(drop|abort)\(["']([^"']+)["']\)/g)].map(([, verdict, why]) => `${verdict}:${why}`)),
+    ].sort();
+    return { exits, next, reasons, verdicts, writes: Object.fromEntries(outcomes.map((name) => [name, Object.keys(stage.writes)])) };
   },
   compileStage(stage, { name = stage.name, placement } = {}) {
     const program = specOf(name);
@@ -323,16 +334,16 @@ class FakeProgram implements LoadedProgram {
       next: () => say('next'),
       exit: (label: string) => say(`exit:${label}`),
       pass: () => say('pass'),
-      drop: () => say('drop'),
+      drop: (reason?: string) => say(reason === undefined ? 'drop' : `drop:${reason}`),
       tx: () => say('tx'),
-      abort: () => say('abort'),
+      abort: (reason?: string) => say(reason === undefined ? 'abort' : `abort:${reason}`),
     };
     const { label } = (stage.program as (ctx: unknown, uses: unknown) => Outcome)(ctx, stage.uses);
     const edge = edgeBehind(placement, label);
     const step: Step =
       edge && 'slot' in edge
         ? { outcome: label, verdict: stage.onMiss, to: this.#target(placement.array, edge.slot) }
-        : { outcome: label, verdict: edge?.verdict ?? (label as ChainVerdict) };
+        : { outcome: label, verdict: edge?.verdict ?? (outcomeNamed(label).verdict as ChainVerdict) };
     this.#countStep(placement, label, packet.length, edge !== undefined && 'slot' in edge && step.to === undefined);
     return step;
   }
@@ -347,9 +358,9 @@ class FakeProgram implements LoadedProgram {
     return this.#maps.get(array)?.programs.get(slot) as FakeProgram | undefined;
   }
 
-  #countStep({ state, exits }: Placement, label: string, bytes: number, missed: boolean): void {
+  #countStep({ state, exits, reasons }: Placement, label: string, bytes: number, missed: boolean): void {
     if (state?.counters === undefined) return;
-    const names = counterNames(this.#hook, Object.keys(exits));
+    const names = counterNames(this.#hook, Object.keys(exits), reasons);
     this.#count(state.map, state.counters + names.indexOf('bytes') * 8, BigInt(bytes));
     this.#count(state.map, state.counters + names.indexOf(label) * 8);
     if (missed) this.#count(state.map, state.counters + names.indexOf('misses') * 8);

@@ -1,7 +1,13 @@
 /** Numbers as pictures show them. */
+import type { StageStats } from './stats.ts';
 
 /** With commas between thousands. */
 export const number = (value: bigint): string => value.toLocaleString('en-US');
+
+/** `blocked 3`: the reasons of drops and aborts that packets met. */
+export function reasonsMet({ drops }: Pick<StageStats, 'drops'>): readonly string[] {
+  return Object.entries(drops).flatMap(([reason, packets]) => (packets > 0n ? [`${reason} ${number(packets)}`] : []));
+}
 
 /** Bytes with a unit of a thousand. */
 export function bytes(value: bigint): string {

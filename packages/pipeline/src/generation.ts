@@ -126,6 +126,7 @@ function placementOf(plan: ChainPlan, state: StateLayout, place: Place): Placeme
     // where the body never goes on, any verdict will do
     next: place.outcomes.next ? edgeOf(plan, place, 'next', place.next) : { verdict: 'pass' },
     exits: Object.fromEntries(Object.entries(place.exits).map(([label, to]) => [label, edgeOf(plan, place, `exit:${label}`, to)])),
+    ...(place.outcomes.reasons.length > 0 ? { reasons: place.outcomes.reasons } : {}),
     ...statePlacement(plan, state, place, reference.state),
   };
 }

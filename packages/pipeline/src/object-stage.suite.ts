@@ -141,6 +141,7 @@ export function objectStageSuite(engine: Engine): void {
         verdicts: { abort: 2n, drop: 1n, pass: 0n, tx: 1n, redirect: 0n },
         next: 1n,
         exits: { big: 1n, odd: 1n },
+        drops: {},
         misses: 0n,
       });
     });

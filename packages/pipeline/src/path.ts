@@ -4,6 +4,7 @@
  * packet's own are in the difference whatever else passed meanwhile: where a single outcome of a stage has grown it is the
  * packet's, and where several have, nobody can tell. So a path is the packet's, or there is none.
  */
+import { type NamedOutcome, outcomeNamed } from '@tailrace/compiler';
 import type { ChainVerdict } from './chain-hook.ts';
 import { edgesOf, placeIn } from './graph.ts';
 import type { ChainPlan } from './plan.ts';
@@ -14,9 +15,11 @@ export interface PathStep<N extends string = string> {
   /** The place's name, as in stats and descriptions: a stage that replaced another goes by the first one's. */
   readonly stage: N;
   /** `next`, `exit`, or the verdict that the stage gave itself. */
-  readonly verdict: ChainVerdict | 'exit' | 'next';
+  readonly verdict: NamedOutcome['verdict'];
   /** The exit's label, where the verdict is `exit`. */
   readonly exit?: string;
+  /** Why, where the verdict is `drop` or `abort` and the stage says so. */
+  readonly reason?: string;
   /** On the last step: the tail call behind `next` or the exit found no stage, and the packet got this one's `onMiss`. */
   readonly missed?: true;
 }
@@ -48,17 +51,12 @@ export function pathOf(
     // the packet came here, or missed: both, neither and two ways on tell nothing
     if ((outcome !== undefined) === missed || others.length > 0) return undefined;
     if (outcome === undefined) return onMiss === verdict ? withMiss(path) : undefined;
-    path.push({ stage: place.name, ...wayOut(outcome) });
-    to = edgesOf(place).find(({ label }) => label === outcome)?.to ?? { verdict: outcome };
+    const wayOut = outcomeNamed(outcome);
+    path.push({ stage: place.name, ...wayOut });
+    to = edgesOf(place).find(({ label }) => label === outcome)?.to ?? { verdict: wayOut.verdict };
     [missed, onMiss] = [growth.misses(place.name), place.stage.onMiss];
   }
   return to.verdict === verdict ? path : undefined;
-}
-
-/** An outcome by the name of its counter. */
-function wayOut(outcome: string): Omit<PathStep, 'stage'> {
-  const isExit = outcome.startsWith('exit:');
-  return isExit ? { verdict: 'exit', exit: outcome.slice('exit:'.length) } : { verdict: outcome as PathStep['verdict'] };
 }
 
 function withMiss(path: readonly PathStep[]): readonly PathStep[] {

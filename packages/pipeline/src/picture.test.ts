@@ -15,6 +15,7 @@ const chain: ChainDescription = {
       reads: [],
       writes: [],
       maps: [],
+      reasons: ['blocked', 'short'],
       edges: [
         { kind: 'next', label: 'next', to: 'l4lb.vip', slot: 0 },
         { kind: 'exit', label: 'expired', verdict: 'drop' },
@@ -27,14 +28,23 @@ const chain: ChainDescription = {
       reads: [],
       writes: [],
       maps: [],
+      reasons: [],
       edges: [{ kind: 'next', label: 'next', verdict: 'pass' }],
     },
   ],
 };
 const none = { abort: 0n, drop: 0n, pass: 0n, tx: 0n, redirect: 0n } as const;
 const stats: Record<string, StageStats<ChainVerdict>> = {
-  acl: { packets: 1204n, bytes: 96_320n, verdicts: { ...none, drop: 4n }, next: 1188n, exits: { expired: 12n }, misses: 0n },
-  'l4lb.vip': { packets: 1188n, bytes: 95_040n, verdicts: { ...none, tx: 1180n }, next: 8n, exits: {}, misses: 1n },
+  acl: {
+    packets: 1204n,
+    bytes: 96_320n,
+    verdicts: { ...none, drop: 4n },
+    next: 1188n,
+    exits: { expired: 12n },
+    drops: { blocked: 3n, short: 0n },
+    misses: 0n,
+  },
+  'l4lb.vip': { packets: 1188n, bytes: 95_040n, verdicts: { ...none, tx: 1180n }, next: 8n, exits: {}, drops: {}, misses: 1n },
 };
 
 test('a chain with its counters', () => {
@@ -42,7 +52,7 @@ test('a chain with its counters', () => {
     "  eth0
        │
     ╭──────────────────╮
-    │ acl              │  1,204 packets · 96.3 kB · drop 4
+    │ acl              │  1,204 packets · 96.3 kB · drop 4 · for blocked 3
     ╰──┬───────────────╯  expired 12 ─▶ drop
        │ 1,188
     ╭──────────────────╮
@@ -73,7 +83,9 @@ test('a pipeline, from the wire to the stack and back', () => {
     hook,
     first: name,
     depth: 1,
-    stages: [{ name, stage: name, reads: [], writes: [], maps: [], edges: [{ kind: 'next', label: 'next', verdict: 'pass' }] }],
+    stages: [
+      { name, stage: name, reads: [], writes: [], maps: [], reasons: [], edges: [{ kind: 'next', label: 'next', verdict: 'pass' }] },
+    ],
   });
   const chains = { xdp: chain, tcIngress: of('tcIngress', 'policy'), tcEgress: of('tcEgress', 'monitor') };
   expect(drawPipeline({ name: 'edge', chains, crossing: ['tenant'] }, { stats: { xdp: stats }, wire: 'eth0' })).toMatchInlineSnapshot(`
@@ -81,7 +93,7 @@ test('a pipeline, from the wire to the stack and back', () => {
        │
        ▼ XDP
     ╭──────────────────╮
-    │ acl              │  1,204 packets · 96.3 kB · drop 4
+    │ acl              │  1,204 packets · 96.3 kB · drop 4 · for blocked 3
     ╰──┬───────────────╯  expired 12 ─▶ drop
        │ 1,188
     ╭──────────────────╮
@@ -122,6 +134,7 @@ test('with counters, what no packet took is left out; without, long lines of exi
     reads: [],
     writes: [],
     maps: [],
+    reasons: [],
     edges,
   });
   const wide: ChainDescription = {
@@ -143,6 +156,7 @@ test('with counters, what no packet took is left out; without, long lines of exi
     verdicts: none,
     next: packets,
     exits,
+    drops: {},
     misses: 0n,
   });
   const counts = { vip: { ...counted(9n, { echo: 2n }), next: 7n }, pick: counted(7n), 'behind.echo': counted(2n) };

@@ -1,7 +1,7 @@
 /** Chains as pictures for the terminal: a box for each stage, its edges with the packets that took them. */
 import { type ChainHook, chainHooks, hookTitle } from './chain-hook.ts';
 import type { ChainDescription, EdgeDescription, PipelineDescription, StageDescription } from './description.ts';
-import { bytes, number } from './figure.ts';
+import { bytes, number, reasonsMet } from './figure.ts';
 import type { StageStats } from './stats.ts';
 
 export interface PictureOptions {
@@ -104,8 +104,10 @@ function summary(counts: StageStats, red: Paint, green: Paint): string {
   const verdicts = Object.entries(counts.verdicts)
     .filter(([, packets]) => packets > 0n)
     .map(([name, packets]) => (name === 'drop' || name === 'abort' ? red : green)(`${name} ${number(packets)}`));
+  const met = reasonsMet(counts);
+  const reasons = met.length > 0 ? [red(`for ${met.join(', ')}`)] : [];
   const misses = counts.misses > 0n ? [red(`missed ${number(counts.misses)}`)] : [];
-  return [`${number(counts.packets)} packets`, bytes(counts.bytes), ...verdicts, ...misses].join(' · ');
+  return [`${number(counts.packets)} packets`, bytes(counts.bytes), ...verdicts, ...reasons, ...misses].join(' · ');
 }
 
 const taken = (edge: EdgeDescription, counts: StageStats): bigint =>

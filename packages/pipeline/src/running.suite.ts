@@ -78,6 +78,7 @@ export function runningSuite(engine: Engine): void {
       verdicts: { abort: 0n, drop: 1n, pass: 0n, tx: 0n, redirect: 0n },
       next: 2n,
       exits: { expired: 1n },
+      drops: {},
       misses: 0n,
     });
     expect(xdp.reject).toMatchObject({ packets: 1n, bytes: 60n, verdicts: { tx: 1n } });

@@ -128,6 +128,7 @@ describe('describe', () => {
       name: 'acl',
       stage: 'acl',
       reads: [],
+      reasons: [],
       writes: [],
       maps: [],
       edges: [

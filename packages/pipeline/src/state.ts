@@ -61,7 +61,7 @@ export function layoutState(plan: ChainPlan, previous?: StateLayout, crossing: r
   const fields = layoutFields(plan, plan.hook === 'xdp' ? entry : controlBlock(previous), previous, crossing);
   const counters = new Map<string, CounterBlock>();
   for (const place of plan.places.values()) {
-    const names = counterNames(programHook(plan.hook), Object.keys(place.exits));
+    const names = counterNames(programHook(plan.hook), Object.keys(place.exits), place.outcomes.reasons);
     const kept = previous?.counters.get(place.name);
     const keeps = kept !== undefined && kept.names.join() === names.join();
     counters.set(place.name, keeps ? kept : { names, offset: entry.take(`the counters of '${place.name}'`, names.length * 8, 8) });

@@ -1,6 +1,6 @@
 /** Counters of a chain: read from the state map in one lookup, summed over CPUs, and carried on when a stage's block moves. */
 import type { LoadedMap } from '@tailrace/bpf';
-import type { TcVerdict, XdpVerdict } from '@tailrace/compiler';
+import { outcomeNamed, type TcVerdict, type XdpVerdict } from '@tailrace/compiler';
 import { type ChainHook, type ChainVerdict, verdictNamesOf } from './chain-hook.ts';
 import { type CounterBlock, MISSES_OFFSET, MISSING_OFFSET, type StateLayout } from './state.ts';
 
@@ -22,6 +22,8 @@ export interface StageStats<V extends ChainVerdict = TcVerdict> {
   readonly next: bigint;
   /** Packets that left through each exit, by label, whatever lies behind it. */
   readonly exits: Readonly<Record<string, bigint>>;
+  /** Of the verdicts `drop` and `abort`: packets by the reason that the stage gave, where it gave one. */
+  readonly drops: Readonly<Record<string, bigint>>;
   /** Of `next` and `exits`: tail calls that found their slot empty or were one too many, and ended with the stage's `onMiss`. */
   readonly misses: bigint;
 }
@@ -94,14 +96,20 @@ export class ChainCounters {
     const block = this.#blocks.get(place);
     const values = block ? blockValues(totals, block) : [];
     for (const [i, name] of (block?.names ?? []).entries()) counts.set(name, (counts.get(name) ?? 0n) + (values[i] ?? 0n));
-    const verdicts = Object.fromEntries(verdictNamesOf(this.#hook).map((name) => [name, counts.get(name) ?? 0n])) as Record<
-      TcVerdict,
-      bigint
-    >;
-    const exits = Object.fromEntries([...counts].flatMap(([name, count]) => (name.startsWith('exit:') ? [[name.slice(5), count]] : [])));
-    const [bytes = 0n, misses = 0n, next = 0n] = ['bytes', 'misses', 'next'].map((name) => counts.get(name));
-    const packets = [...Object.values(verdicts), ...Object.values(exits), next].reduce((sum, count) => sum + count, 0n);
-    return { packets, bytes, verdicts, next, exits, misses };
+    const { bytes = 0n, misses = 0n, ...outcomes } = Object.fromEntries(counts);
+    const verdicts: Record<string, bigint> = Object.fromEntries(verdictNamesOf(this.#hook).map((name) => [name, 0n]));
+    const [exits, drops]: [Record<string, bigint>, Record<string, bigint>] = [{}, {}];
+    let [packets, next] = [0n, 0n];
+    const add = (to: Record<string, bigint>, name: string, count: bigint): unknown => (to[name] = (to[name] ?? 0n) + count);
+    for (const [name, count] of Object.entries(outcomes)) {
+      const { verdict, exit, reason } = outcomeNamed(name);
+      packets += count;
+      if (verdict === 'next') next = count;
+      else if (exit !== undefined) add(exits, exit, count);
+      else add(verdicts, verdict, count);
+      if (reason !== undefined) add(drops, reason, count);
+    }
+    return { packets, bytes, verdicts: verdicts as Record<TcVerdict, bigint>, next, exits, drops, misses };
   }
 
   #carry(place: string, names: readonly string[], values: readonly bigint[], sign: bigint): void {

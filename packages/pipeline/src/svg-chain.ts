@@ -8,7 +8,7 @@
  *     └──┬───────┘            │   lanes
  */
 import type { ChainDescription, EdgeDescription, StageDescription } from './description.ts';
-import { bytes, number } from './figure.ts';
+import { bytes, number, reasonsMet } from './figure.ts';
 import type { StageStats } from './stats.ts';
 import { arrow, element, fontSize, textAt, widthOf } from './svg-element.ts';
 
@@ -134,6 +134,7 @@ function detailsOf({ reads, writes, maps }: StageDescription, counts: StageStats
     ...verdicts.map(
       ([name, packets]): Detail => ({ text: `${name} ${number(packets)}`, kind: isBad(name) ? 'detail bad' : 'detail good' }),
     ),
+    ...wrapped('for', counts ? reasonsMet(counts) : []).map((text): Detail => ({ text, kind: 'detail bad' })),
     ...(counts && counts.misses > 0n ? [{ text: `missed ${number(counts.misses)}`, kind: 'detail bad' } as const] : []),
     ...listed('reads', reads),
     ...listed('writes', writes),

@@ -11,7 +11,7 @@ function stage(name: string, edges: Readonly<Record<string, string>>, rest: Part
     const kind = label === 'next' ? 'next' : 'exit';
     return /^(pass|drop|tx)$/.test(target) ? { kind, label, verdict: target } : { kind, label, to: target, slot: 0 };
   });
-  return { name, stage: name, edges: described, reads: [], writes: [], maps: [], ...rest };
+  return { name, stage: name, edges: described, reads: [], writes: [], maps: [], reasons: [], ...rest };
 }
 
 function chain(hook: ChainDescription['hook'], ...stages: readonly StageDescription[]): ChainDescription {
@@ -99,9 +99,17 @@ test('three hooks, in words', () => {
 
 test('counters, verdicts and misses', () => {
   const verdicts = { abort: 0n, drop: 4n, pass: 0n, tx: 0n, redirect: 0n } satisfies Record<ChainVerdict, bigint>;
-  const classify: StageStats<ChainVerdict> = { packets: 1204n, bytes: 96_320n, verdicts, next: 1188n, exits: { runt: 12n }, misses: 1n };
+  const classify: StageStats<ChainVerdict> = {
+    packets: 1204n,
+    bytes: 96_320n,
+    verdicts,
+    next: 1188n,
+    exits: { runt: 12n },
+    drops: { blocked: 3n, old: 1n, none: 0n },
+    misses: 1n,
+  };
   const written = texts(drawSvg(small, { stats: { xdp: { classify } } })).map(({ text }) => text);
-  expect(written).toEqual(expect.arrayContaining(['1,204 packets · 96.3 kB', 'drop 4', 'missed 1', '1,188', '12']));
+  expect(written).toEqual(expect.arrayContaining(['1,204 packets · 96.3 kB', 'drop 4', 'for blocked 3, old 1', 'missed 1', '1,188', '12']));
 });
 
 test.each([

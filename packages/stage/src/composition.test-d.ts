@@ -108,6 +108,11 @@ const forked = stage({ name: 'forked', hook: 'xdp', program: (ctx) => ctx.exit(c
 forked.on({ long: 'drop', short: 'next' });
 // @ts-expect-error not a literal
 stage({ name: 'x', hook: 'xdp', uses: { label: 'a' }, program: (ctx, { label }) => ctx.exit(label) });
+// a reason is one too, and no exit
+const dropper = stage({ name: 'dropper', hook: 'xdp', program: (ctx) => (ctx.length > 64 ? ctx.drop('long') : ctx.abort('short')) });
+pipeline('drops', { xdp: [dropper] });
+// @ts-expect-error a reason that is none
+stage({ name: 'x', hook: 'tc', uses: { why: 'a' }, program: (ctx, { why }) => ctx.drop(why) });
 // a stage factory keeps the literal name and the exits
 const limiter = <const N extends string>(name: N, limit: number) => stage({ name, hook: 'xdp', uses: { limit }, program: (ctx, { limit }) => (ctx.length > limit ? ctx.exit('over') : ctx.next()) });
 pipeline('limits', { xdp: [limiter('small', 64).on({ over: 'drop' }), limiter('large', 1500).on({ over: log })] });

@@ -24,7 +24,8 @@ export interface Context<H extends Hook, M> {
 
 /** Hooks that may end a packet. */
 export interface Droppable<H extends Hook> {
-  drop(): Verdict<H>;
+  /** Ends the packet. A reason, a literal, is counted for itself; the kernel knows nothing of it. */
+  drop<const R extends string>(reason?: Literal<R>): Verdict<H>;
 }
 
 /**
@@ -117,8 +118,8 @@ export interface XdpContext<M> extends Context<'xdp', M>, Droppable<'xdp'>, Fram
   readonly rxQueue: number;
   /** Back out of the interface that it came in on. */
   tx(): Verdict<'xdp'>;
-  /** Drops and raises the xdp_exception tracepoint. */
-  abort(): Verdict<'xdp'>;
+  /** Drops and raises the xdp_exception tracepoint. A reason is as `drop` has it. */
+  abort<const R extends string>(reason?: Literal<R>): Verdict<'xdp'>;
   /** Out of another interface. */
   redirect(ifindex: number): Verdict<'xdp'>;
   /** To what the map has under `key`: an interface, a CPU, an AF_XDP socket; aborted where it has nothing there. */

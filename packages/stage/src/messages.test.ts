@@ -51,6 +51,8 @@ test('every misuse gets its message', { timeout: 60_000 }, async () => {
       TS2339: Property 'limt' does not exist on type 'Bag<{ limit: number; }>'.
     not a literal
       TS2345: Argument of type 'string' is not assignable to parameter of type '"a label must be a literal"'.
+    a reason that is none
+      TS2345: Argument of type 'string' is not assignable to parameter of type '"a label must be a literal"'.
     unwired, out of a factory
       TS2322: Type 'Stage<"small", "xdp", "over", Plain, { limit: number; }>' is not assignable to type '"exit 'over' of 'small' leads nowhere; wire it with .on()"'.
     an unwired exit

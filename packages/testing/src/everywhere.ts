@@ -193,7 +193,7 @@ function entries(handle: unknown): readonly string[] {
 }
 
 function sameOutcome(about: string, expected: Outcome, actual: Outcome, packet: Uint8Array): void {
-  if (expected.verdict === actual.verdict && expected.exit === actual.exit) return;
+  if (expected.verdict === actual.verdict && expected.exit === actual.exit && expected.reason === actual.reason) return;
   throw differ(about, describeOutcome(expected), describeOutcome(actual), packet);
 }
 

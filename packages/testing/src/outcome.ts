@@ -27,6 +27,8 @@ export interface Outcome {
   readonly verdict: OutcomeVerdict;
   /** The label, where the verdict is `exit`. */
   readonly exit?: string;
+  /** Why, where the verdict is `drop` or `abort` and the stage says so. */
+  readonly reason?: string;
   /** Where the verdict is `redirect` and the target is known: the kernel does not tell. */
   readonly redirect?: RedirectTarget;
 }
@@ -37,10 +39,10 @@ export function outcomeOf(returnValue: number, kind: 'xdp' | 'tc' = 'xdp'): Outc
   return verdict === undefined ? undefined : { verdict };
 }
 
-/** `drop`, `exit 'expired'`, `redirect to interface 3`. */
-export function describeOutcome({ verdict, exit, redirect }: Outcome): string {
+/** `drop`, `drop 'blocked'`, `exit 'expired'`, `redirect to interface 3`. */
+export function describeOutcome({ verdict, exit, reason, redirect }: Outcome): string {
   if (verdict === 'exit') return `exit '${exit}'`;
-  if (redirect === undefined) return verdict;
+  if (redirect === undefined) return reason === undefined ? verdict : `${verdict} '${reason}'`;
   if (!('ifindex' in redirect)) return `redirect to '${redirect.map.name}' at ${redirect.key}`;
   return `redirect to interface ${redirect.ifindex}${redirect.how === undefined ? '' : ` (${redirect.how})`}`;
 }

@@ -43,7 +43,7 @@ export function xdpContext(parts: ContextParts): object {
     ingressIfindex: { value: machine.ingressIfindex },
     rxQueue: { value: machine.rxQueue },
     tx: { value: () => leave({ verdict: 'tx' }) },
-    abort: { value: () => leave({ verdict: 'abort' }) },
+    abort: { value: (reason?: string) => leave(dropped('abort', reason)) },
     redirect: { value: (target: unknown, key?: number) => leave(xdpRedirect(target, key, maps)) },
   });
 }
@@ -103,7 +103,7 @@ function common({ packet, meta, machine, leave }: ContextParts, moves: Moves): P
     next: () => leave({ verdict: 'next' }),
     exit: (label: string) => leave({ verdict: 'exit', exit: label }),
     pass: () => leave({ verdict: 'pass' }),
-    drop: () => leave({ verdict: 'drop' }),
+    drop: (reason?: string) => leave(dropped('drop', reason)),
     ethernet: () => packet.at(Ethernet.layout, 0),
     arp: () => at(arp(packet)),
     ipv4: () => at(ipv4(packet)),
@@ -148,6 +148,10 @@ function common({ packet, meta, machine, leave }: ContextParts, moves: Moves): P
     vlanTci: { get: () => tags(packet)[0] ?? 0 },
     innerVlanTci: { get: () => tags(packet)[1] ?? 0 },
   };
+}
+
+function dropped(verdict: 'abort' | 'drop', reason: string | undefined): Outcome {
+  return reason === undefined ? { verdict } : { verdict, reason };
 }
 
 /** An object of these members and no others. */

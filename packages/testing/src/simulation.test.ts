@@ -27,8 +27,10 @@ import {
   u64,
 } from '@tailrace/stage';
 import { describe, expect, test } from 'vitest';
+import { runEverywhere } from './everywhere.ts';
 import './matchers.ts';
 import { truncations } from './mutation.ts';
+import { describeOutcome } from './outcome.ts';
 import { packet } from './packet.ts';
 import { SimulatedMaps } from './simulated-map.ts';
 import { simulate } from './simulation.ts';
@@ -325,6 +327,20 @@ test('fns, intrinsics and structures are called, with maps of their own', () => 
       .readAll()
       .values.subarray(slot * 16, slot * 16 + 8),
   ).toEqual(Uint8Array.of(1, 0, 0, 0, 1, 2, 3, 4));
+});
+
+test('a drop says why, and differs from one for another reason', async () => {
+  const guard = stage({
+    name: 'guard',
+    hook: 'tc',
+    program: (ctx) => (ctx.length < 20 ? ctx.drop('short') : ctx.length < 60 ? ctx.drop('small') : ctx.drop()),
+  });
+  const runt = simulate(guard, new Uint8Array(14));
+  expect(runt).toMatchObject({ verdict: 'drop', reason: 'short' });
+  expect(describeOutcome(runt)).toBe("drop 'short'");
+  expect(simulate(guard, new Uint8Array(60))).not.toHaveProperty('reason');
+  const [small] = await runEverywhere(guard, [packet().ipv4().udp()]);
+  expect(small).toMatchObject({ verdict: 'drop', reason: 'small' });
 });
 
 test('redirects: to an interface, through a devmap, and where it has no entry', () => {

@@ -3,7 +3,7 @@
  * the counters at XDP and in the packet's control block at TC.
  */
 import { ArgumentError, TailraceError } from '@tailrace/bpf';
-import { CB_BYTES, counterNames, exitsOf, type Placement, type ProgramHook } from '@tailrace/compiler';
+import { CB_BYTES, counterNames, exitsOf, outcomeNamed, type Placement, type ProgramHook, reasonsOf } from '@tailrace/compiler';
 import {
   type AnyMap,
   type AnyStage,
@@ -17,7 +17,7 @@ import {
   struct,
   u64,
 } from '@tailrace/stage';
-import type { Outcome, OutcomeVerdict } from './outcome.ts';
+import type { Outcome } from './outcome.ts';
 
 /** What the program calls its state map; names of other maps are made of identifiers and dots. */
 export const STATE = '(state)';
@@ -37,10 +37,10 @@ export class StageState {
 
   /** Throws CompileError where the stage is refused. */
   constructor(stage: AnyStage) {
-    const labels = exitsOf(stage);
+    const [labels, reasons] = [exitsOf(stage), reasonsOf(stage)];
     const fields: Readonly<Record<string, Schema<unknown>>> = { ...stage.reads, ...stage.writes };
     this.kind = stage.hook === 'xdp' ? 'xdp' : 'tc';
-    this.#names = counterNames(this.kind, labels);
+    this.#names = counterNames(this.kind, labels, reasons);
     const counters = array(u64, this.#names.length);
     const hasFields = Object.keys(fields).length > 0;
     const inState = this.kind === 'xdp' && hasFields;
@@ -52,6 +52,7 @@ export class StageState {
       array: '(none)',
       next: { verdict: 'pass' },
       exits: Object.fromEntries(labels.map((label) => [label, { verdict: 'pass' as const }])),
+      reasons,
       state: { map: STATE, counters: 0 },
       metadata: this.#fields,
     };
@@ -113,8 +114,4 @@ function placed(layout: Layout): Fields {
   return Object.fromEntries(
     Object.entries(meta.layout.fields).map(([name, field]) => [name, { layout: field.layout, offset: meta.offset + field.offset }]),
   );
-}
-
-function outcomeNamed(counter: string): Outcome {
-  return counter.startsWith('exit:') ? { verdict: 'exit', exit: counter.slice('exit:'.length) } : { verdict: counter as OutcomeVerdict };
 }

@@ -1,24 +1,25 @@
-/** The labels that a program leaves through, read off its syntax. */
+/** The labels that a program leaves through and the reasons that it gives, read off its syntax. */
 import type { CallExpression, Node as SyntaxNode } from 'acorn';
 import type { Source } from '../source.ts';
 
 /** Labels as far as the syntax shows them. */
-export interface ExitLabels {
-  /** Every literal that is handed to `exit()`. */
+export interface Labels {
+  /** Every literal that is handed to the way out. */
   readonly labels: ReadonlySet<string>;
-  /** False where a label may be more than a literal: one among constants, or `exit` taken from ctx under another name. */
+  /** False where a label may be more than a literal: one among constants, or the way out taken from ctx under another name. */
   readonly complete: boolean;
 }
 
-/** Reads the labels off a program. */
-export function exitLabels(source: Source): ExitLabels {
+/** Reads the labels of a way out that takes one off a program. */
+export function labelsOf(source: Source, wayOut: 'exit' | 'drop' | 'abort'): Labels {
   const labels = new Set<string>();
   let unread = 0;
   visit(source.node, (node) => {
     const { type, name, value, callee } = node as Loose;
-    if ((type === 'Identifier' && name === 'exit') || (type === 'Literal' && value === 'exit')) unread++;
-    if (type !== 'CallExpression' || callee?.type !== 'MemberExpression' || callee.property?.name !== 'exit') return;
-    const found = literals((node as CallExpression).arguments[0]);
+    if ((type === 'Identifier' && name === wayOut) || (type === 'Literal' && value === wayOut)) unread++;
+    if (type !== 'CallExpression' || callee?.type !== 'MemberExpression' || callee.property?.name !== wayOut) return;
+    const [label] = (node as CallExpression).arguments;
+    const found = label === undefined ? [] : literals(label);
     for (const label of found ?? []) labels.add(label);
     if (found) unread--;
   });

@@ -22,6 +22,8 @@ export interface Lowered {
   readonly maps: ReadonlyMap<string, AnyMap>;
   /** Labels that some path leaves through. */
   readonly exits: readonly string[];
+  /** Reasons that some path gives, as `drop:` or `abort:` with the reason. */
+  readonly reasons: ReadonlySet<string>;
   /** Outcomes that some path has, by the names of their counters, and the metadata fields that all of those have written. */
   readonly writes: ReadonlyMap<string, ReadonlySet<string>>;
 }
@@ -33,8 +35,11 @@ export function lowerStage(stage: AnyStage, hook: HookModel, placement: Placemen
   const program = new StageProgram(lowering, stage, placement);
   lowering.at(source.node);
   program.run(source.node);
-  return { graph: lowering.graph, maps: program.maps, exits: program.exits, writes: program.writes };
+  return { graph: lowering.graph, maps: program.maps, exits: program.exits, reasons: program.reasons, writes: program.writes };
 }
+
+/** Ways out that take a label. */
+const LABELLED: readonly string[] = ['exit', 'drop', 'abort'];
 
 class StageProgram implements Program {
   readonly lowering: Lowering;
@@ -58,6 +63,10 @@ class StageProgram implements Program {
 
   get exits(): readonly string[] {
     return this.#exits.labels;
+  }
+
+  get reasons(): ReadonlySet<string> {
+    return this.#exits.reasons;
   }
 
   get writes(): ReadonlyMap<string, ReadonlySet<string>> {
@@ -225,11 +234,11 @@ class StageProgram implements Program {
         for (const e of value.expressions.slice(0, -1)) this.effect(e);
         return this.#leave(node, value.expressions.at(-1));
       case 'CallExpression': {
-        // ctx.exit(test ? 'a' : 'b') is two exits
+        // ctx.exit(test ? 'a' : 'b') is two exits, and drops and aborts are as many for their reasons
         const [argument] = value.arguments;
         if (argument?.type === 'ConditionalExpression') {
           const callee = this.expression(value.callee as Expression);
-          if (callee.kind === 'method' && callee.name === 'exit') {
+          if (callee.kind === 'method' && callee.of?.kind === 'context' && LABELLED.includes(callee.name)) {
             const branch = (label: Expression): Expression => ({ ...value, arguments: [label] }) as Expression;
             return this.#leave(node, {
               ...argument,

@@ -91,7 +91,11 @@ export interface StringOperand {
 /** A way out of the program; effects, if any, have been emitted. */
 export interface VerdictOperand {
   readonly kind: 'verdict';
-  readonly outcome: { readonly verdict: string } | { readonly next: true } | { readonly exit: string } | { readonly dynamic: Value };
+  readonly outcome:
+    | { readonly verdict: string; readonly reason?: string }
+    | { readonly next: true }
+    | { readonly exit: string }
+    | { readonly dynamic: Value };
 }
 
 /** A schema from `uses`, for `ctx.at`. */

@@ -22,6 +22,16 @@ const BPF_F_INGRESS = 1;
 
 const plain = (outcome: VerdictOperand['outcome']): Member => ({ call: () => ({ kind: 'verdict', outcome }) });
 
+/** A verdict that may say why. */
+const reasoned = (verdict: 'abort' | 'drop'): Member => ({
+  call({ lowering }, node, [reason]) {
+    if (reason === undefined || reason.kind === 'undefined') return { kind: 'verdict', outcome: { verdict } };
+    if (reason.kind !== 'string' || reason.value === '')
+      return lowering.fail(node, 'type', 'a reason must be a literal', `write ctx.${verdict}('reason')`);
+    return { kind: 'verdict', outcome: { verdict, reason: reason.value } };
+  },
+});
+
 /** `ctx.drop()` and its like: a verdict takes effect where it is returned, a redirect where it is called. */
 export const VERDICTS: Members = {
   next: plain({ next: true }),
@@ -32,9 +42,9 @@ export const VERDICTS: Members = {
         : lowering.fail(node, 'type', 'a label must be a literal', "write ctx.exit('name')"),
   },
   pass: plain({ verdict: 'pass' }),
-  drop: plain({ verdict: 'drop' }),
+  drop: reasoned('drop'),
   tx: { ...plain({ verdict: 'tx' }), hooks: AT_XDP, hint: 'use ctx.redirect(ctx.ifindex)' },
-  abort: { ...plain({ verdict: 'abort' }), hooks: AT_XDP, hint: 'use ctx.drop()' },
+  abort: { ...reasoned('abort'), hooks: AT_XDP, hint: 'use ctx.drop()' },
   redirect: { call: ({ lowering }, node, args) => dynamic(redirect(lowering, node, args)) },
   redirectIngress: {
     hooks: AT_TC,
@@ -83,6 +93,7 @@ export class Exits {
   readonly #program: Program;
   readonly #names: readonly string[];
   readonly #joins = new Map<string, { join: Join; outcome: VerdictOperand['outcome']; place: Place | undefined }>();
+  readonly #reasons = new Set<string>();
   /** Metadata fields that all paths to an outcome have written. */
   readonly #writes = new Map<string, ReadonlySet<string>>();
   /** Packets that pass with metadata: those that do anyway, and those that missed, which have lost the state's address. */
@@ -90,7 +101,8 @@ export class Exits {
 
   constructor(program: Program) {
     this.#program = program;
-    this.#names = counterNames(program.lowering.hook.kind, Object.keys(program.placement?.exits ?? {}));
+    const { exits = {}, reasons } = program.placement ?? {};
+    this.#names = counterNames(program.lowering.hook.kind, Object.keys(exits), reasons);
   }
 
   /** Labels that some path left through. */
@@ -98,7 +110,12 @@ export class Exits {
     return [...this.#joins.values()].flatMap(({ outcome }) => ('exit' in outcome ? [outcome.exit] : []));
   }
 
-  /** The outcomes that some path has, by the names of their counters, and the metadata fields that all of them have written. */
+  /** The reasons that some path gives, as `drop:` or `abort:` with the reason. */
+  get reasons(): ReadonlySet<string> {
+    return this.#reasons;
+  }
+
+  /** The ways out that some path takes, by the names of their counters but for reasons, and the metadata fields that all of them have written. */
   get writes(): ReadonlyMap<string, ReadonlySet<string>> {
     return this.#writes;
   }
@@ -116,8 +133,8 @@ export class Exits {
       );
     }
     const { outcome } = operand;
-    const name = nameOf(outcome);
-    this.#note(name);
+    this.#note(nameOf(outcome));
+    const name = this.#counterOf(outcome);
     if ('dynamic' in outcome) return this.#leaveDynamic(outcome.dynamic);
     let entry = this.#joins.get(name);
     if (!entry) {
@@ -156,6 +173,18 @@ export class Exits {
       return place !== undefined && lowering.written.isWhole(lowering.environment, metadataOffset(lowering, place.offset), place.layout);
     });
     this.#writes.set(name, new Set(written));
+  }
+
+  /** A reason has a counter of its own where packets are counted; elsewhere it makes no difference. */
+  #counterOf(outcome: VerdictOperand['outcome']): string {
+    const name = nameOf(outcome);
+    if (!('verdict' in outcome) || outcome.reason === undefined) return name;
+    const reasoned = `${name}:${outcome.reason}`;
+    this.#reasons.add(reasoned);
+    if (this.#program.placement?.state?.counters === undefined) return name;
+    if (!this.#names.includes(reasoned))
+      throw new ArgumentError(`the placement of '${this.#program.stage.name}' has no reason '${reasoned}'`);
+    return reasoned;
   }
 
   #count(name: string): void {
@@ -207,7 +236,7 @@ export class Exits {
   }
 }
 
-/** An outcome by the name of its counter; a redirect by the one that counts where it works. */
+/** An outcome by the name of its counter, without a reason; a redirect by the one that counts where it works. */
 function nameOf(outcome: VerdictOperand['outcome']): string {
   if ('dynamic' in outcome) return 'redirect';
   return 'next' in outcome ? 'next' : 'exit' in outcome ? `exit:${outcome.exit}` : outcome.verdict;

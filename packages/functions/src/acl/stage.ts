@@ -35,13 +35,13 @@ export const aclStage = stage({
       const found = blocked4.lookup({ prefixLen: 32, addr: ip.saddr });
       if (!found) return ctx.next();
       count(found.value, ctx.length);
-      return ctx.drop();
+      return ctx.drop('blocked');
     }
     const ip6 = ctx.ipv6();
     if (!ip6) return ctx.next();
     const found = blocked6.lookup({ prefixLen: 128, addr: ip6.saddr });
     if (!found) return ctx.next();
     count(found.value, ctx.length);
-    return ctx.drop();
+    return ctx.drop('blocked');
   },
 });

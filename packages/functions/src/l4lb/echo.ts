@@ -10,7 +10,7 @@ export const echo = stage({
   hook: 'xdp',
   program(ctx) {
     const eth = ctx.ethernet();
-    if (!eth) return ctx.drop();
+    if (!eth) return ctx.drop('malformed');
     const from = eth.dst;
     const to = eth.src;
     const ip = ctx.ipv4();
@@ -21,7 +21,7 @@ export const echo = stage({
     if (ip && icmp) {
       const client = ip.saddr;
       // 0.0.0.0, multicast and what lies above
-      if (client === 0 || client >= 0xe000_0000) return ctx.drop();
+      if (client === 0 || client >= 0xe000_0000) return ctx.drop('martian');
       ip.saddr = ip.daddr;
       ip.daddr = client;
       ip.checksum = ctx.checksumReplace(ip.checksum, ip.ttl * 256 + ip.protocol, 64 * 256 + ip.protocol);
@@ -30,13 +30,13 @@ export const echo = stage({
       icmp.type = 0;
     } else if (ip6 && icmp6) {
       const { hi, lo } = ip6.saddr;
-      if (hi >> 56n === 0xffn || (hi === 0n && lo === 0n)) return ctx.drop();
+      if (hi >> 56n === 0xffn || (hi === 0n && lo === 0n)) return ctx.drop('martian');
       ip6.saddr = ip6.daddr;
       ip6.daddr = { hi, lo };
       ip6.hopLimit = 64;
       icmp6.checksum = ctx.checksumReplace(icmp6.checksum, icmp6.type * 256 + icmp6.code, 129 * 256 + icmp6.code);
       icmp6.type = 129;
-    } else return ctx.drop();
+    } else return ctx.drop('malformed');
     eth.dst = to;
     eth.src = from;
     return ctx.tx();

@@ -26,7 +26,7 @@ export const encapTagged = stage({
     const real = reals.lookup(place);
     const far = reals6.lookup(place);
     const tags = ctx.at(Tags, 12);
-    if (!real || !far || !tags) return ctx.drop();
+    if (!real || !far || !tags) return ctx.drop('noReal');
     const first = tags.first;
     const second = tags.second;
     const over6 = real.fits === 0;
@@ -48,9 +48,10 @@ export const encapTagged = stage({
       tos = (ip6.versionClassFlow >>> 20) & 0xff;
       label = ip6.versionClassFlow & 0xf_ffff;
       protocol = 41;
-    } else return ctx.drop();
+    } else return ctx.drop('malformed');
+    if (fits === 0) return ctx.drop('moved');
     // the stage `vip` does not count tags
-    if (fits === 0 || start + length > ctx.length) return ctx.drop();
+    if (start + length > ctx.length) return ctx.drop('malformed');
     if (length > fits) {
       ctx.meta.fits = fits;
       return ip ? ctx.exit('tooBig') : ctx.exit('tooBig6');
@@ -61,16 +62,16 @@ export const encapTagged = stage({
       traffic.bytes += BigInt(ctx.length);
     }
     const eth = ctx.ethernet();
-    if (!eth) return ctx.drop();
+    if (!eth) return ctx.drop('malformed');
     const received = eth.dst;
     const ifindex = real.ifindex;
     const lost = ifindex === 0 ? 0 : start - 14;
-    if (!ctx.adjustHead(lost - (over6 ? 40 : 20))) return ctx.drop();
+    if (!ctx.adjustHead(lost - (over6 ? 40 : 20))) return ctx.drop('noRoom');
     const at = start - lost;
     const frame = ctx.ethernet();
     const kept = ctx.at(Tags, 12);
     const announced = ctx.at(Announced, at - 2);
-    if (!frame || !kept || !announced) return ctx.drop();
+    if (!frame || !kept || !announced) return ctx.drop('malformed');
     frame.dst = real.hop;
     frame.src = ifindex === 0 ? received : real.own;
     if (at > 14) kept.first = first;
@@ -78,7 +79,7 @@ export const encapTagged = stage({
     announced.etherType = over6 ? 0x86dd : 0x0800;
     if (over6) {
       const outer = ctx.at(Ipv6, at);
-      if (!outer) return ctx.drop();
+      if (!outer) return ctx.drop('malformed');
       outer.versionClassFlow = 0x6000_0000 + tos * 0x10_0000 + label;
       outer.payloadLength = length;
       outer.nextHeader = protocol;
@@ -87,7 +88,7 @@ export const encapTagged = stage({
       outer.daddr = far.address;
     } else {
       const outer = ctx.at(Ipv4, at);
-      if (!outer) return ctx.drop();
+      if (!outer) return ctx.drop('malformed');
       outer.versionIhl = 0x45;
       outer.tos = tos;
       outer.totalLength = length + 20;

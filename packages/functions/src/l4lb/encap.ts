@@ -29,11 +29,11 @@ export const encap = stage({
   writes: { fits: u16 },
   program(ctx, { reals, realTraffic, Ethernet, Ipv4 }) {
     const ip = ctx.ipv4();
-    if (!ip) return ctx.drop();
+    if (!ip) return ctx.drop('malformed');
     if (ctx.offsetOf(ip) !== 14) return ctx.exit('tagged');
     const place = ctx.meta.real;
     const real = reals.lookup(place);
-    if (!real) return ctx.drop();
+    if (!real) return ctx.drop('noReal');
     const fits = real.fits;
     // one test for both: nothing fits an outer IPv4 header that there is none of
     if (ip.totalLength > fits) {
@@ -46,13 +46,13 @@ export const encap = stage({
       traffic.packets += 1n;
       traffic.bytes += BigInt(ctx.length);
     }
-    if (!ctx.adjustHead(-20)) return ctx.drop();
+    if (!ctx.adjustHead(-20)) return ctx.drop('noRoom');
     // what is needed of the packet is read behind the call, so that nothing has to be kept over it
     const frame = ctx.ethernet();
     const outer = ctx.at(Ipv4, 14);
     const eth = ctx.at(Ethernet, 20);
     const inner = ctx.at(Ipv4, 34);
-    if (!frame || !outer || !eth || !inner) return ctx.drop();
+    if (!frame || !outer || !eth || !inner) return ctx.drop('malformed');
     // the old header lies where the outer one goes: it is read first
     const received = eth.dst;
     const ifindex = real.ifindex;

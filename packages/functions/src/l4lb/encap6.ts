@@ -23,7 +23,7 @@ export const encap6 = stage({
     const place = ctx.meta.real;
     const real = reals.lookup(place);
     const far = reals6.lookup(place);
-    if (!real || !far) return ctx.drop();
+    if (!real || !far) return ctx.drop('noReal');
     const fits = far.fits;
     let length = 0;
     let classFlow = 0;
@@ -39,7 +39,8 @@ export const encap6 = stage({
     } else {
       const ip = ctx.ipv4();
       // a real that has an IPv4 address by now gets the flow's next packet
-      if (!ip || fits === 0) return ctx.drop();
+      if (!ip) return ctx.drop('malformed');
+      if (fits === 0) return ctx.drop('moved');
       if (ctx.offsetOf(ip) !== 14) return ctx.exit('tagged');
       length = ip.totalLength;
       classFlow = 0x6000_0000 + ip.tos * 0x10_0000;
@@ -54,11 +55,11 @@ export const encap6 = stage({
       traffic.packets += 1n;
       traffic.bytes += BigInt(ctx.length);
     }
-    if (!ctx.adjustHead(-40)) return ctx.drop();
+    if (!ctx.adjustHead(-40)) return ctx.drop('noRoom');
     const frame = ctx.ethernet();
     const outer = ctx.at(Ipv6, 14);
     const eth = ctx.at(Ethernet, 40);
-    if (!frame || !outer || !eth) return ctx.drop();
+    if (!frame || !outer || !eth) return ctx.drop('malformed');
     // the old header lies where the outer one goes: it is read first
     const received = eth.dst;
     const ifindex = real.ifindex;

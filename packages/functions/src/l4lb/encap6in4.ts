@@ -18,15 +18,15 @@ export const encap6in4 = stage({
   writes: { fits: u16 },
   program(ctx, { reals, realTraffic, Ethernet, Ipv4, Ipv6 }) {
     const ip = ctx.ipv6();
-    if (!ip) return ctx.drop();
+    if (!ip) return ctx.drop('malformed');
     if (ctx.offsetOf(ip) !== 14) return ctx.exit('tagged');
     const place = ctx.meta.real;
     const real = reals.lookup(place);
-    if (!real) return ctx.drop();
+    if (!real) return ctx.drop('noReal');
     const fits = real.fits;
     if (ip.payloadLength + 40 > fits) {
       // a real that has an IPv6 address by now gets the flow's next packet
-      if (fits === 0) return ctx.drop();
+      if (fits === 0) return ctx.drop('moved');
       ctx.meta.fits = fits;
       return ctx.exit('tooBig6');
     }
@@ -35,12 +35,12 @@ export const encap6in4 = stage({
       traffic.packets += 1n;
       traffic.bytes += BigInt(ctx.length);
     }
-    if (!ctx.adjustHead(-20)) return ctx.drop();
+    if (!ctx.adjustHead(-20)) return ctx.drop('noRoom');
     const frame = ctx.ethernet();
     const outer = ctx.at(Ipv4, 14);
     const eth = ctx.at(Ethernet, 20);
     const inner = ctx.at(Ipv6, 34);
-    if (!frame || !outer || !eth || !inner) return ctx.drop();
+    if (!frame || !outer || !eth || !inner) return ctx.drop('malformed');
     // the old header lies where the outer one goes: it is read first
     const received = eth.dst;
     const ifindex = real.ifindex;

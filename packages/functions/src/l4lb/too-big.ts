@@ -22,26 +22,26 @@ export const tooBig = stage({
     const eth = ctx.ethernet();
     const ip = ctx.ipv4();
     const tags = ctx.at(Tags, 12);
-    if (!eth || !ip || !tags) return ctx.drop();
-    if (!ip.dontFragment || ip.protocol === 1) return ctx.drop();
+    if (!eth || !ip || !tags) return ctx.drop('malformed');
+    if (!ip.dontFragment || ip.protocol === 1) return ctx.drop('unanswerable');
     const client = ip.saddr;
     const vip = ip.daddr;
     // 0.0.0.0, multicast and what lies above
-    if (client === 0 || client >= 0xe000_0000) return ctx.drop();
+    if (client === 0 || client >= 0xe000_0000) return ctx.drop('martian');
     const from = eth.dst;
     const to = eth.src;
     const first = tags.first;
     const second = tags.second;
     const start = ctx.offsetOf(ip);
     // 20 bytes of IPv4, 8 of ICMP, and 68 that are quoted
-    if (!ctx.adjustHead(-28)) return ctx.drop();
-    if (!ctx.adjustTail(start + 96 - ctx.length)) return ctx.drop();
+    if (!ctx.adjustHead(-28)) return ctx.drop('noRoom');
+    if (!ctx.adjustTail(start + 96 - ctx.length)) return ctx.drop('noRoom');
     const frame = ctx.ethernet();
     const kept = ctx.at(Tags, 12);
     const announced = ctx.at(Announced, start - 2);
     const outer = ctx.at(Ipv4, start);
     const message = ctx.at(TooBigMessage, start + 20);
-    if (!frame || !kept || !announced || !outer || !message) return ctx.drop();
+    if (!frame || !kept || !announced || !outer || !message) return ctx.drop('malformed');
     frame.dst = to;
     frame.src = from;
     if (start > 14) kept.first = first;

@@ -2,7 +2,7 @@ import type { ChainDescription } from '@tailrace/pipeline';
 import { expect, test } from 'vitest';
 import { drawRows, drawTable } from './stats-table.ts';
 
-const stage = (name: string) => ({ name, stage: name, edges: [], reads: [], writes: [], maps: [] });
+const stage = (name: string) => ({ name, stage: name, edges: [], reasons: [], reads: [], writes: [], maps: [] });
 const chain = (hook: ChainDescription['hook'], ...names: readonly string[]): ChainDescription => {
   return { hook, first: names[0] ?? '', depth: names.length, stages: names.map(stage) };
 };
@@ -10,10 +10,18 @@ const chain = (hook: ChainDescription['hook'], ...names: readonly string[]): Cha
 test('a row for each stage, in the order in which packets meet them', () => {
   const chains = { tcEgress: chain('tcEgress', 'count'), xdp: chain('xdp', 'acl', 'l4lb.vip') };
   const verdicts = { pass: 0n, drop: 4n, redirect: 0n };
-  const acl = { packets: 1204n, bytes: 96_320n, verdicts, next: 1188n, exits: { expired: 12n, odd: 0n }, misses: 1n };
+  const acl = {
+    packets: 1204n,
+    bytes: 96_320n,
+    verdicts,
+    next: 1188n,
+    exits: { expired: 12n, odd: 0n },
+    drops: { blocked: 3n, old: 0n },
+    misses: 1n,
+  };
   expect(drawTable({ xdp: { acl } }, { name: 'edge', chains, crossing: [] })).toMatchInlineSnapshot(`
     "hook       stage     packets  bytes  ways
-    XDP        acl          1204  96320  drop 4, next 1188, expired 12, missed 1
+    XDP        acl          1204  96320  drop 4, for blocked 3, next 1188, expired 12, missed 1
     XDP        l4lb.vip        0      0
     TC egress  count           0      0"
   `);

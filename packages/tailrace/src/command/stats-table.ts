@@ -62,6 +62,7 @@ export function drawWays(ways: TableRow['ways']): string {
 }
 
 /** The ways that packets took out of a stage. */
-function waysOf({ verdicts, next, exits, misses }: StageStats): TableRow['ways'] {
-  return [...Object.entries(verdicts), ['next', next], ...Object.entries(exits), ['missed', misses]];
+function waysOf({ verdicts, next, exits, drops, misses }: StageStats): TableRow['ways'] {
+  const reasons = Object.entries(drops).map(([reason, packets]) => [`for ${reason}`, packets] as const);
+  return [...Object.entries(verdicts), ...reasons, ['next', next], ...Object.entries(exits), ['missed', misses]];
 }

@@ -34,7 +34,7 @@ export const replyError = stage({
     const flow = leases.flowOf(quoted.daddr, ports.dport, ports.sport, quoted.protocol);
     if (flow === 0n) return ctx.next();
     const vip = natVips.lookup(Number(flow & 0xffffn));
-    if (!vip) return ctx.drop();
+    if (!vip) return ctx.drop('noVip');
     const client = Number(flow >> 32n);
     const clientPort = Number((flow >> 16n) & 0xffffn);
     // a quoted header with its checksum in step adds up to what it did before: of what ICMP's covers, only the ports differ

@@ -34,7 +34,7 @@ export const restore = stage({
     // the client's address, or the packet only looks like an answer
     if (flow === 0n || Number(flow >> 32n) !== ip.daddr) return ctx.next();
     const vip = natVips.lookup(Number(flow & 0xffffn));
-    if (!vip) return ctx.drop();
+    if (!vip) return ctx.drop('noVip');
     const clientPort = Number((flow >> 16n) & 0xffffn);
     const address = vip.address;
     const port = vip.port;

@@ -15,11 +15,11 @@ export const send = stage({
   reads: { real: u16 },
   program(ctx, { reals }) {
     const real = reals.lookup(ctx.meta.real);
-    if (!real) return ctx.drop();
+    if (!real) return ctx.drop('noReal');
     const ifindex = real.ifindex;
-    if (ifindex !== 0) for (let tag = 0; tag < 2; tag++) if (ctx.vlanTags > 0 && !ctx.popVlan()) return ctx.drop();
+    if (ifindex !== 0) for (let tag = 0; tag < 2; tag++) if (ctx.vlanTags > 0 && !ctx.popVlan()) return ctx.drop('noRoom');
     const frame = ctx.ethernet();
-    if (!frame) return ctx.drop();
+    if (!frame) return ctx.drop('malformed');
     frame.src = ifindex === 0 ? frame.dst : real.own;
     frame.dst = real.hop;
     if (ifindex === 0) return ctx.tx();

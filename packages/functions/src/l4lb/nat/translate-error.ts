@@ -34,16 +34,17 @@ export const translateError = stage({
     const flow = ctx.meta.flow;
     const vip = natVips.lookup(Number(flow & 0xffffn));
     const real = reals.lookup(ctx.meta.real);
-    if (!ip || !icmp || !vip || !real) return ctx.drop();
+    if (!ip || !icmp) return ctx.drop('malformed');
+    if (!vip || !real) return ctx.drop('noReal');
     const start = ctx.offsetOf(icmp) + 8;
     const quoted = ctx.at(Ipv4, start);
-    if (!quoted) return ctx.drop();
+    if (!quoted) return ctx.drop('malformed');
     const ports = ctx.at(Ports, start + quoted.headerLength);
-    if (!ports) return ctx.drop();
+    if (!ports) return ctx.drop('malformed');
     const address = real.address;
     const realPort = vip.realPort;
     const port = leases.find(flow, address, realPort, quoted.protocol);
-    if (port === 0) return ctx.drop();
+    if (port === 0) return ctx.drop('noPort');
     const traffic = realTraffic.lookup(ctx.meta.real);
     if (traffic) {
       traffic.packets += 1n;

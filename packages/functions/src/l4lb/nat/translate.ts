@@ -29,14 +29,14 @@ export const translate = stage({
   reads: { flow: u64, fresh: bool, real: u16 },
   program(ctx, { reals, realTraffic, leases, natVips, addressSum, source }) {
     const ip = ctx.ipv4();
-    if (!ip) return ctx.drop();
+    if (!ip) return ctx.drop('malformed');
     const flow = ctx.meta.flow;
     const vip = natVips.lookup(Number(flow & 0xffffn));
     const real = reals.lookup(ctx.meta.real);
-    if (!vip || !real) return ctx.drop();
+    if (!vip || !real) return ctx.drop('noReal');
     const tcp = ctx.tcp();
     const udp = ctx.udp();
-    if (!tcp && !udp) return ctx.icmp() ? ctx.exit('icmp') : ctx.drop();
+    if (!tcp && !udp) return ctx.icmp() ? ctx.exit('icmp') : ctx.drop('protocol');
     const address = real.address;
     const realPort = vip.realPort;
     const protocol = tcp ? 6 : 17;
@@ -66,7 +66,7 @@ export const translate = stage({
     ip.saddr = source;
     ip.daddr = address;
     const frame = ctx.ethernet();
-    if (!frame) return ctx.drop();
+    if (!frame) return ctx.drop('malformed');
     const ifindex = real.ifindex;
     if (ifindex !== 0 && ctx.offsetOf(ip) !== 14) return ctx.exit('tagged');
     frame.src = ifindex === 0 ? frame.dst : real.own;
