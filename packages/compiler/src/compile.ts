@@ -6,6 +6,7 @@ import { emit } from './emit/emit.ts';
 import { STACK_LIMIT, StackError } from './emit/stack.ts';
 import { type HookModel, hookModel, hookModels } from './hook-model.ts';
 import type { Graph } from './ir.ts';
+import { type FusedPart, lowerFused } from './lower/fused.ts';
 import { labelsOf } from './lower/label.ts';
 import { type Lowered, lowerStage } from './lower/lower.ts';
 import { compileObject, isObjectStage, objectOutcomes } from './object-stage.ts';
@@ -43,6 +44,22 @@ export function compileStage(stage: AnyStage, options: CompileOptions = {}): Com
   const { graph, maps } = lowerStage(stage, hook, options.placement ?? alone?.placement);
   const compiled = finish(graph, hook, options.name ?? stage.name, stage.name);
   return { ...compiled, maps: alone?.state ? new Map([...maps, [STATE, alone.state]]) : maps };
+}
+
+/**
+ * Compiles stages into one program, whose edges by `part` are jumps; `parts` stand so that these lead forward, the first is
+ * where packets come in. Throws CompileError for what `compileStage` refuses, for a stage out of an object, and where the
+ * stages together are too large.
+ */
+export function compileFused(parts: readonly [FusedPart, ...FusedPart[]], { name }: { readonly name: string }): CompiledStage {
+  const hook = modelOf(parts[0].stage);
+  const object = parts.find(({ stage }) => isObjectStage(stage));
+  if (object) {
+    const message = 'the stage comes out of an object, which is a program of its own';
+    throw new CompileError({ id: 'source', stage: object.stage.name, message, hint: 'leave it out of fuse()', length: 1 });
+  }
+  const { graph, maps } = lowerFused(name, parts, hook);
+  return { ...finish(graph, hook, name, name, parts), maps };
 }
 
 /** Labels that a stage's body leaves through, sorted. Throws CompileError where the source cannot be read, or is refused. */
@@ -131,15 +148,15 @@ function modelOf(stage: AnyStage): HookModel {
   throw new CompileError({ id: 'limit', stage: stage.name, message, length: 1 });
 }
 
-function finish(graph: Graph, hook: HookModel, name: string, stage: string): Omit<CompiledStage, 'maps'> {
+function finish(graph: Graph, hook: HookModel, name: string, stage: string, parts: readonly FusedPart[] = []): Omit<CompiledStage, 'maps'> {
   optimise(graph);
-  const { instructions, mapReferences, lines, stackSize, spills } = emitted(graph, stage);
+  const { instructions, mapReferences, lines, stackSize, spills } = emitted(graph, stage, parts);
   if (instructions.length > MAX_INSTRUCTIONS) {
     throw new CompileError({
       id: 'limit',
       stage,
       message: `the program has ${instructions.length} instructions, expected at most ${MAX_INSTRUCTIONS}`,
-      hint: 'split the stage',
+      hint: parts.length > 1 ? 'fuse fewer stages' : 'split the stage',
       length: 1,
     });
   }
@@ -157,18 +174,26 @@ function finish(graph: Graph, hook: HookModel, name: string, stage: string): Omi
 }
 
 /** Emits; a stack that is too small is the source's fault, where it fills the largest struct. */
-function emitted(graph: Graph, stage: string): ReturnType<typeof emit> {
+function emitted(graph: Graph, stage: string, parts: readonly FusedPart[]): ReturnType<typeof emit> {
   try {
     return emit(graph);
   } catch (error) {
     if (!(error instanceof StackError)) throw error;
-    const { total, sizes, hint } = error;
+    const { total, sizes } = error;
     const place = graph.blocks
       .flatMap(({ nodes }) => nodes)
       .find((n) => n.kind === 'store' && n.base.kind === 'stackAddress' && n.base.slot.size === sizes[0])?.place;
-    const message = `the program needs ${total} bytes of stack at once (${sizes.join(', ')}), expected at most ${STACK_LIMIT}`;
+    const isFused = parts.length > 1;
+    const each = isFused ? parts.map((part) => `'${part.name}' ${stackAlone(part)}`) : sizes;
+    const message = `the program needs ${total} bytes of stack at once (${each.join(', ')}), expected at most ${STACK_LIMIT}`;
+    const hint = isFused ? 'fuse fewer stages' : error.hint;
     throw new CompileError({ id: 'limit', stage, message, hint, place, length: 1 }, error);
   }
+}
+
+/** What a part of a fused program needs where it is a program of its own. */
+function stackAlone({ stage }: FusedPart): number {
+  return compileStage(stage).stackSize;
 }
 
 /** A map of the stage's own cannot have this name. */

@@ -162,6 +162,7 @@ class ExitWriter {
   }
 
   #follow(edge: Edge): void {
+    if ('part' in edge) throw new ArgumentError(`an edge leads to '${edge.part}' of the same program, and an object's is whole`);
     if ('verdict' in edge) return this.#end(edge.verdict);
     const code = this.#code;
     code.push(insn.mov(1, reg(CONTEXT)));

@@ -26,8 +26,15 @@ export type TcVerdict = keyof typeof TcVerdict;
 /** The verdicts of each hook. */
 export const hookVerdicts = { xdp: XdpVerdict, tc: TcVerdict } as const;
 
-/** Where `next()` or an exit leads: to a slot of the chain's program array, or out of the chain with a verdict. */
-export type Edge = { readonly slot: number } | { readonly verdict: 'abort' | 'drop' | 'pass' | 'tx' };
+/**
+ * Where `next()` or an exit leads: to a slot of the chain's program array, out of the chain with a verdict, or, in a fused
+ * program, to another of its parts by name. A fused program keeps metadata to itself: what the programs behind a slot need
+ * of them it `carries`.
+ */
+export type Edge =
+  | { readonly slot: number; readonly carries?: readonly MetadataPlace[] }
+  | { readonly verdict: 'abort' | 'drop' | 'pass' | 'tx' }
+  | { readonly part: string };
 
 /** A metadata field: bytes from the start of the state's entry (XDP), or of `__sk_buff.cb` (TC). */
 export interface MetadataPlace {

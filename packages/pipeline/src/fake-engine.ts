@@ -340,6 +340,7 @@ class FakeProgram implements LoadedProgram {
     };
     const { label } = (stage.program as (ctx: unknown, uses: unknown) => Outcome)(ctx, stage.uses);
     const edge = edgeBehind(placement, label);
+    if (edge && 'part' in edge) throw new ArgumentError(`program ${this.spec.name} is fused, which no program of the fake compiler is`);
     const step: Step =
       edge && 'slot' in edge
         ? { outcome: label, verdict: stage.onMiss, to: this.#target(placement.array, edge.slot) }

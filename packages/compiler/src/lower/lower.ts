@@ -6,6 +6,7 @@ import type { Graph } from '../ir.ts';
 import type { Placement } from '../placement.ts';
 import { readSource } from '../source.ts';
 import { condition } from './condition.ts';
+import { Ends } from './ends.ts';
 import { expression } from './expression.ts';
 import { LastUses } from './last-use.ts';
 import { Lowering } from './lowering.ts';
@@ -32,20 +33,31 @@ export interface Lowered {
 export function lowerStage(stage: AnyStage, hook: HookModel, placement: Placement | undefined): Lowered {
   const source = readSource(stage.program, stage.name);
   const lowering = new Lowering(stage.name, source, hook);
-  const program = new StageProgram(lowering, stage, placement);
+  const ends = new Ends();
+  const program = new StageProgram(lowering, stage, placement, { ends });
   lowering.at(source.node);
+  startSum(lowering);
   program.run(source.node);
+  ends.finish();
   return { graph: lowering.graph, maps: program.maps, exits: program.exits, reasons: program.reasons, writes: program.writes };
 }
 
 /** Ways out that take a label. */
 const LABELLED: readonly string[] = ['exit', 'drop', 'abort'];
 
-class StageProgram implements Program {
+/** What the parts of one program have in common. */
+interface Shared {
+  readonly ends: Ends;
+  /** Map reference name to declaration. */
+  readonly maps?: Map<string, AnyMap>;
+}
+
+/** One stage's body on its way into a program. */
+export class StageProgram implements Program {
   readonly lowering: Lowering;
   readonly stage: AnyStage;
   readonly placement: Placement | undefined;
-  readonly maps = new Map<string, AnyMap>();
+  readonly maps: Map<string, AnyMap>;
   readonly active = new Set<FnDecl>();
   scope: Scope = { names: new Map(), parent: undefined };
   frame: Frame = { kind: 'program' };
@@ -53,12 +65,12 @@ class StageProgram implements Program {
   readonly #exits: Exits;
   readonly #lastUses = new LastUses();
 
-  constructor(lowering: Lowering, stage: AnyStage, placement: Placement | undefined) {
+  constructor(lowering: Lowering, stage: AnyStage, placement: Placement | undefined, { ends, maps = new Map() }: Shared) {
     this.lowering = lowering;
     this.stage = stage;
     this.placement = placement;
-    this.#exits = new Exits(this);
-    lowering.isLive = (variable, at) => !this.#lastUses.isOver(variable, lowering.source, at, this.loops.length > 0);
+    this.maps = maps;
+    this.#exits = new Exits(this, ends);
   }
 
   get exits(): readonly string[] {
@@ -73,9 +85,10 @@ class StageProgram implements Program {
     return this.#exits.writes;
   }
 
+  /** Lowers the body from where the path is, and its ways out. */
   run(node: ParsedFunction): void {
     const { lowering } = this;
-    startSum(lowering);
+    lowering.isLive = (variable, at) => !this.#lastUses.isOver(variable, lowering.source, at, this.loops.length > 0);
     this.#bindParameters(node, [{ kind: 'context' }, this.bag(this.stage.uses, 'uses')]);
     this.#body(node);
     const last = node.body.type === 'BlockStatement' ? node.body.body.at(-1) : undefined;
@@ -197,11 +210,13 @@ class StageProgram implements Program {
     return this.bag(value as Readonly<Record<string, unknown>>, path);
   }
 
-  /** One reference for each map, by the first path that leads to it. */
+  /** One reference for each map, by the first path that leads to it; another part may have used that name. */
   #reference(map: AnyMap, path: string): string {
     for (const [name, known] of this.maps) if (known === map) return name;
-    this.maps.set(path, map);
-    return path;
+    let name = path;
+    for (let again = 2; this.maps.has(name); again++) name = `${path}:${again}`;
+    this.maps.set(name, map);
+    return name;
   }
 
   #bindParameters(node: ParsedFunction, values: readonly Operand[]): void {

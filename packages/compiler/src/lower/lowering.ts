@@ -6,6 +6,7 @@ import type { Node as SyntaxNode } from 'acorn';
 import { CompileError, type DiagnosticId } from '../diagnostic.ts';
 import type { HookModel } from '../hook-model.ts';
 import { type Block, type CompareOp, createBlock, type MemorySize, type Space, setTerminator, type Value } from '../ir.ts';
+import type { MetadataPlace } from '../placement.ts';
 import { INT64, intersect, type Range, UINT64, within } from '../range.ts';
 import type { Source } from '../source.ts';
 import { type CallOptions, Emitter } from './emitter.ts';
@@ -32,6 +33,8 @@ export class Lowering extends Emitter {
   readonly hook: HookModel;
   readonly fields = new Fields();
   readonly written = new Written();
+  /** Tail calls, and the metadata that the programs behind them need. */
+  readonly handed = new Map<Value, readonly MetadataPlace[]>();
   /** May the program still name a variable? Set by who knows scopes and loops. */
   isLive: (variable: Variable, at: SyntaxNode) => boolean = () => true;
   /** What is to be done before a store into the packet. */

@@ -4,7 +4,7 @@
  */
 import { Helper } from '@tailrace/bpf';
 import type { Node as SyntaxNode } from 'acorn';
-import { SK_BUFF } from '../hook-model.ts';
+import { type HookModel, SK_BUFF } from '../hook-model.ts';
 import type { Value } from '../ir.ts';
 import { range, UINT32 } from '../range.ts';
 import { forget, rememberedValue } from './fact.ts';
@@ -59,13 +59,13 @@ export function metadata(program: Program, node: SyntaxNode, name: string): RefO
 
 /** Where the byte at `from` of a chain's metadata lies. */
 export function metadataPlace({ lowering, placement }: Program, from: number): Pick<RefOperand, 'base' | 'offset' | 'space'> {
-  const offset = metadataOffset(lowering, from);
+  const offset = metadataOffset(lowering.hook, from);
   if (lowering.hook.kind === 'tc') return { base: lowering.graph.context, offset, space: 'skb' };
   return { base: stateAddress(lowering, placement?.state?.map ?? ''), offset, space: 'map' };
 }
 
 /** The offset of the byte at `from` of a chain's metadata in what holds them: the state, or struct __sk_buff. */
-export function metadataOffset({ hook }: Lowering, from: number): number {
+export function metadataOffset(hook: HookModel, from: number): number {
   return hook.kind === 'tc' ? SK_BUFF.cb + from : from;
 }
 

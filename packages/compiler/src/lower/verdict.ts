@@ -6,7 +6,7 @@ import { counterNames, type Edge } from '../placement.ts';
 import { UINT32 } from '../range.ts';
 import { argumentNode, numberArgument } from './argument.ts';
 import { AT_TC, AT_XDP, type Member, type Members } from './context-member.ts';
-import { cross } from './crossing.ts';
+import type { Ends } from './ends.ts';
 import { fact } from './fact.ts';
 import type { Lowering } from './lowering.ts';
 import { isRedirectKind } from './map-kind.ts';
@@ -96,11 +96,11 @@ export class Exits {
   readonly #reasons = new Set<string>();
   /** Metadata fields that all paths to an outcome have written. */
   readonly #writes = new Map<string, ReadonlySet<string>>();
-  /** Packets that pass with metadata: those that do anyway, and those that missed, which have lost the state's address. */
-  readonly #crossings = new Map<'pass' | 'miss', Join>();
+  readonly #ends: Ends;
 
-  constructor(program: Program) {
+  constructor(program: Program, ends: Ends) {
     this.#program = program;
+    this.#ends = ends;
     const { exits = {}, reasons } = program.placement ?? {};
     this.#names = counterNames(program.lowering.hook.kind, Object.keys(exits), reasons);
   }
@@ -144,23 +144,25 @@ export class Exits {
     lowering.jump(entry.join);
   }
 
-  /** Emits the ways out that were taken. */
+  /** Emits the ways out that were taken, but for what they share with those of other parts. */
   finish(): void {
-    const { lowering, placement } = this.#program;
+    const { lowering } = this.#program;
     for (const [name, { join, outcome, place }] of this.#joins) {
       lowering.place = place;
       lowering.enter(join);
-      tellSum(lowering);
+      const edge = this.#edgeOf(outcome);
+      // the card's sum goes on with the path
+      if (!edge || !('part' in edge)) tellSum(lowering);
       this.#count(name);
       if ('verdict' in outcome) this.#end(outcome.verdict);
-      else if ('next' in outcome) this.#follow(placement?.next ?? { verdict: 'pass' });
-      else if ('exit' in outcome) this.#follow(placement?.exits[outcome.exit] ?? { verdict: 'pass' });
+      else if (edge) this.#follow(edge);
     }
-    for (const join of this.#crossings.values()) {
-      lowering.enter(join);
-      if (placement?.crossing) cross(this.#program, placement.crossing);
-      lowering.return(verdictNumber(lowering, 'pass'));
-    }
+  }
+
+  #edgeOf(outcome: VerdictOperand['outcome']): Edge | undefined {
+    const { placement } = this.#program;
+    if ('next' in outcome) return placement?.next ?? { verdict: 'pass' };
+    return 'exit' in outcome ? (placement?.exits[outcome.exit] ?? { verdict: 'pass' }) : undefined;
   }
 
   /** Keeps of an outcome's fields those that this path has written too. */
@@ -170,7 +172,9 @@ export class Exits {
     const fields = known ?? Object.keys(stage.writes);
     const written = [...fields].filter((field) => {
       const place = placement?.metadata?.[field];
-      return place !== undefined && lowering.written.isWhole(lowering.environment, metadataOffset(lowering, place.offset), place.layout);
+      return (
+        place !== undefined && lowering.written.isWhole(lowering.environment, metadataOffset(lowering.hook, place.offset), place.layout)
+      );
     });
     this.#writes.set(name, new Set(written));
   }
@@ -217,17 +221,24 @@ export class Exits {
   #end(verdict: string, way: 'pass' | 'miss' = 'pass'): void {
     const { lowering, placement } = this.#program;
     if (verdict !== 'pass' || !placement?.crossing) return lowering.return(verdictNumber(lowering, verdict));
-    const join = this.#crossings.get(way) ?? lowering.newJoin();
-    this.#crossings.set(way, join);
-    lowering.jump(join);
+    this.#ends.cross(this.#program, way);
   }
 
-  /** Along an edge: a verdict is a constant, a slot a tail call that comes back only where the slot is empty. */
+  /**
+   * Along an edge: a verdict is a constant, another part of the program a jump, a slot a tail call that comes back only where
+   * the slot is empty.
+   */
   #follow(edge: Edge): void {
     const { lowering, placement, stage } = this.#program;
     if ('verdict' in edge) return this.#end(edge.verdict);
+    if ('part' in edge) return this.#ends.lead(lowering, edge.part);
     if (placement) {
-      lowering.call(Helper.tail_call, [lowering.graph.context, lowering.mapHandle(placement.array), lowering.constant(edge.slot)]);
+      const call = lowering.call(Helper.tail_call, [
+        lowering.graph.context,
+        lowering.mapHandle(placement.array),
+        lowering.constant(edge.slot),
+      ]);
+      if (edge.carries) lowering.handed.set(call, edge.carries);
       // look the state up again: keeping its address across the jump would cost every packet
       lowering.environment.values.delete(fact('state'));
       if (placement.state?.counters !== undefined) count(this.#program, this.#names, 'misses', lowering.constant(1));
