@@ -23,5 +23,7 @@ export {
 export { type MapSource, writeElf } from './object-writer.ts';
 export * from './opcode.ts';
 export * from './program.ts';
+export { type RecordAlarm, type RecordCursor, RecordReader, type RecordReaderParts } from './record-reader.ts';
 export * from './ring.ts';
+export { RingCursor, type RingPlaces } from './ring-cursor.ts';
 export { AssemblyError } from './scanner.ts';

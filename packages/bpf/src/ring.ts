@@ -15,6 +15,11 @@ export interface RingReader extends Disposable {
   /** Bytes between what was read and what programs took, with headers and what they are still writing. */
   readonly pending: number;
   /**
+   * Records that found no place since the reader was opened, as far as the engine can tell it: of ring buffers it is only
+   * programs that are told, and this is 0.
+   */
+  readonly lost: bigint;
+  /**
    * Asks for one call of `onReadable`, once there are bytes to be read; never from within this call. The process stays
    * alive for it.
    */

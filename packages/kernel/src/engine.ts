@@ -9,6 +9,7 @@ import {
   type LoadedProgram,
   type MapSpec,
   type ProgramSpec,
+  type RecordReader,
   type SocketPlace,
 } from '@tailrace/bpf';
 import { SyscallError } from './errno.ts';
@@ -19,7 +20,7 @@ import { RouteSocket } from './netlink.ts';
 import { currentNamespace, NetworkNamespace, openNamespace, poolIsIn } from './netns.ts';
 import { possibleCpus, requireBpf, requireCapabilities, requireKernel } from './privilege.ts';
 import { KernelProgram, loadProgram } from './program.ts';
-import { KernelRing } from './ring.ts';
+import { openRingBuffer } from './ring.ts';
 import { attachToSockets } from './socket-link.ts';
 import { trySyscallAsync } from './syscall.ts';
 import { TcAttacher, type TcOptions } from './tc-link.ts';
@@ -112,7 +113,7 @@ export class KernelInstance implements EngineInstance {
   readonly #maps = new Set<KernelMap>();
   readonly #programs = new Set<KernelProgram>();
   /** Readers by the map that they read. */
-  readonly #rings = new Map<LoadedMap, KernelRing>();
+  readonly #rings = new Map<LoadedMap, RecordReader>();
   readonly #attachments = new Set<Detachable>();
   readonly #pending = new Set<Promise<unknown>>();
   #closing: Promise<void> | undefined;
@@ -133,12 +134,12 @@ export class KernelInstance implements EngineInstance {
     return map;
   }
 
-  openRing(map: LoadedMap, onReadable: () => void): KernelRing {
+  openRing(map: LoadedMap, onReadable: () => void): RecordReader {
     this.#checkOpen();
     if (!(map instanceof KernelMap) || map.spec.type !== 'ringBuffer')
       throw new ArgumentError(`map ${map.spec.name} is no ring buffer of the kernel engine`);
     if (this.#rings.get(map)?.closed === false) throw new ArgumentError(`ring buffer ${map.spec.name} has a reader, expected none`);
-    const ring = new KernelRing(map, onReadable);
+    const ring = openRingBuffer(map, onReadable);
     for (const [other, { closed }] of this.#rings) if (closed) this.#rings.delete(other);
     this.#rings.set(map, ring);
     return ring;

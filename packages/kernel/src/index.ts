@@ -25,7 +25,6 @@ export {
 export { type KernelReport, type ProbeOptions, probeKernel } from './probe.ts';
 export type { InterfaceProgram, InterfaceReport, OffloadReport } from './probe-interface.ts';
 export { KernelProgram, type ProgramInfo } from './program.ts';
-export { KernelRing } from './ring.ts';
 export type { InterfaceAddress, Route } from './routing.ts';
 export { Rtnetlink } from './rtnetlink.ts';
 export { bindUdp, type ConnectOptions, connectTcp, listenTcp } from './socket.ts';

@@ -8,7 +8,7 @@ import { createMap, type KernelMap } from './map.ts';
 import type { Capability } from './privilege.ts';
 import { smallest } from './probe-map.ts';
 import { type KernelProgram, loadProgram } from './program.ts';
-import { KernelRing } from './ring.ts';
+import { openRingBuffer } from './ring.ts';
 import { hasTcx } from './tcx.ts';
 
 const takes: readonly Capability[] = ['CAP_BPF', 'CAP_NET_ADMIN'];
@@ -82,7 +82,7 @@ async function recordArrives(): Promise<undefined> {
     await withProgram(
       sendsRecord(),
       async (program) => {
-        using ring = new KernelRing(map, () => undefined);
+        using ring = openRingBuffer(map, () => undefined);
         await program.testRun({ packet });
         if (ring.read(1, () => undefined) !== 1) throw new UnsupportedError('a record that a program sent did not arrive');
       },

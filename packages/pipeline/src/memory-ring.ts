@@ -2,7 +2,7 @@
  * A ring buffer in memory, for engines and simulations that have no kernel's: it takes and loses the same records, and its
  * reader keeps the same promises.
  */
-import { ArgumentError, type MapSpec, type RecordListener, type RingReader } from '@tailrace/bpf';
+import { ArgumentError, type MapSpec, type RecordAlarm, type RecordCursor, type RecordListener, RecordReader } from '@tailrace/bpf';
 
 /** BPF_RINGBUF_HDR_SZ. */
 const HEADER_BYTES = 8;
@@ -13,7 +13,8 @@ export class MemoryRing {
   readonly #bytes: number;
   readonly #records: Uint8Array[] = [];
   #used = 0;
-  #reader: MemoryReader | undefined;
+  readonly #alarm = new MemoryAlarm(this);
+  #reader: RecordReader | undefined;
 
   /** Takes the spec of a `ringBuffer` map. */
   constructor({ name, maxEntries }: Pick<MapSpec, 'name' | 'maxEntries'>) {
@@ -32,14 +33,16 @@ export class MemoryRing {
     if (this.#used + place >= this.#bytes) return false;
     this.#used += place;
     this.#records.push(record.slice());
-    this.#reader?.wake();
+    this.#alarm.notify();
     return true;
   }
 
   /** As `EngineInstance.openRing`. */
-  open(onReadable: () => void): RingReader {
-    if (this.#reader?.closed === false) throw new ArgumentError(`ring buffer ${this.#name} has a reader, expected none`);
-    this.#reader = new MemoryReader(this.#name, this, onReadable);
+  open(onReadable: () => void): RecordReader {
+    const about = `ring buffer ${this.#name}`;
+    if (this.#reader?.closed === false) throw new ArgumentError(`${about} has a reader, expected none`);
+    const resources = new DisposableStack();
+    this.#reader = new RecordReader({ about, cursor: new MemoryCursor(this), alarm: this.#alarm, onReadable, resources });
     return this.#reader;
   }
 
@@ -55,76 +58,49 @@ function placeOf({ length }: Uint8Array): number {
   return Math.ceil((HEADER_BYTES + length) / 8) * 8;
 }
 
-class MemoryReader implements RingReader {
-  readonly #name: string;
+/** Reads the queue that a ring is here. */
+class MemoryCursor implements RecordCursor {
+  readonly lost = 0n;
   readonly #ring: MemoryRing;
-  readonly #onReadable: () => void;
-  #armed = false;
-  #call: NodeJS.Immediate | undefined;
-  #reading = false;
-  closed = false;
 
-  constructor(name: string, ring: MemoryRing, onReadable: () => void) {
-    this.#name = name;
+  constructor(ring: MemoryRing) {
     this.#ring = ring;
-    this.#onReadable = onReadable;
   }
 
   get pending(): number {
-    this.#checkOpen();
     return this.#ring.used;
   }
 
-  read(limit: number, onRecord: RecordListener): number {
-    this.#checkOpen();
-    if (this.#reading) throw new ArgumentError(`ring buffer ${this.#name} is read by its own listener`);
-    this.#reading = true;
-    try {
-      let count = 0;
-      while (count < limit && !this.closed) {
-        const record = this.#ring.take();
-        if (record === undefined) break;
-        count += 1;
-        onRecord(new DataView(record.buffer), 0, record.length);
-      }
-      return count;
-    } finally {
-      this.#reading = false;
-    }
+  next(onRecord: RecordListener): boolean {
+    const record = this.#ring.take();
+    if (record === undefined) return false;
+    onRecord(new DataView(record.buffer), 0, record.length);
+    return true;
   }
 
-  arm(): void {
-    this.#checkOpen();
-    this.#armed = true;
-    if (this.#ring.used > 0) this.wake();
+  /** Places are free as soon as a record is taken. */
+  release(): void {}
+}
+
+/** Rings at once where there is a record, and when one comes. */
+class MemoryAlarm implements RecordAlarm {
+  readonly #ring: MemoryRing;
+  #wake: (() => void) | undefined;
+
+  constructor(ring: MemoryRing) {
+    this.#ring = ring;
   }
 
-  disarm(): void {
-    this.#armed = false;
-    clearImmediate(this.#call);
-    this.#call = undefined;
+  start(wake: () => void): void {
+    this.#wake = wake;
+    if (this.#ring.used > 0) wake();
   }
 
-  close(): void {
-    this.disarm();
-    this.closed = true;
+  stop(): void {
+    this.#wake = undefined;
   }
 
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  /** There is a record: tells whoever waits for one. */
-  wake(): void {
-    if (!this.#armed || this.#call) return;
-    this.#call = setImmediate(() => {
-      this.#call = undefined;
-      this.#armed = false;
-      this.#onReadable();
-    });
-  }
-
-  #checkOpen(): void {
-    if (this.closed) throw new ArgumentError(`the reader of ring buffer ${this.#name} is closed`);
+  notify(): void {
+    this.#wake?.();
   }
 }

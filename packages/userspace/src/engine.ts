@@ -13,7 +13,6 @@ import {
   type LoadedProgram,
   type MapSpec,
   type ProgramSpec,
-  type RingReader,
   TailraceError,
   UnsupportedError,
 } from '@tailrace/bpf';
@@ -23,7 +22,7 @@ import { UserspaceMap } from './map.ts';
 import { EngineMemory } from './memory.ts';
 import { type Network, networkBytes, writeNetwork } from './network.ts';
 import { UserspaceProgram } from './program.ts';
-import { UserspaceRing } from './ring.ts';
+import { openRingBuffer, type UserspaceReader } from './ring.ts';
 import { type CaptureTraffic, openTraffic } from './traffic.ts';
 import { initializeWorker } from './worker-area.ts';
 import type { Effort, ExecutionMode, WorkerContext } from './worker-context.ts';
@@ -119,7 +118,7 @@ export class UserspaceInstance implements EngineInstance {
   readonly #context: WorkerContext;
   readonly #maps = new Set<UserspaceMap>();
   readonly #programs = new Set<UserspaceProgram>();
-  readonly #rings = new Map<LoadedMap, UserspaceRing>();
+  readonly #rings = new Map<LoadedMap, UserspaceReader>();
   readonly #attached = new Map<AttachHook, UserspaceProgram>();
   #ids = 0;
   /** When the event loop last had its turn. */
@@ -148,12 +147,12 @@ export class UserspaceInstance implements EngineInstance {
     return map;
   }
 
-  openRing(map: LoadedMap, onReadable: () => void): RingReader {
+  openRing(map: LoadedMap, onReadable: () => void): UserspaceReader {
     this.#checkOpen();
     if (!(map instanceof UserspaceMap) || map.spec.type !== 'ringBuffer')
       throw new ArgumentError(`map ${map.spec.name} is no ring buffer of the userspace engine`);
     if (this.#rings.get(map)?.closed === false) throw new ArgumentError(`ring buffer ${map.spec.name} has a reader, expected none`);
-    const ring = new UserspaceRing(this.#memory, map, onReadable);
+    const ring = openRingBuffer(this.#memory, map, onReadable);
     this.#rings.set(map, ring);
     return ring;
   }

@@ -7,7 +7,7 @@ import { afterEach, expect, test } from 'vitest';
 import { mapSpec } from './fixture.ts';
 import { UserspaceMap } from './map.ts';
 import { EngineMemory } from './memory.ts';
-import { UserspaceRing } from './ring.ts';
+import { openRingBuffer, type UserspaceReader } from './ring.ts';
 import { RUNTIME_BASE64 } from './runtime-bytes.ts';
 
 const memory = new EngineMemory();
@@ -27,8 +27,8 @@ function make(bytes = 4096): UserspaceMap {
   return map;
 }
 
-function reader(map: UserspaceMap, onReadable: () => void = () => undefined): UserspaceRing {
-  const made = new UserspaceRing(memory, map, onReadable);
+function reader(map: UserspaceMap, onReadable: () => void = () => undefined): UserspaceReader {
+  const made = openRingBuffer(memory, map, onReadable);
   open.push(made);
   return made;
 }
@@ -43,7 +43,7 @@ function write({ address }: UserspaceMap, number: number, length = 24, discard =
   return true;
 }
 
-function numbers(from: UserspaceRing, limit = 1e9): number[] {
+function numbers(from: UserspaceReader, limit = 1e9): number[] {
   const found: number[] = [];
   from.read(limit, (view, offset, length) => {
     const number = Number(view.getBigUint64(offset, true));
@@ -318,10 +318,10 @@ test('processes: one that waits for records goes on, others end', async () => {
   const run = (then: string): Promise<string> => {
     const script = `import { UserspaceMap } from ${from('./map.ts')};
       import { EngineMemory } from ${from('./memory.ts')};
-      import { UserspaceRing } from ${from('./ring.ts')};
+      import { openRingBuffer } from ${from('./ring.ts')};
       const memory = new EngineMemory();
       const map = new UserspaceMap(memory, { name: 'r', type: 'ringBuffer', keySize: 0, valueSize: 0, maxEntries: 4096, flags: 0 }, 1, 1);
-      const reader = new UserspaceRing(memory, map, () => undefined); ${then}
+      const reader = openRingBuffer(memory, map, () => undefined); ${then}
       console.log('ready');`;
     const child = spawn(process.execPath, ['--input-type=module', '--eval', script], { stdio: ['ignore', 'pipe', 'inherit'] });
     return new Promise((resolve) => {
