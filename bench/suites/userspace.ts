@@ -14,6 +14,7 @@ import { lightChain, lightFrame, lightReturn } from '../light-chain.ts';
 import { measureTask } from '../node-run.ts';
 import { restorationFloors } from '../restore.ts';
 import { type Effort, type Row, type Suite, withRatios } from '../row.ts';
+import { SWAP_GAP, SWAP_TIME, swapRows } from '../swap.ts';
 import { flows, loadRestored } from './l4lb.ts';
 
 const XDP_DROP = 1;
@@ -98,6 +99,13 @@ function balancerContest(name: string): EngineContest {
   };
 }
 
+/** A packet of a flow that the balancer sends on. */
+function balancerPacket(): Uint8Array {
+  const [restoration] = Object.values(flows);
+  if (restoration === undefined) throw new PathError('no flows');
+  return restoration.packet;
+}
+
 /** The parse of `parse`, as one would write it in JavaScript over bytes. */
 function parseByHand(bytes: Uint8Array): number {
   if (bytes.length < 34 || bytes[12] !== 8 || bytes[13] !== 0) return 2;
@@ -120,8 +128,8 @@ const BATCH = 4096;
 export const userspaceSuite: Suite = {
   name: 'userspace',
   hook: 'xdp',
-  about: 'WebAssembly beside the kernel running the same bytecode, ns a packet, one core; start-up: the whole balancer, ns',
-  cases: [...Object.keys(contests), BATCHES, START_UP, LOAD, MEMORY],
+  about: 'WebAssembly beside the kernel running the same bytecode, ns a packet, one core; start-up and swaps: the whole balancer, ns',
+  cases: [...Object.keys(contests), BATCHES, START_UP, LOAD, SWAP_GAP, SWAP_TIME, MEMORY],
   async run(effort, wanted) {
     const rows: Row[] = [];
     for (const [name, contest] of Object.entries(contests)) {
@@ -131,6 +139,7 @@ export const userspaceSuite: Suite = {
     }
     if (wanted(BATCHES)) rows.push(...(await batchRows(effort)));
     rows.push(...(await startUpRows(effort, wanted)));
+    if (wanted(SWAP_GAP) || wanted(SWAP_TIME)) rows.push(...(await swapRows(balancerPacket(), effort)).filter(({ name }) => wanted(name)));
     if (wanted(MEMORY)) rows.push(await memoryRow());
     return { rows: withRatios(rows), notes: [] };
   },

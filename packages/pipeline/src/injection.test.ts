@@ -128,3 +128,20 @@ test('what cannot be: engines with interfaces, no chain for the direction, packe
   await expect(running.inject(new Uint8Array(5))).rejects.toThrow('a packet takes at least 14 bytes, got 5');
   expect((await running.inject(from(1))).verdict).toBe('pass');
 });
+
+test('a stage is replaced while packets go in without a pause', async () => {
+  const pass = stage({ name: 'gate', hook: 'xdp', program: (ctx) => ctx.pass() });
+  await using running = await pipeline('gated', { xdp: [pass] }).run(userspace());
+  let [isReplaced, left] = [false, 1_000_000];
+  function* packets() {
+    for (; left > 0 && !isReplaced; left--) yield from(1);
+  }
+  const replaced = running.replace(pass, stage({ name: 'shut', hook: 'xdp', program: (ctx) => ctx.drop() })).then(() => {
+    isReplaced = true;
+  });
+  const verdicts = new Set<string>();
+  for await (const { verdict } of running.inject(packets())) verdicts.add(verdict);
+  await replaced;
+  expect([left > 0, verdicts.has('pass')]).toEqual([true, true]);
+  expect((await running.inject(from(1))).verdict).toBe('drop');
+});

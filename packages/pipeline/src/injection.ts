@@ -46,8 +46,10 @@ const BATCH = 256;
 export async function* inject(live: LivePipeline, packets: PacketSource, options: InjectOptions = {}): AsyncGenerator<Injected, void> {
   const hooks = hooksOf(live, options.direction ?? 'ingress');
   let index = 0;
-  for await (const batch of batchesOf(packets))
+  for await (const batch of batchesOf(packets)) {
     for (const result of injectBatch(live, hooks, batch, options.path ?? false)) yield { index: index++, ...result };
+    await live.turn();
+  }
 }
 
 /** Sends one packet through a pipeline. */

@@ -3,6 +3,7 @@
  * so that what a chain counts on is there when its first packet comes. A stage is replaced in every chain that it stands
  * in, or in none.
  */
+import { setImmediate } from 'node:timers/promises';
 import type { EngineInstance, TestRunOptions } from '@tailrace/bpf';
 import type { Crossing } from '@tailrace/compiler';
 import type { AnyStage, Chains } from '@tailrace/stage';
@@ -42,6 +43,9 @@ function layoutStates({ chains, crossing }: PipelinePlan): ReadonlyMap<ChainHook
   return new Map([...chains].map(([hook, plan]) => [hook, layoutState(plan, undefined, hook === 'tcIngress' ? crossing : [])]));
 }
 
+/** How long batches may go on without a turn of the event loop. */
+const TURN_MS = 10;
+
 /** The loaded chains of a pipeline. */
 export class LivePipeline {
   readonly #blueprint: PipelineBlueprint;
@@ -49,6 +53,8 @@ export class LivePipeline {
   readonly #instance: EngineInstance;
   readonly #chains: ReadonlyMap<ChainHook, LiveChain>;
   readonly #replacements = new Map<ChainHook, Map<string, AnyStage>>();
+  /** When the event loop last had its turn. */
+  #turned = performance.now();
 
   private constructor(blueprint: PipelineBlueprint, compiler: StageCompiler, instance: EngineInstance, chains: readonly LiveChain[]) {
     this.#blueprint = blueprint;
@@ -113,6 +119,14 @@ export class LivePipeline {
   /** Returns once the runs that were asked for so far have ended. */
   async idle(): Promise<void> {
     await Promise.all([...this.#chains.values()].map((chain) => chain.idle()));
+  }
+
+  /** Lets others have their turn, replacements among them, where batches have gone on for long. */
+  turn(): Promise<void> | undefined {
+    if (performance.now() - this.#turned < TURN_MS) return undefined;
+    return setImmediate().then(() => {
+      this.#turned = performance.now();
+    });
   }
 
   stats(): ReadonlyMap<ChainHook, ChainStats> {

@@ -72,6 +72,15 @@ export const Descriptor = {
 
 /** The bytes of a chain's module. It exports `run(): i64`, `repeat(times: i32): i64` and `batch(descriptors: i32, count: i32)`. */
 export function chainModule(parts: ChainParts): Uint8Array<ArrayBuffer> {
+  const steps = chainModuleSteps(parts);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done) return value;
+  }
+}
+
+/** As `chainModule`, a program at a time: others may have their turn in between. */
+export function* chainModuleSteps(parts: ChainParts): Generator<void, Uint8Array<ArrayBuffer>, void> {
   const { programs, provenances, worker } = parts;
   const module = new ModuleWriter(parts.runtime);
   const turns = module.global(Type.i32, 0n);
@@ -88,10 +97,15 @@ export function chainModule(parts: ChainParts): Uint8Array<ArrayBuffer> {
     startsDeep: programs.some(tailCallsDeep),
     contextStores: new Map(),
   };
-  for (const [index, program] of programs.entries()) translateProgram(context, program, provenances[index] as Provenance);
+  for (const [index, program] of programs.entries()) {
+    translateProgram(context, program, provenances[index] as Provenance);
+    yield;
+  }
   module.export('run', module.add(runFunction(context, parts.turnLimit)));
   module.export('repeat', module.add(repeatFunction(context, parts)));
+  yield;
   module.export('batch', module.add(batchFunction(context, parts)));
+  yield;
   return module.bytes();
 }
 

@@ -1,36 +1,24 @@
 /**
  * A chain as it runs: the program that packets enter and every one that tail calls reach from there, linked into one module.
- * When a program array changes, the chain is linked anew before its next packet.
+ * The first packet waits until it is; later changes of program arrays are made by the linker, beside what runs.
  */
+import { setImmediate } from 'node:timers/promises';
 import { type ProgramSpec, TailraceError } from '@tailrace/bpf';
-import { chainModule, movesPacket, redirectsPacket } from './chain-module.ts';
-import type { Code } from './code.ts';
-import type { FunctionGraph } from './control-flow.ts';
-import type { HeldProgram } from './held.ts';
+import { type ChainParts, chainModule, chainModuleSteps, movesPacket, redirectsPacket } from './chain-module.ts';
 import { HelperCaller } from './helper-caller.ts';
 import { Interpreter } from './interpreter.ts';
-import { MAP_ENTRY_STRIDE, MAP_SHARED, MAP_VALUE_STRIDE, MAP_VALUES, TRAP_REASON, WORKER_TRAP } from './layout.ts';
-import type { Entry, LinkedProgram, MapPlace } from './linked-program.ts';
-import type { UserspaceMap } from './map.ts';
-import { compiledModule } from './optimized-module.ts';
-import { type Provenance, withoutProofs } from './provenance.ts';
+import { TRAP_REASON, WORKER_TRAP } from './layout.ts';
+import { type ChainProgram, isCurrent, type Linkage, linkageOf, type Reached } from './linkage.ts';
+import type { Entry } from './linked-program.ts';
+import type { LinkedChain, Relinked, SlotArray, SlotsOf } from './linker.ts';
+import { compiledModule, moduleInBackground } from './optimized-module.ts';
+import { withoutProofs } from './provenance.ts';
 import { RUNTIME_BASE64 } from './runtime-bytes.ts';
 import { readTrap, TrapError } from './trap.ts';
 import { BaseModule } from './wasm-writer.ts';
-import { WebAssembly } from './webassembly.ts';
-import type { WorkerContext } from './worker-context.ts';
+import { WebAssembly, type WebAssemblyModule } from './webassembly.ts';
+import type { Effort, WorkerContext } from './worker-context.ts';
 import type { Share } from './worker-pool.ts';
-
-/** A program as chains link it. */
-export interface ChainProgram {
-  readonly spec: ProgramSpec;
-  readonly code: Code;
-  readonly graphs: readonly FunctionGraph[];
-  readonly provenance: Provenance;
-  readonly frames: number;
-  /** Maps by the program's names for them. */
-  readonly maps: ReadonlyMap<string, UserspaceMap>;
-}
 
 /** Loops, and blocks behind a dispatcher, that one function may have and still be compiled well. */
 const LOOP_LIMIT = 500;
@@ -44,27 +32,31 @@ function runtimeBase(): BaseModule {
   return base;
 }
 
-/** What runs packets once it is linked. */
-interface Linked {
-  readonly programs: readonly LinkedProgram[];
-  /** Program arrays and the version that was linked. */
-  readonly arrays: ReadonlyMap<UserspaceMap, number>;
+/** What runs packets on this thread. */
+interface Runnable {
   readonly run: () => bigint;
   readonly repeat: (times: number) => bigint;
   readonly batch: ((descriptors: number, count: number) => void) | undefined;
+}
+
+/** A chain that is ready for packets. */
+interface Linked extends Runnable, Linkage {
+  /** What worker threads run, in their order. */
+  readonly others: readonly WebAssemblyModule[];
   /** Whether anything in it moves packets, or redirects them. */
   readonly moves: boolean;
   readonly redirects: boolean;
 }
 
 /** The chain behind one program. */
-export class Chain {
+export class Chain implements LinkedChain {
   readonly #root: ChainProgram;
   readonly #context: WorkerContext;
   readonly #entry: Entry;
   #linked: Linked | undefined;
-  /** Its number at the worker threads. */
+  /** Its number at the worker threads; 0: they have none. */
   #number = 0;
+  #isClosed = false;
 
   constructor(root: ChainProgram, context: WorkerContext, entry: Entry = 'context') {
     this.#root = root;
@@ -112,29 +104,86 @@ export class Chain {
     }
   }
 
-  /** Links now, so that the first packet need not wait; tells what the chain does to packets, and whether it runs batches. */
+  /** Links where it is not linked; tells what the chain does to packets, and whether it runs batches. */
   prepare(): { readonly moves: boolean; readonly redirects: boolean; readonly runsBatches: boolean } {
     const { moves, redirects, batch } = this.#link();
     return { moves, redirects, runsBatches: batch !== undefined };
   }
 
-  #link(): Linked {
-    const known = this.#linked;
-    if (known !== undefined && [...known.arrays].every(([array, version]) => array.version === version)) return known;
-    const { programs, arrays } = link(this.#root, this.#context.memory.view);
-    const { mode } = this.#context;
-    const linked = mode === 'interpreter' ? this.#interpreted(programs) : this.#translated(programs);
-    const all = programs.map(({ linked: program }) => program);
-    this.#linked = { ...linked, programs: all, arrays, moves: all.some(movesPacket), redirects: all.some(redirectsPacket) };
-    return this.#linked;
+  /** Links in the background where it is not linked, so that the first packet need not wait. Throws as `relink` does. */
+  async link(): Promise<void> {
+    while (this.#linked === undefined && !this.#isClosed) {
+      const relinked = await this.relink((array) => array.programs);
+      if (this.#linked === undefined && !this.#isClosed && relinked.isCurrent) relinked.exchange();
+    }
   }
 
-  #interpreted(programs: readonly Reached[]): Pick<Linked, 'run' | 'repeat' | 'batch'> {
+  reaches(array: SlotArray): boolean {
+    return this.#linked?.arrays.has(array) ?? false;
+  }
+
+  async relink(slotsOf: SlotsOf): Promise<Relinked> {
+    const linkage = this.#linkage(slotsOf);
+    const linked =
+      this.#context.mode === 'interpreter'
+        ? this.#interpreted(linkage)
+        : this.#instantiated(
+            linkage,
+            await Promise.all(this.#partsOf(linkage).map((parts) => compileInTurns(parts, this.#effort(linkage)))),
+          );
+    return {
+      get isCurrent() {
+        return isCurrent(linkage);
+      },
+      exchange: () => this.#exchange(linked),
+    };
+  }
+
+  unlink(): void {
+    if (this.#number !== 0) this.#context.pool?.unload(this.#number);
+    this.#number = 0;
+    this.#linked = undefined;
+  }
+
+  /** No packet enters it any more. */
+  close(): void {
+    this.#isClosed = true;
+    this.#context.linker.remove(this);
+    this.unlink();
+  }
+
+  #link(): Linked {
+    if (this.#linked !== undefined) return this.#linked;
+    const linkage = this.#linkage((array) => array.programs);
+    const linked =
+      this.#context.mode === 'interpreter'
+        ? this.#interpreted(linkage)
+        : this.#instantiated(
+            linkage,
+            this.#partsOf(linkage).map((parts) => compiledModule(chainModule(parts), this.#effort(linkage))),
+          );
+    this.#exchange(linked);
+    return linked;
+  }
+
+  #exchange(linked: Linked): void {
+    const { pool, linker } = this.#context;
+    this.unlink();
+    if (pool) this.#number = pool.load(linked.others);
+    this.#linked = linked;
+    linker.add(this);
+  }
+
+  #linkage(slotsOf: SlotsOf): Linkage {
+    return linkageOf(this.#root, this.#context.memory.view, slotsOf);
+  }
+
+  #interpreted(linkage: Linkage): Linked {
     const { memory, worker, turnLimit, onStep } = this.#context;
     const interpreter = new Interpreter({
       view: () => memory.view,
       worker,
-      programs: programs.map(({ linked }) => linked),
+      programs: linkage.programs.map(({ linked }) => linked),
       entry: this.#entry,
       turnLimit,
       helpers: new HelperCaller(this.#context),
@@ -148,43 +197,35 @@ export class Chain {
       }
       return result;
     };
-    return { run: () => interpreter.run(), repeat, batch: undefined };
+    return linkedFrom(linkage, { run: () => interpreter.run(), repeat, batch: undefined }, []);
+  }
+
+  #instantiated(linkage: Linkage, [own, ...others]: readonly WebAssemblyModule[]): Linked {
+    const { exports } = new WebAssembly.Instance(own as WebAssemblyModule, { env: { memory: this.#context.memory.memory } });
+    return linkedFrom(linkage, exports as unknown as Runnable, others);
+  }
+
+  /** What the workers' modules are made of, this thread's first. */
+  #partsOf({ programs }: Linkage): readonly ChainParts[] {
+    const { turnLimit, pool, proves = true } = this.#context;
+    return this.#areas.map((area) => ({
+      runtime: runtimeBase(),
+      programs: programs.map(({ linked }) => linked),
+      provenances: programs.map(({ program: { provenance } }) => (proves ? provenance : withoutProofs(provenance))),
+      worker: area,
+      isShared: pool !== undefined,
+      entry: this.#entry,
+      turnLimit,
+    }));
+  }
+
+  #effort({ programs }: Linkage): Effort | undefined {
+    return programs.some(isUnwieldy) ? 'quickly' : this.#context.compile;
   }
 
   /** Areas of all workers, this thread's first. */
   get #areas(): readonly number[] {
     return [this.#context.worker, ...(this.#context.pool?.areas ?? [])];
-  }
-
-  /** Lets go of what worker threads hold of it. */
-  close(): void {
-    if (this.#number !== 0) this.#context.pool?.unload(this.#number);
-    this.#number = 0;
-    this.#linked = undefined;
-  }
-
-  #translated(programs: readonly Reached[]): Pick<Linked, 'run' | 'repeat' | 'batch'> {
-    const { memory, turnLimit, pool, compile, proves = true } = this.#context;
-    const [bytes, ...others] = this.#areas.map((area) =>
-      chainModule({
-        runtime: runtimeBase(),
-        programs: programs.map(({ linked }) => linked),
-        provenances: programs.map(({ program: { provenance } }) => (proves ? provenance : withoutProofs(provenance))),
-        worker: area,
-        isShared: pool !== undefined,
-        entry: this.#entry,
-        turnLimit,
-      }),
-    ) as [Uint8Array<ArrayBuffer>, ...Uint8Array<ArrayBuffer>[]];
-    if (pool) {
-      if (this.#number !== 0) pool.unload(this.#number);
-      this.#number = pool.newChain();
-      pool.load(this.#number, others);
-    }
-    const { exports } = new WebAssembly.Instance(compiledModule(bytes, programs.some(isUnwieldy) ? 'quickly' : compile), {
-      env: { memory: memory.memory },
-    });
-    return exports as unknown as Pick<Linked, 'run' | 'repeat' | 'batch'>;
   }
 
   /** Forgets the trap of an earlier run. */
@@ -211,7 +252,7 @@ export class Chain {
   /** The trap that an area tells of. */
   #trapAt({ programs }: Linked, area: number, error?: Error): TailraceError {
     const trap = readTrap(this.#context.memory.view, area);
-    const program = trap && programs[trap.program];
+    const program = trap && programs[trap.program]?.linked;
     if (trap !== undefined && program !== undefined) return new TrapError(program.spec, trap);
     return new TailraceError('trap', `program ${this.#root.spec.name} broke the engine: ${error?.message ?? 'no trap was left'}`, {
       cause: error,
@@ -219,9 +260,19 @@ export class Chain {
   }
 }
 
-interface Reached {
-  readonly program: ChainProgram;
-  readonly linked: LinkedProgram;
+function linkedFrom(linkage: Linkage, { run, repeat, batch }: Runnable, others: readonly WebAssemblyModule[]): Linked {
+  const all = linkage.programs.map(({ linked }) => linked);
+  return { ...linkage, run, repeat, batch, others, moves: all.some(movesPacket), redirects: all.some(redirectsPacket) };
+}
+
+/** A module, written while others have their turns of the event loop, and compiled in the background. */
+async function compileInTurns(parts: ChainParts, effort: Effort | undefined): Promise<WebAssemblyModule> {
+  const steps = chainModuleSteps(parts);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done) return moduleInBackground(value, effort);
+    await setImmediate();
+  }
 }
 
 /** Whether V8's optimising compiler would take seconds for a function, since its time grows faster than what it compiles. */
@@ -230,47 +281,4 @@ function isUnwieldy({ linked: { graphs } }: Reached): boolean {
     ({ blocks, isReducible }) =>
       blocks.filter(({ isLoop }) => isLoop).length > LOOP_LIMIT || (!isReducible && blocks.length > DISPATCH_LIMIT),
   );
-}
-
-/** Everything that can be reached from a program, the root first. */
-function link(
-  root: ChainProgram,
-  view: DataView,
-): { readonly programs: readonly Reached[]; readonly arrays: ReadonlyMap<UserspaceMap, number> } {
-  const numbers = new Map<ChainProgram, number>([[root, 0]]);
-  const arrays = new Map<UserspaceMap, number>();
-  const programs: Reached[] = [];
-  // a Map can grow while it is walked
-  for (const [program, index] of numbers) {
-    const maps = new Map<string, MapPlace>();
-    for (const [name, map] of program.maps) {
-      const slots = new Map<number, number>();
-      if (map.spec.type === 'programArray') {
-        arrays.set(map, map.version);
-        for (const [slot, target] of map.programs) {
-          const reached = target as HeldProgram & ChainProgram;
-          if (!numbers.has(reached)) numbers.set(reached, numbers.size);
-          slots.set(slot, numbers.get(reached) as number);
-        }
-      }
-      maps.set(name, placeOf(view, map, slots));
-    }
-    const { spec, code, graphs, frames } = program;
-    programs.push({ program, linked: { spec, index, code, graphs, frames, maps } });
-  }
-  return { programs, arrays };
-}
-
-function placeOf(view: DataView, map: UserspaceMap, slots: ReadonlyMap<number, number>): MapPlace {
-  const field = (offset: number): number => view.getUint32(map.address + offset, true);
-  return {
-    spec: map.spec,
-    address: map.address,
-    tag: map.tag,
-    values: field(MAP_VALUES),
-    stride: field(MAP_ENTRY_STRIDE),
-    valueStride: field(MAP_VALUE_STRIDE),
-    isShared: field(MAP_SHARED) !== 0,
-    slots,
-  };
 }

@@ -18,6 +18,7 @@ import {
 } from '@tailrace/bpf';
 import type { CaptureSource } from './capture/byte-source.ts';
 import { WORKER_LIMIT, WORKERS } from './layout.ts';
+import { Linker } from './linker.ts';
 import { UserspaceMap } from './map.ts';
 import { EngineMemory } from './memory.ts';
 import { type Network, networkBytes, writeNetwork } from './network.ts';
@@ -115,6 +116,7 @@ export class UserspaceInstance implements EngineInstance {
   /** The capture that it was opened with. */
   readonly traffic?: CaptureTraffic;
   readonly #memory = new EngineMemory();
+  readonly #linker = new Linker();
   readonly #context: WorkerContext;
   readonly #maps = new Set<UserspaceMap>();
   readonly #programs = new Set<UserspaceProgram>();
@@ -129,7 +131,7 @@ export class UserspaceInstance implements EngineInstance {
     this.cpus = cpus;
     if (traffic) this.traffic = traffic;
     const pool = workers > 1 ? new WorkerPool(this.#memory, workers - 1, seed) : undefined;
-    this.#context = { memory: this.#memory, worker: WORKERS, mode, cpus, turnLimit, compile, now, pool };
+    this.#context = { memory: this.#memory, worker: WORKERS, linker: this.#linker, mode, cpus, turnLimit, compile, now, pool };
     initializeWorker(this.#memory, WORKERS, { cpu: 0, seed });
     if (network) writeNetwork(this.#memory, this.#memory.allocate(networkBytes(network), 64, 'links and routes'), network);
   }
@@ -141,7 +143,7 @@ export class UserspaceInstance implements EngineInstance {
 
   createMap(spec: MapSpec): UserspaceMap {
     this.#checkOpen();
-    const map = new UserspaceMap(this.#memory, spec, ++this.#ids, this.cpus, this.#context.pool !== undefined);
+    const map = new UserspaceMap(this.#memory, spec, ++this.#ids, this.cpus, this.#context.pool !== undefined, this.#linker);
     for (const known of this.#maps) if (known.closed) this.#maps.delete(known);
     this.#maps.add(map);
     return map;
@@ -185,13 +187,17 @@ export class UserspaceInstance implements EngineInstance {
         hint: 'stop the other pipeline, or open a second engine',
       });
     this.#attached.set(hook, program);
-    program.chain.prepare();
-    return {
-      interfaces: [INTERFACE],
-      detach: async () => {
-        if (this.#attached.get(hook) === program) this.#attached.delete(hook);
-      },
+    const detach = async (): Promise<void> => {
+      if (this.#attached.get(hook) === program) this.#attached.delete(hook);
     };
+    try {
+      await program.chain.link();
+      this.#checkOpen();
+    } catch (error) {
+      await detach();
+      throw error;
+    }
+    return { interfaces: [INTERFACE], detach };
   }
 
   /** Runs are never under way between two turns of the event loop. */
@@ -207,6 +213,7 @@ export class UserspaceInstance implements EngineInstance {
     for (const ring of this.#rings.values()) ring.close();
     for (const program of this.#programs) program.close();
     for (const map of this.#maps) map.close();
+    await this.#linker.idle();
     await this.#context.pool?.close();
   }
 

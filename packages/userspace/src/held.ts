@@ -23,6 +23,11 @@ export abstract class Held {
     if (this.#isClosed && this.#holders === 0) this.dispose();
   }
 
+  /** Throws ArgumentError once closed. */
+  checkOpen(): void {
+    if (this.#isClosed) throw new ArgumentError(`${this.about} is closed`);
+  }
+
   /** Idempotent. */
   close(): void {
     if (this.#isClosed) return;
@@ -35,10 +40,6 @@ export abstract class Held {
 
   /** Lets go; called once. */
   protected abstract dispose(): void;
-
-  protected checkOpen(): void {
-    if (this.#isClosed) throw new ArgumentError(`${this.about} is closed`);
-  }
 }
 
 /** A program as program arrays hold it. */

@@ -21,6 +21,7 @@ import {
 import { Held, HeldProgram } from './held.ts';
 import { InnerMaps } from './inner-maps.ts';
 import { MAP_DESCRIPTOR_SIZE } from './layout.ts';
+import { Linker, type SlotArray } from './linker.ts';
 import { readEntries } from './map-batch.ts';
 import { clearRegion, describeMap, writeRegion } from './map-descriptor.ts';
 import { type MapCommand, mapError } from './map-error.ts';
@@ -33,7 +34,7 @@ const DEFAULT_HASHES = 5;
 const BATCHED: ReadonlySet<MapType> = new Set(['array', 'hash', 'perCpuArray', 'perCpuHash', 'lruHash', 'lruPerCpuHash', 'lpmTrie']);
 
 /** A live map. Bytes in and out are copies. Using it after `close` throws ArgumentError. */
-export class UserspaceMap extends Held implements LoadedMap {
+export class UserspaceMap extends Held implements LoadedMap, SlotArray {
   readonly spec: MapSpec;
   readonly id: number;
   readonly valueStride: number;
@@ -43,6 +44,7 @@ export class UserspaceMap extends Held implements LoadedMap {
   readonly tag: number;
   protected readonly about: string;
   readonly #memory: EngineMemory;
+  readonly #linker: Linker;
   readonly #bytes: number;
   /** Program arrays: programs by slot. */
   readonly #programs = new Map<number, HeldProgram>();
@@ -52,9 +54,9 @@ export class UserspaceMap extends Held implements LoadedMap {
 
   /**
    * Throws ArgumentError for what the kind does not take, UnsupportedError for maps of sockets, SyscallError (ENOMEM, ENOSPC),
-   * leaving nothing behind. `isShared`: several threads work on it at a time.
+   * leaving nothing behind. `isShared`: several threads work on it at a time. `linker` has the chains that may run through it.
    */
-  constructor(memory: EngineMemory, spec: MapSpec, id: number, cpus: number, isShared = cpus > 1) {
+  constructor(memory: EngineMemory, spec: MapSpec, id: number, cpus: number, isShared = cpus > 1, linker = new Linker()) {
     super();
     checkMapSpec(spec);
     this.about = `map ${spec.name}`;
@@ -67,6 +69,7 @@ export class UserspaceMap extends Held implements LoadedMap {
     this.id = id;
     this.valueStride = isPerCpu(spec.type) ? Math.ceil(spec.valueSize / 8) * 8 * cpus : spec.valueSize;
     this.#memory = memory;
+    this.#linker = linker;
     using undo = new DisposableStack();
     this.tag = memory.takeTag(this.about);
     undo.defer(() => memory.freeTag(this.tag));
@@ -183,24 +186,32 @@ export class UserspaceMap extends Held implements LoadedMap {
   }
 
   async setProgram(slot: number, program: LoadedProgram): Promise<void> {
-    const key = this.#slotKey(slot);
+    this.#checkSlot(slot);
     const { name } = program.spec;
     if (!(program instanceof HeldProgram)) throw new ArgumentError(`program ${name} was not loaded by the userspace engine`);
     if (program.memory !== this.#memory) throw new ArgumentError(`program ${name} was loaded by another userspace engine`);
     this.checkOpen();
     this.admit(program.spec, `slot ${slot} of ${this.about}, program ${name}`);
     program.hold();
-    const before = this.#programs.get(slot);
-    this.#programs.set(slot, program);
-    const [at, , value] = this.#place(key, u32(program.id));
-    this.#memory.runtime.map_update_entry(this.address, at, value, UpdateFlag.any);
-    this.#version += 1;
-    before?.release();
+    try {
+      await this.#linker.change({ array: this, slot, program });
+    } catch (error) {
+      program.release();
+      throw error;
+    }
   }
 
   async clearProgram(slot: number): Promise<void> {
-    const [at] = this.#place(this.#slotKey(slot));
-    this.#clear(at);
+    this.#checkSlot(slot);
+    this.checkOpen();
+    await this.#linker.change({ array: this, slot, program: undefined });
+  }
+
+  put(slot: number, program: HeldProgram | undefined): void {
+    const [at, , value] = this.#place(u32(slot), u32(program?.id ?? 0));
+    if (program) this.#memory.runtime.map_update_entry(this.address, at, value, UpdateFlag.any);
+    else this.#memory.runtime.map_delete(this.address, at);
+    this.#keep(slot, program);
   }
 
   async setMap(key: Uint8Array, map: LoadedMap): Promise<void> {
@@ -302,13 +313,19 @@ export class UserspaceMap extends Held implements LoadedMap {
     const result = Number(runtime.map_delete(this.address, at));
     if (result < 0) return result;
     if (this.spec.type === 'programArray') {
-      const slot = view.getUint32(at, true);
-      const program = this.#programs.get(slot);
-      this.#programs.delete(slot);
-      this.#version += 1;
-      program?.release();
+      this.#keep(view.getUint32(at, true), undefined);
+      this.#linker.changed(this);
     } else this.#inner.drop(before);
     return 0;
+  }
+
+  /** Notes what is in a slot now. */
+  #keep(slot: number, program: HeldProgram | undefined): void {
+    const before = this.#programs.get(slot);
+    if (program) this.#programs.set(slot, program);
+    else this.#programs.delete(slot);
+    this.#version += 1;
+    before?.release();
   }
 
   /** Programs are in memory by their ids, maps by their addresses. */
@@ -335,12 +352,11 @@ export class UserspaceMap extends Held implements LoadedMap {
     return address === 0 ? 0 : this.#memory.view.getUint32(address, true);
   }
 
-  #slotKey(slot: number): Uint8Array {
+  #checkSlot(slot: number): void {
     if (this.spec.type !== 'programArray') throw new ArgumentError(`${this.about} is no program array`);
     if (!Number.isInteger(slot) || slot < 0 || slot >= this.spec.maxEntries) {
       throw new ArgumentError(`${this.about} has slots 0 to ${this.spec.maxEntries - 1}, got ${slot}`);
     }
-    return u32(slot);
   }
 
   #checkOuter(key: Uint8Array): void {

@@ -5,6 +5,7 @@
 import { assemble, type Instruction, type MapSpec, type ProgramSpec, type ProgramType, TailraceError } from '@tailrace/bpf';
 import { expect } from 'vitest';
 import { WORKERS } from './layout.ts';
+import { Linker } from './linker.ts';
 import { UserspaceMap } from './map.ts';
 import { EngineMemory } from './memory.ts';
 import { enter, leave, roomBytes } from './packet-state.ts';
@@ -75,6 +76,7 @@ export class LoadedSample {
   readonly memory = new EngineMemory();
   readonly program: UserspaceProgram;
   readonly maps = new Map<string, UserspaceMap>();
+  readonly #linker = new Linker();
   readonly #context: WorkerContext;
   readonly #type: ProgramType;
 
@@ -85,6 +87,7 @@ export class LoadedSample {
     this.#context = {
       memory: this.memory,
       worker: WORKERS,
+      linker: this.#linker,
       mode: way === 'interpreter' ? 'interpreter' : 'wasm',
       cpus: 1,
       turnLimit,
@@ -95,7 +98,7 @@ export class LoadedSample {
     };
     let id = 0;
     for (const [name, spec] of Object.entries(sample.maps ?? {})) {
-      const map = new UserspaceMap(this.memory, spec, ++id, 1);
+      const map = new UserspaceMap(this.memory, spec, ++id, 1, false, this.#linker);
       this.maps.set(name, map);
       for (const [key, value] of sample.entries?.[name] ?? []) map.update(key, value);
     }

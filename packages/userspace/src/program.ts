@@ -101,9 +101,13 @@ export class UserspaceProgram extends HeldProgram {
     }
   }
 
-  protected dispose(): void {
+  override close(): void {
+    super.close();
     this.#room?.close();
-    this.#chain = undefined;
+    this.#chain?.close();
+  }
+
+  protected dispose(): void {
     for (const map of this.maps.values()) map.release();
   }
 }

@@ -2,6 +2,7 @@
 import { ArgumentError, decode, type Instruction, type ProgramSpec } from '@tailrace/bpf';
 import { Chain } from './chain.ts';
 import { PACKET_CEILING, PACKET_DATA, PACKET_END, PACKET_FLOOR, PACKET_META, WORKER_PACKET, WORKERS } from './layout.ts';
+import { Linker } from './linker.ts';
 import { EngineMemory } from './memory.ts';
 import { programParts } from './program.ts';
 import { initializeWorker } from './worker-area.ts';
@@ -60,7 +61,7 @@ export function runProgram(
   for (const [field, value] of ends) engine.view.setUint32(WORKERS + WORKER_PACKET + field, value, true);
   const now = (): bigint => process.hrtime.bigint();
   // it runs once: to compile it well would take longer
-  const context = { memory: engine, worker: WORKERS, mode, cpus: 1, turnLimit, compile: 'quickly', now } as const;
+  const context = { memory: engine, worker: WORKERS, linker: new Linker(), mode, cpus: 1, turnLimit, compile: 'quickly', now } as const;
   const chain = new Chain({ spec, maps: new Map(), ...parts }, context, 'memory');
   const value = chain.run();
   return { value, memory: engine.u8.slice(address, address + memory.length) };

@@ -21,6 +21,7 @@ export interface WebAssemblyInstance {
 export interface WebAssemblyApi {
   readonly Memory: new (descriptor: { readonly initial: number; readonly maximum: number; readonly shared: true }) => WebAssemblyMemory;
   readonly Module: new (bytes: Uint8Array<ArrayBuffer>) => WebAssemblyModule;
+  compile(bytes: Uint8Array<ArrayBuffer>): Promise<WebAssemblyModule>;
   readonly Instance: new (
     module: WebAssemblyModule,
     imports: { readonly env: { readonly memory: WebAssemblyMemory } },

@@ -1,5 +1,6 @@
 /** What a worker runs programs with: the memory, its area in it, and how far a run may go. */
 import type { LinkedProgram } from './linked-program.ts';
+import type { Linker } from './linker.ts';
 import type { EngineMemory } from './memory.ts';
 import type { WorkerPool } from './worker-pool.ts';
 
@@ -26,6 +27,8 @@ export interface WorkerContext {
   /** Start of its area. */
   readonly worker: number;
   readonly mode: ExecutionMode;
+  /** The chains of the engine. */
+  readonly linker: Linker;
   /** Values of per-CPU maps. */
   readonly cpus: number;
   /** Turns of loops before a run is stopped. */

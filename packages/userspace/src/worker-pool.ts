@@ -3,7 +3,6 @@
  * part of a batch that it is given. The thread that made the pool is the first worker, and waits for the others.
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
-import { TailraceError } from '@tailrace/bpf';
 import {
   CONTROL_BROKE,
   CONTROL_CHAIN,
@@ -20,6 +19,7 @@ import {
   WORKERS,
 } from './layout.ts';
 import type { EngineMemory } from './memory.ts';
+import type { WebAssemblyModule } from './webassembly.ts';
 import { initializeWorker } from './worker-area.ts';
 
 /** Part of a batch: descriptors side by side. */
@@ -39,34 +39,25 @@ export interface Failure {
 /** What a thread runs: no module of ours, so that it needs no file. */
 const THREAD = `
 const { workerData: { memory, control, port }, receiveMessageOnPort } = require('node:worker_threads');
-const { setFlagsFromString } = require('node:v8');
-const compile = (bytes) => {
-  // as optimized-module.ts has it
-  setFlagsFromString('--no-liftoff');
-  setFlagsFromString('--no-wasm-lazy-compilation');
-  try {
-    return new WebAssembly.Module(bytes);
-  } finally {
-    setFlagsFromString('--liftoff');
-    setFlagsFromString('--wasm-lazy-compilation');
-  }
-};
 const words = new Int32Array(memory.buffer, control, 4);
 const chains = new Map();
 const [STATE, CHAIN, DESCRIPTORS, COUNT] = [${CONTROL_STATE / 4}, ${CONTROL_CHAIN / 4}, ${CONTROL_DESCRIPTORS / 4}, ${CONTROL_COUNT / 4}];
 const done = (state) => { Atomics.store(words, STATE, state); Atomics.notify(words, STATE); };
+const read = () => {
+  for (let received; (received = receiveMessageOnPort(port)) !== undefined; ) {
+    const { chain, module } = received.message;
+    if (module === undefined) chains.delete(chain);
+    else chains.set(chain, new WebAssembly.Instance(module, { env: { memory } }).exports.batch);
+  }
+};
 for (;;) {
   Atomics.wait(words, STATE, ${CONTROL_IDLE});
   const state = Atomics.load(words, STATE);
   if (state === ${CONTROL_STOP}) break;
   if (state !== ${CONTROL_RUN} && state !== ${CONTROL_MESSAGE}) { Atomics.wait(words, STATE, state); continue; }
   try {
+    read();
     if (state === ${CONTROL_RUN}) chains.get(Atomics.load(words, CHAIN))(Atomics.load(words, DESCRIPTORS) >>> 0, Atomics.load(words, COUNT));
-    else {
-      const { message: { chain, bytes } } = receiveMessageOnPort(port);
-      if (bytes === undefined) chains.delete(chain);
-      else chains.set(chain, new WebAssembly.Instance(compile(bytes), { env: { memory } }).exports.batch);
-    }
     done(${CONTROL_IDLE});
   } catch (error) {
     if (!(error instanceof WebAssembly.RuntimeError)) port.postMessage(String(error));
@@ -110,33 +101,29 @@ export class WorkerPool {
     return this.#threads.map(({ area }) => area);
   }
 
-  /** A number for a chain. */
-  newChain(): number {
-    return ++this.#chains;
-  }
-
-  /** Gives each thread its module of a chain. Throws TailraceError where one cannot be compiled. */
-  load(chain: number, modules: readonly Uint8Array<ArrayBuffer>[]): void {
-    for (const [index, thread] of this.#threads.entries()) this.#tell(thread, { chain, bytes: modules[index] });
-    this.#await();
+  /** Gives each thread its module of a chain, which it takes before it next runs packets; returns the chain's number. */
+  load(modules: readonly WebAssemblyModule[]): number {
+    const chain = ++this.#chains;
+    for (const [index, thread] of this.#threads.entries()) tell(thread, { chain, module: modules[index] });
+    return chain;
   }
 
   /** Forgets a chain. */
   unload(chain: number): void {
     if (this.#isClosed) return;
-    for (const thread of this.#threads) this.#tell(thread, { chain, bytes: undefined });
-    this.#await();
+    for (const thread of this.#threads) tell(thread, { chain, module: undefined });
   }
 
   /** Starts each thread on its share; `own` is what this thread does meanwhile. Returns what went wrong at the others. */
   run(chain: number, shares: readonly Share[], own: () => void): readonly Failure[] {
+    this.#settled();
     for (const [index, { words }] of this.#threads.entries()) {
       const share = shares[index];
       if (share === undefined || share.count === 0) continue;
       Atomics.store(words, CONTROL_CHAIN / 4, chain);
       Atomics.store(words, CONTROL_DESCRIPTORS / 4, share.descriptors);
       Atomics.store(words, CONTROL_COUNT / 4, share.count);
-      this.#set(words, CONTROL_RUN);
+      set(words, CONTROL_RUN);
     }
     try {
       own();
@@ -149,19 +136,9 @@ export class WorkerPool {
   /** Ends all threads. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    for (const { words } of this.#threads) this.#set(words, CONTROL_STOP);
+    for (const { words } of this.#threads) set(words, CONTROL_STOP);
     for (const { port } of this.#threads) port.close();
     await Promise.all(this.#threads.map(({ worker }) => worker.terminate()));
-  }
-
-  #tell({ port, words }: Thread, message: { readonly chain: number; readonly bytes: Uint8Array<ArrayBuffer> | undefined }): void {
-    port.postMessage(message);
-    this.#set(words, CONTROL_MESSAGE);
-  }
-
-  #set(words: Int32Array<SharedArrayBuffer>, state: number): void {
-    Atomics.store(words, CONTROL_STATE / 4, state);
-    Atomics.notify(words, CONTROL_STATE / 4);
   }
 
   /** Waits until no thread runs. */
@@ -171,20 +148,29 @@ export class WorkerPool {
         while (Atomics.load(words, CONTROL_STATE / 4) === state) Atomics.wait(words, CONTROL_STATE / 4, state);
   }
 
-  #await(): void {
-    this.#settled();
-    const [failure] = this.#failures();
-    if (failure) throw new TailraceError('compile', `a worker thread cannot run the chain: ${failure.cause}`);
-  }
-
   /** What went wrong, told once. */
   #failures(): readonly Failure[] {
     return this.#threads.flatMap(({ area, words, port }) => {
       const state = Atomics.load(words, CONTROL_STATE / 4);
       if (state === CONTROL_IDLE) return [];
-      this.#set(words, CONTROL_IDLE);
+      set(words, CONTROL_IDLE);
       if (state === CONTROL_TRAPPED) return [{ worker: area, cause: 'trap' }];
-      return [{ worker: area, cause: String(receiveMessageOnPort(port)?.message ?? 'no reason was given') }];
+      const cause = String(receiveMessageOnPort(port)?.message ?? 'no reason was given');
+      // what else it says follows from that
+      while (receiveMessageOnPort(port) !== undefined);
+      return [{ worker: area, cause }];
     });
   }
+}
+
+/** A thread reads what it is told before it runs anything; where it idles, at once. */
+function tell({ port, words }: Thread, message: { readonly chain: number; readonly module: WebAssemblyModule | undefined }): void {
+  port.postMessage(message);
+  Atomics.compareExchange(words, CONTROL_STATE / 4, CONTROL_IDLE, CONTROL_MESSAGE);
+  Atomics.notify(words, CONTROL_STATE / 4);
+}
+
+function set(words: Int32Array<SharedArrayBuffer>, state: number): void {
+  Atomics.store(words, CONTROL_STATE / 4, state);
+  Atomics.notify(words, CONTROL_STATE / 4);
 }
