@@ -6,6 +6,8 @@
 import { InstructionClass, JumpCode, OpcodeMask, Source } from '@tailrace/bpf';
 import { type AbstractValue, ANY, constant, join, NO_ID, PACKET, same, UINT32, upTo } from './abstract-value.ts';
 import type { Operation } from './code.ts';
+import type { FrameRange } from './frame-access.ts';
+import { FRAME_SIZE } from './layout.ts';
 
 /** What is known at one place of a function. */
 export interface State {
@@ -27,6 +29,12 @@ export function write(state: State, index: number, value: AbstractValue): void {
 
 export function copyOf({ registers, stack, ranges }: State): State {
   return { registers: [...registers], stack: new Map(stack), ranges: new Map(ranges) };
+}
+
+/** Own stack slots that a part of was written are not known any more. */
+export function forgetSlots({ stack }: State, { from, to }: FrameRange): void {
+  if (stack.size === 0) return;
+  for (let slot = Math.max(from - 7, -FRAME_SIZE); slot < Math.min(to, 0); slot++) stack.delete(slot);
 }
 
 /** Changes every value in registers and on the stack. */

@@ -17,6 +17,7 @@ import {
   Mode,
   OpcodeMask,
   type ProgramSpec,
+  Size,
   Source,
   slotCount,
   slotsOf,
@@ -94,6 +95,45 @@ export function isHelperCall({ opcode, src }: Instruction): boolean {
 /** True for a call of a helper by the id in a register: of no use to the engine, see `Provenance.calledByRegister`. */
 export function isRegisterCall({ opcode }: Instruction): boolean {
   return opcode === (CALL_OPCODE | Source.reg);
+}
+
+/** The register that an instruction reads or writes memory by; undefined for others. */
+export function pointerRegister(operation: Operation): number | undefined {
+  switch (operation.opcode & OpcodeMask.class) {
+    case InstructionClass.ldx:
+      return operation.src;
+    case InstructionClass.st:
+      return operation.dst;
+    case InstructionClass.stx:
+      return storesTo(operation) ? operation.dst : operation.src;
+    default:
+      return undefined;
+  }
+}
+
+/** True for loads that extend the sign. */
+export function isSignedLoad({ opcode }: Operation): boolean {
+  return (opcode & OpcodeMask.class) === InstructionClass.ldx && (opcode & OpcodeMask.mode) === Mode.memsx;
+}
+
+/** True for atomic operations, and for loads and stores that are ordered. */
+export function isAtomic({ opcode }: Operation): boolean {
+  return (opcode & OpcodeMask.class) === InstructionClass.stx && (opcode & OpcodeMask.mode) === Mode.atomic;
+}
+
+const BYTES: Readonly<Record<number, number>> = { [Size.w]: 4, [Size.h]: 2, [Size.b]: 1, [Size.dw]: 8 };
+
+/** Bytes that a load, store or atomic touches. */
+export function bytesOf({ opcode }: Operation): 1 | 2 | 4 | 8 {
+  return BYTES[opcode & OpcodeMask.size] as 1 | 2 | 4 | 8;
+}
+
+/** True for instructions that write memory. */
+export function storesTo(operation: Operation): boolean {
+  const kind = operation.opcode & OpcodeMask.class;
+  return (
+    kind === InstructionClass.st || (kind === InstructionClass.stx && !(isAtomic(operation) && operation.imm === AtomicCode.loadAcquire))
+  );
 }
 
 /** The instruction that starts at `pc`. Throws EncodingError where none does. */

@@ -4,7 +4,9 @@
  */
 import { Helper, isMapOfMaps, type MapSpec, MapType, POISON_HELPER, TailraceError } from '@tailrace/bpf';
 import { type AbstractValue, ANY } from './abstract-value.ts';
+import { argumentBytes, MAX_BYTES } from './argument-bytes.ts';
 import type { AccessWriter } from './checked-access.ts';
+import { isInFrame } from './frame-access.ts';
 import { type ArgumentKind, type HelperSpec, helperFor, type MemoryArgument } from './helper.ts';
 import {
   FRAME_LIMIT,
@@ -24,12 +26,10 @@ import {
 import type { MapPlace } from './linked-program.ts';
 import { pointerTo } from './pointer.ts';
 import { functionOf } from './program-check.ts';
-import { type Access, isInFrame, isInValue } from './provenance.ts';
+import { type Access, isInValue } from './provenance.ts';
 import { TAIL_CALL_LIMIT } from './tail-call.ts';
 import { MemoryOp, Op, Type } from './wasm-writer.ts';
 
-/** Largest number of bytes that a helper may be given at once: beyond it nothing is inside of anything. */
-const MAX_BYTES = 0x3fff_ffff;
 /** BPF_MAX_LOOPS (kernel/bpf/verifier.c). */
 const MAX_LOOPS = 8 * 1024 * 1024;
 /** Slots that a table goes up to; beyond, slots are compared one by one (V8 takes tables of 65,520). */
@@ -137,11 +137,10 @@ class HelperCall {
       case 'map':
         return this.#mapArgument(given, register);
       case 'key':
-        return this.#mapBytes(place, MAP_KEY_SIZE, (spec) => spec.keySize, false);
+        return this.#mapBytes(place, kind, MAP_KEY_SIZE);
       case 'value':
-        return this.#mapBytes(place, MAP_VALUE_SIZE, (spec) => spec.valueSize, false);
       case 'outValue':
-        return this.#mapBytes(place, MAP_VALUE_SIZE, (spec) => spec.valueSize, true);
+        return this.#mapBytes(place, kind, MAP_VALUE_SIZE);
       case 'lock':
         return this.#lockArgument(place);
       case 'record': {
@@ -183,21 +182,22 @@ class HelperCall {
   }
 
   /** An argument of as many bytes as the map's keys or values have. */
-  #mapBytes(place: number, field: number, sizeOf: (spec: MapSpec) => number, isWrite: boolean): void {
-    const spec = this.#mapSpec();
-    if (spec) return this.#checked(place, sizeOf(spec), isWrite);
+  #mapBytes(place: number, kind: 'key' | 'value' | 'outValue', field: number): void {
+    const isWrite = kind === 'outValue';
+    const bytes = argumentBytes(kind, this.#given);
+    if (bytes !== undefined) return this.#checked(place, bytes, isWrite);
     this.#checkedDynamic(place, () => this.#translator.register(1).op(Op.wrap).memory(MemoryOp.i32Load, field), isWrite);
   }
 
-  #memory(place: number, { memory, size }: MemoryArgument): void {
+  #memory(place: number, kind: MemoryArgument): void {
     const translator = this.#translator;
     const { writer } = translator.parts;
-    const isWrite = memory === 'write';
+    const { size } = kind;
+    const isWrite = kind.memory === 'write';
     if (typeof size === 'number') return this.#checked(place, size, isWrite);
+    const known = argumentBytes(kind, this.#given);
+    if (known !== undefined) return this.#checked(place, known, isWrite);
     const sizeRegister = size.argument + 1;
-    const known = this.#given[size.argument] ?? ANY;
-    if (known.kind === 'number' && known.constant !== undefined && known.constant > 0n && known.max <= MAX_BYTES)
-      return this.#checked(place, known.max, isWrite);
     const bytes = (): void => void translator.register(sizeRegister).op(Op.wrap);
     // no bytes at all may be nowhere
     translator.register(sizeRegister).op(Op.i64Eqz).if(Type.i32).i32(0).else();

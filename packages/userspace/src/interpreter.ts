@@ -15,7 +15,7 @@ import {
   OpcodeMask,
   Source,
 } from '@tailrace/bpf';
-import { flowOf, isSubprogramCall, type Operation, operationAt, targetOf } from './code.ts';
+import { bytesOf, flowOf, isSubprogramCall, type Operation, operationAt, targetOf } from './code.ts';
 import { type ContextField, contextFieldAt } from './context.ts';
 import type { HelperCaller } from './helper-caller.ts';
 import {
@@ -34,7 +34,6 @@ import {
 } from './layout.ts';
 import type { Entry, LinkedProgram } from './linked-program.ts';
 import { addressOf, pointerTo, tagOf } from './pointer.ts';
-import { bytesOf } from './provenance.ts';
 import { contextPointer, isInside } from './region.ts';
 import { TAIL_CALL_LIMIT } from './tail-call.ts';
 import { TrapError, type TrapReason } from './trap.ts';

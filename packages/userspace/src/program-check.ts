@@ -10,13 +10,13 @@ import {
   UnsupportedError,
 } from '@tailrace/bpf';
 import type { AbstractValue } from './abstract-value.ts';
-import { type Code, isHelperCall, isRegisterCall, type Operation, operationAt } from './code.ts';
+import { bytesOf, type Code, isAtomic, isHelperCall, isRegisterCall, isSignedLoad, type Operation, operationAt, storesTo } from './code.ts';
 import { contextAccess } from './context.ts';
 import { type FunctionGraph, framesOf, type Naming, namingsOf } from './control-flow.ts';
 import { callsBack } from './effects.ts';
 import { helperFor } from './helper.ts';
 import { TAG_FUNCTION } from './layout.ts';
-import { bytesOf, isAtomic, isSignedLoad, type Provenance, storesTo } from './provenance.ts';
+import type { Provenance } from './provenance.ts';
 
 /** Every helper is one that this engine has for programs of this type. Throws UnsupportedError. */
 export function checkHelpers({ type }: ProgramSpec, code: Code): void {

@@ -9,6 +9,8 @@ import {
   type TestRunOptions,
   type TestRunResult,
 } from '@tailrace/bpf';
+import type { AbstractValue } from './abstract-value.ts';
+import { argumentBytes } from './argument-bytes.ts';
 import { BatchRoom } from './batch.ts';
 import { Chain } from './chain.ts';
 import { type Code, codeOf, isRegisterCall } from './code.ts';
@@ -20,7 +22,7 @@ import type { Entry } from './linked-program.ts';
 import { UserspaceMap } from './map.ts';
 import type { EngineMemory } from './memory.ts';
 import { checkContext, checkedFrames, checkHelpers, checkMaps, checkValueAddresses, withoutRegisterCalls } from './program-check.ts';
-import { type Provenance, provenanceOf, type Surroundings } from './provenance.ts';
+import { type Provenance, provenanceOf, type Surroundings, type WrittenMemory } from './provenance.ts';
 import { testRun } from './test-run.ts';
 import type { WorkerContext } from './worker-context.ts';
 
@@ -157,14 +159,16 @@ export function surroundingsOf({ type }: ProgramSpec, maps: ReadonlyMap<string, 
     entry,
     contextField: (offset, size) => contextFieldKind(type, offset, size),
     movesPacket: (helper) => HELPERS.get(helper)?.movesPacket ?? true,
-    writes: writtenArguments,
+    writes: writtenMemory,
   };
 }
 
-/** The arguments (1 to 5) whose memory a helper writes. */
-function writtenArguments(helper: number): readonly number[] {
+/** The memory that a helper writes. */
+function writtenMemory(helper: number, given: readonly AbstractValue[]): readonly WrittenMemory[] {
   const args = HELPERS.get(helper)?.args ?? [];
   return args.flatMap((kind, place) =>
-    kind === 'outValue' || kind === 'lock' || (typeof kind === 'object' && kind.memory === 'write') ? [place + 1] : [],
+    kind === 'outValue' || kind === 'lock' || (typeof kind === 'object' && kind.memory === 'write')
+      ? [{ argument: place + 1, bytes: argumentBytes(kind, given) }]
+      : [],
   );
 }

@@ -258,6 +258,27 @@ describe('stack slots', () => {
   });
 });
 
+describe('stack slots that nobody else writes', () => {
+  const ways: readonly (readonly [name: string, text: string, behind?: string])[] = [
+    ['a helper that writes beside them', 'r1 = r6\n r2 = 0\n r3 = r10\n r3 += -16\n r4 = 8\n call bpf_xdp_load_bytes'],
+    ['a helper that reads them', 'r1 = r6\n r2 = 0\n r3 = r10\n r3 += -8\n r4 = 8\n call bpf_xdp_store_bytes'],
+    ['a callback that writes nowhere', 'r1 = 2\n r2 = subprog[count]\n r3 = 0\n r4 = 0\n call bpf_loop', 'count: r0 = 0\n exit'],
+  ];
+  const spilled = `r6 = r1\n ${bigValue}\n *(u64 *)(r10 -8) = r0`;
+  const used = `r1 = *(u64 *)(r10 -8)\n r0 = *(u8 *)(r1 +0)\n exit\n out: ${out}`;
+  const isProved = (text: string): boolean => {
+    const sample = { text, maps: { big } };
+    runEveryWay(sample);
+    const { code, provenance } = new LoadedSample(sample, 'wasm').program;
+    const pc = code.findIndex((operation) => operation?.opcode === 0x71 && operation.dst === 0 && operation.src === 1);
+    return provenance.accesses.get(pc)?.kind === 'proved';
+  };
+
+  test.each(ways)('%s', (_name, text, behind = '') => {
+    expect(isProved(`${spilled}\n ${text}\n ${used}\n ${behind}`)).toBe(true);
+  });
+});
+
 describe('pointers that may be null', () => {
   test.each<readonly [name: string, text: string]>([
     [

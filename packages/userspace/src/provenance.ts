@@ -4,30 +4,36 @@
  * One pass a function; what arrives in a subprogram is joined over its calls. A program that takes more than STEP_LIMIT
  * steps is given up, and everything in it checked.
  */
-import { AluCode, AtomicCode, Helper, InstructionClass, isMapOfMaps, type MapSpec, Mode, OpcodeMask, Size, Source } from '@tailrace/bpf';
+import { AluCode, AtomicCode, Helper, InstructionClass, isMapOfMaps, type MapSpec, OpcodeMask, Source } from '@tailrace/bpf';
 import { numberResult } from './abstract-arithmetic.ts';
-import { copyOf, each, forgetId, isAnswer, mergeInto, packetMoved, refine, register, type State, write } from './abstract-state.ts';
+import { copyOf, each, forgetSlots, isAnswer, mergeInto, packetMoved, refine, register, type State, write } from './abstract-state.ts';
 import { type AbstractValue, ANY, constant, join, NO_ID, PACKET, START, same, UINT32, upTo } from './abstract-value.ts';
-import { type Code, flowOf, isHelperCall, isRegisterCall, isSubprogramCall, type Operation, operationAt } from './code.ts';
+import {
+  bytesOf,
+  type Code,
+  flowOf,
+  isAtomic,
+  isHelperCall,
+  isRegisterCall,
+  isSignedLoad,
+  isSubprogramCall,
+  type Operation,
+  operationAt,
+  pointerRegister,
+  storesTo,
+} from './code.ts';
 import type { Block, FunctionGraph } from './control-flow.ts';
 import { callsBack, type Effects, effectsOf } from './effects.ts';
-import { FRAME_SIZE, TAG_FUNCTION } from './layout.ts';
+import { type FrameAccesses, type FrameRange, isInFrame, WHOLE_FRAME } from './frame-access.ts';
+import { TAG_FUNCTION } from './layout.ts';
 import type { Entry } from './linked-program.ts';
+import { moved } from './pointer-move.ts';
 import { valueAccess } from './value-access.ts';
 
 /** Instructions that are looked at, each as often as something new is known in front of it. */
 const STEP_LIMIT = 400_000;
 /** Visits of a block from which on joins widen. */
 const WIDEN_AFTER = 3;
-/** A number that may be added to a packet pointer without losing its place: half of what addresses leave to spare. */
-const MAX_MOVE = 0xffff;
-/**
- * How far from where it started a pointer may be and still be known. Within these no number of turns makes one go round the
- * 64 bits of a register, and none gets to another region's tag.
- */
-const REACH = 2 ** 20;
-const VALUE_REACH = 2 ** 30;
-
 /** How an access is made safe. */
 export type Access =
   /** It is inside, on every path. */
@@ -43,6 +49,8 @@ export interface Provenance {
   readonly accesses: ReadonlyMap<number, Access>;
   /** By pc of helper calls: r1 to r5 as they arrive. */
   readonly calls: ReadonlyMap<number, readonly AbstractValue[]>;
+  /** By the slot where a function starts: how it gets at its own frame. What is missing gets at it in every way. */
+  readonly frames: ReadonlyMap<number, FrameAccesses>;
   /** By pc of calls of helpers by register: what is in it. */
   readonly calledByRegister: ReadonlyMap<number, AbstractValue>;
   /** False where the program was given up. */
@@ -59,8 +67,14 @@ export interface Surroundings {
   readonly contextField: (offset: number, size: number) => 'data' | 'dataEnd' | 'dataMeta' | 'scalar' | undefined;
   /** Whether a helper moves the packet, so that pointers into it are stale. */
   readonly movesPacket: (helper: number) => boolean;
-  /** The arguments (1 to 5) whose memory a helper writes. */
-  readonly writes: (helper: number) => readonly number[];
+  /** The memory that a helper writes, called with these values in r1 to r5. */
+  readonly writes: (helper: number, given: readonly AbstractValue[]) => readonly WrittenMemory[];
+}
+
+/** Memory that a helper writes: `bytes` from where the argument (1 to 5) points to; undefined: as many as there may be. */
+export interface WrittenMemory {
+  readonly argument: number;
+  readonly bytes: number | undefined;
 }
 
 /** Analyses a program. `onState` is told what is known in front of each instruction: what tests hold runs to. */
@@ -78,7 +92,19 @@ export function withoutProofs(provenance: Provenance): Provenance {
     const [first = ANY, ...others] = given.map((value) => (isConstant(value) ? value : ANY));
     return [pc, [isConstant(given[1]) ? (given[0] ?? first) : first, ...others]] as const;
   });
-  return { ...provenance, accesses: new Map(), calls: new Map(calls) };
+  return { ...provenance, accesses: new Map(), frames: new Map(), calls: new Map(calls) };
+}
+
+interface RecordedFrame {
+  readonly places: Map<number, number>;
+  readonly writes: Map<number, FrameRange>;
+}
+
+interface Found {
+  readonly accesses: Map<number, Access>;
+  readonly calls: Map<number, readonly AbstractValue[]>;
+  readonly frames: Map<number, RecordedFrame>;
+  readonly calledByRegister: Map<number, AbstractValue>;
 }
 
 class Analysis {
@@ -103,7 +129,7 @@ class Analysis {
   }
 
   run(onState?: OnState): Provenance {
-    const found = { accesses: new Map(), calls: new Map(), calledByRegister: new Map() };
+    const found: Found = { accesses: new Map(), calls: new Map(), frames: new Map(), calledByRegister: new Map() };
     const first: AbstractValue = this.#surroundings.entry === 'context' ? { kind: 'context', offset: 0 } : ANY;
     this.#arguments.set(this.#entry, [first, ANY, ANY, ANY, ANY]);
     this.#queue.add(this.#entry);
@@ -120,6 +146,7 @@ class Analysis {
       if (!this.#arguments.has(start)) continue;
       const states = this.#solve(start);
       if (states === undefined) return this.#givenUp();
+      found.frames.set(start, { places: new Map(), writes: new Map() });
       for (const block of graph.blocks) {
         const state = states[block.id];
         if (state) this.#record(start, block, copyOf(state), found, onState);
@@ -129,7 +156,7 @@ class Analysis {
   }
 
   #givenUp(): Provenance {
-    return { accesses: new Map(), calls: new Map(), calledByRegister: new Map(), isComplete: false, steps: this.#steps };
+    return { accesses: new Map(), calls: new Map(), frames: new Map(), calledByRegister: new Map(), isComplete: false, steps: this.#steps };
   }
 
   /** The state at the start of each block of a function; undefined where the step limit is reached. */
@@ -167,18 +194,9 @@ class Analysis {
     return states;
   }
 
-  #record(
-    start: number,
-    block: Block,
-    state: State,
-    found: {
-      readonly accesses: Map<number, Access>;
-      readonly calls: Map<number, readonly AbstractValue[]>;
-      readonly calledByRegister: Map<number, AbstractValue>;
-    },
-    onState?: OnState,
-  ): void {
-    const { accesses, calls, calledByRegister } = found;
+  #record(start: number, block: Block, state: State, found: Found, onState?: OnState): void {
+    const { accesses, calls, frames, calledByRegister } = found;
+    const { places, writes } = frames.get(start) as RecordedFrame;
     for (let pc = block.start; pc < block.end; pc += operationAt(this.#code, pc).slots) {
       onState?.(start, pc, copyOf(state));
       const operation = operationAt(this.#code, pc);
@@ -188,6 +206,10 @@ class Analysis {
         const before = accesses.get(pc);
         accesses.set(pc, before === undefined ? access : worse(before, access));
       }
+      const place = isAtomic(operation) ? undefined : ownPlace(state, operation, start);
+      const written = this.#written(state, operation, pc, start);
+      if (place !== undefined) places.set(pc, place);
+      else if (written) writes.set(pc, written);
       if (isHelperCall(operation)) {
         const given = state.registers.slice(1, 6);
         const before = calls.get(pc);
@@ -225,6 +247,8 @@ class Analysis {
 
   #step(state: State, pc: number, start: number): void {
     const operation = operationAt(this.#code, pc);
+    const written = this.#written(state, operation, pc, start);
+    if (written) forgetSlots(state, written);
     switch (operation.opcode & OpcodeMask.class) {
       case InstructionClass.ld:
         return write(state, operation.dst, this.#wide(operation));
@@ -232,14 +256,14 @@ class Analysis {
         return write(state, operation.dst, this.#loaded(state, operation, start));
       case InstructionClass.st:
       case InstructionClass.stx:
-        return isAtomic(operation) ? this.#atomic(state, operation, start) : this.#stored(state, operation, start);
+        return isAtomic(operation) ? this.#atomic(state, operation) : this.#stored(state, operation, start);
       case InstructionClass.alu:
       case InstructionClass.alu64:
         return this.#computed(state, operation, pc);
       default:
-        if (isSubprogramCall(operation)) this.#called(state, pc + 1 + operation.imm, start);
-        else if (isHelperCall(operation)) this.#helped(state, operation.imm, pc, start);
-        else if (isRegisterCall(operation)) this.#calledAnything(state, start);
+        if (isSubprogramCall(operation)) this.#called(state, pc + 1 + operation.imm);
+        else if (isHelperCall(operation)) this.#helped(state, operation.imm, pc);
+        else if (isRegisterCall(operation)) this.#calledAnything(state);
     }
   }
 
@@ -276,41 +300,67 @@ class Analysis {
   #stored(state: State, operation: Operation, start: number): void {
     const isRegister = (operation.opcode & OpcodeMask.class) === InstructionClass.stx;
     const value = isRegister ? register(state, operation.src) : constant(BigInt(operation.imm));
-    const pointer = register(state, operation.dst);
-    this.#overwritten(state, pointer, operation, start);
-    if (bytesOf(operation) === 8 && pointer.kind === 'frame' && pointer.owner === start && isInFrame(pointer, operation.offset, 8))
-      state.stack.set((pointer.offset ?? 0) + operation.offset, value);
+    const place = ownPlace(state, operation, start);
+    if (place !== undefined && bytesOf(operation) === 8) state.stack.set(place, value);
   }
 
-  #atomic(state: State, operation: Operation, start: number): void {
+  #atomic(state: State, operation: Operation): void {
     const size = bytesOf(operation);
     if (operation.imm === AtomicCode.loadAcquire) return write(state, operation.dst, size === 8 ? ANY : upTo(2 ** (8 * size) - 1));
-    this.#overwritten(state, register(state, operation.dst), operation, start);
     if (operation.imm === AtomicCode.storeRelease) return;
     if (operation.imm === AtomicCode.cmpxchg) write(state, 0, ANY);
     else if ((operation.imm & AtomicCode.fetchAdd) !== 0) write(state, operation.src, ANY);
   }
 
-  /** Own stack slots that a store may have changed are not known any more. */
-  #overwritten(state: State, pointer: AbstractValue, operation: Operation, start: number): void {
-    if (pointer.kind === 'frame' && pointer.offset !== undefined) {
-      // a caller's frame is not this one
-      if (pointer.owner !== start) return;
-      const at = pointer.offset + operation.offset;
-      for (let slot = at - 7; slot < at + bytesOf(operation); slot++) state.stack.delete(slot);
-    } else if (isWild(pointer) && this.#access(state, pointer, operation).kind !== 'proved') this.#wrote(state, start);
+  // --- what is written of a function's own frame
+
+  /** What an instruction may write of the frame of the function that it is in. */
+  #written(state: State, operation: Operation, pc: number, start: number): FrameRange | undefined {
+    if (isSubprogramCall(operation)) {
+      const isPassed = state.registers.slice(1, 6).some((value) => value.kind === 'frame' && value.owner === start);
+      return this.#isWrittenBy([pc + 1 + operation.imm], start) || isPassed ? WHOLE_FRAME : undefined;
+    }
+    if (isHelperCall(operation)) return this.#writtenByHelper(state, operation.imm, start);
+    if (isRegisterCall(operation)) return this.#wildly(start);
+    if (!storesTo(operation)) return undefined;
+    const pointer = register(state, operation.dst);
+    if (pointer.kind === 'frame' && pointer.offset !== undefined) return rangeOf(pointer, operation.offset, bytesOf(operation), start);
+    return isWild(pointer) && this.#access(state, pointer, operation).kind !== 'proved' ? this.#wildly(start) : undefined;
+  }
+
+  #writtenByHelper(state: State, helper: number, start: number): FrameRange | undefined {
+    let all: FrameRange | undefined;
+    for (const { argument, bytes } of this.#surroundings.writes(helper, state.registers.slice(1, 6))) {
+      const pointer = register(state, argument);
+      const range = isWild(pointer) ? this.#wildly(start) : pointer.kind === 'frame' ? rangeOf(pointer, 0, bytes, start) : undefined;
+      if (range) all = all ? WHOLE_FRAME : range;
+    }
+    // what callbacks are given is not told here: whoever writes by it writes by a pointer that may be anything
+    return callsBack(helper) && this.#isWrittenBy([...this.#effects.callbacks], start) ? WHOLE_FRAME : all;
+  }
+
+  /** Whether functions that are called write by pointers which may be anything. */
+  #isWrittenBy(callees: readonly number[], start: number): boolean {
+    const { leaves, reach } = this.#effects;
+    if (callees.some((callee) => leaves.has(callee))) {
+      this.#wildly(start);
+      return true;
+    }
+    return callees.some((callee) => [...(reach.get(callee) ?? [])].some((reached) => this.#wild.has(reached)));
   }
 
   /** A function writes, and nobody knows where: into its own frame, or into one of its callers. */
-  #wrote(state: State, start: number): void {
-    state.stack.clear();
-    if (this.#wild.has(start)) return;
+  #wildly(start: number): FrameRange {
+    if (this.#wild.has(start)) return WHOLE_FRAME;
     this.#wild.add(start);
     for (const [caller, reached] of this.#effects.reach)
       if (caller !== start && reached.has(start) && this.#arguments.has(caller)) this.#queue.add(caller);
+    return WHOLE_FRAME;
   }
 
-  #called(state: State, callee: number, start: number): void {
+  // --- calls
+
+  #called(state: State, callee: number): void {
     const passed = state.registers.slice(1, 6);
     const given = passed.map((value) => (value.kind === 'packet' && value.id !== START ? PACKET : value));
     const known = this.#arguments.get(callee);
@@ -319,45 +369,33 @@ class Analysis {
       this.#arguments.set(callee, joined);
       this.#queue.add(callee);
     }
-    const { leaves, closes, moves, reach } = this.#effects;
-    if (leaves.has(callee)) this.#wrote(state, start);
-    const isWritten =
-      passed.some(({ kind }) => kind === 'frame') || [...(reach.get(callee) ?? [])].some((reached) => this.#wild.has(reached));
-    if (isWritten) state.stack.clear();
+    const { closes, moves } = this.#effects;
     if (closes.has(callee)) recordsClosed(state);
     if (moves.has(callee)) packetMoved(state);
     for (let i = 0; i < 6; i++) write(state, i, ANY);
   }
 
   /** A helper that is not known. */
-  #calledAnything(state: State, start: number): void {
-    this.#wrote(state, start);
+  #calledAnything(state: State): void {
     recordsClosed(state);
     packetMoved(state);
     for (let i = 0; i < 6; i++) write(state, i, ANY);
   }
 
-  #helped(state: State, helper: number, pc: number, start: number): void {
+  #helped(state: State, helper: number, pc: number): void {
     const [first, second] = [register(state, 1), register(state, 2)];
     const result = this.#answer(helper, first, second, pc);
     // an answer of an earlier turn is not this one; a record that is handed over is nobody's
     each(state, (value) => (isAnswer(value) && value.id === pc ? { ...value, id: NO_ID } : value));
     if (helper === Helper.ringbuf_submit || helper === Helper.ringbuf_discard) recordsClosed(state);
-    for (const argument of this.#surroundings.writes(helper)) {
-      const pointer = register(state, argument);
-      if (isWild(pointer)) this.#wrote(state, start);
-      else if (pointer.kind === 'frame' && pointer.owner === start) state.stack.clear();
-    }
     if (callsBack(helper)) this.#calledBack(state);
     if (this.#surroundings.movesPacket(helper)) packetMoved(state);
     write(state, 0, result);
     for (let i = 1; i < 6; i++) write(state, i, ANY);
   }
 
-  /** Callbacks may do what they like with what they are given. */
   #calledBack(state: State): void {
     const { callbacks, closes, moves } = this.#effects;
-    state.stack.clear();
     if ([...callbacks].some((start) => closes.has(start))) recordsClosed(state);
     if ([...callbacks].some((start) => moves.has(start))) packetMoved(state);
   }
@@ -410,46 +448,6 @@ class Analysis {
   }
 }
 
-/** A pointer that a number is added to, or taken from. */
-function moved(state: State, pointer: AbstractValue, by: AbstractValue, sign: 1 | -1, pc: number): AbstractValue {
-  if (by.kind !== 'number') return ANY;
-  if (by.constant !== undefined) {
-    const distance = sign * Number(BigInt.asIntN(64, by.constant));
-    return movedBy(pointer, distance);
-  }
-  if (pointer.kind === 'frame') return { ...pointer, offset: undefined };
-  if (sign === -1) return pointer.kind === 'packet' ? PACKET : ANY;
-  if (pointer.kind === 'packet') {
-    if (pointer.id === undefined || by.max > MAX_MOVE) return PACKET;
-    forgetId(state, pc);
-    return { kind: 'packet', id: pc, offset: pointer.offset };
-  }
-  if (pointer.kind === 'value' && !pointer.maybeNull && pointer.spread + by.max <= UINT32)
-    return { ...pointer, spread: pointer.spread + by.max };
-  return ANY;
-}
-
-function movedBy(pointer: AbstractValue, distance: number): AbstractValue {
-  switch (pointer.kind) {
-    case 'packet':
-    case 'context': {
-      const offset = pointer.offset + distance;
-      if (Math.abs(offset) <= REACH) return { ...pointer, offset };
-      return pointer.kind === 'packet' ? PACKET : ANY;
-    }
-    case 'value': {
-      const offset = pointer.offset + distance;
-      return pointer.maybeNull || Math.abs(offset) > VALUE_REACH ? ANY : { ...pointer, offset };
-    }
-    case 'frame': {
-      const offset = (pointer.offset ?? 0) + distance;
-      return { ...pointer, offset: pointer.offset === undefined || Math.abs(offset) > REACH ? undefined : offset };
-    }
-    default:
-      return ANY;
-  }
-}
-
 const PROVED: Access = { kind: 'proved' };
 const PACKET_ACCESS: Access = { kind: 'packet' };
 const CHECKED: Access = { kind: 'checked' };
@@ -459,10 +457,24 @@ function worse(a: Access, b: Access): Access {
   return CHECKED;
 }
 
-/** Whether so many bytes are inside of the frame that a pointer points to. */
-export function isInFrame(pointer: Extract<AbstractValue, { kind: 'frame' }>, offset: number, bytes: number): boolean {
-  const at = (pointer.offset ?? 0) + offset;
-  return pointer.offset !== undefined && at >= -FRAME_SIZE && at + bytes <= 0;
+/** Where in the frame of its function a load or store touches memory, from the frame's end; undefined where that is not known or not inside. */
+function ownPlace(state: State, operation: Operation, start: number): number | undefined {
+  const index = pointerRegister(operation);
+  const pointer = index === undefined ? ANY : register(state, index);
+  if (pointer.kind !== 'frame' || pointer.owner !== start || !isInFrame(pointer, operation.offset, bytesOf(operation))) return undefined;
+  return (pointer.offset ?? 0) + operation.offset;
+}
+
+/** What is written of a frame by a pointer into one; undefined where that is another one. */
+function rangeOf(
+  pointer: Extract<AbstractValue, { kind: 'frame' }>,
+  offset: number,
+  bytes: number | undefined,
+  start: number,
+): FrameRange | undefined {
+  if (pointer.owner !== start) return undefined;
+  if (pointer.offset === undefined || bytes === undefined) return WHOLE_FRAME;
+  return { from: pointer.offset + offset, to: pointer.offset + offset + bytes };
 }
 
 /** Whether so many bytes are inside of the value that a pointer points to, and may be read or written. */
@@ -482,44 +494,5 @@ function recordsClosed(state: State): void {
 function isWild(value: AbstractValue): boolean {
   return (
     (value.kind === 'number' && value.max > UINT32) || (value.kind === 'frame' && value.offset === undefined) || value.kind === 'packet'
-  );
-}
-
-/** The register that an instruction reads or writes memory by; undefined for others. */
-function pointerRegister(operation: Operation): number | undefined {
-  switch (operation.opcode & OpcodeMask.class) {
-    case InstructionClass.ldx:
-      return operation.src;
-    case InstructionClass.st:
-      return operation.dst;
-    case InstructionClass.stx:
-      return storesTo(operation) ? operation.dst : operation.src;
-    default:
-      return undefined;
-  }
-}
-
-/** True for loads that extend the sign. */
-export function isSignedLoad({ opcode }: Operation): boolean {
-  return (opcode & OpcodeMask.class) === InstructionClass.ldx && (opcode & OpcodeMask.mode) === Mode.memsx;
-}
-
-/** True for atomic operations, and for loads and stores that are ordered. */
-export function isAtomic({ opcode }: Operation): boolean {
-  return (opcode & OpcodeMask.class) === InstructionClass.stx && (opcode & OpcodeMask.mode) === Mode.atomic;
-}
-
-const BYTES: Readonly<Record<number, number>> = { [Size.w]: 4, [Size.h]: 2, [Size.b]: 1, [Size.dw]: 8 };
-
-/** Bytes that a load, store or atomic touches. */
-export function bytesOf({ opcode }: Operation): 1 | 2 | 4 | 8 {
-  return BYTES[opcode & OpcodeMask.size] as 1 | 2 | 4 | 8;
-}
-
-/** True for instructions that write memory. */
-export function storesTo(operation: Operation): boolean {
-  const kind = operation.opcode & OpcodeMask.class;
-  return (
-    kind === InstructionClass.st || (kind === InstructionClass.stx && !(isAtomic(operation) && operation.imm === AtomicCode.loadAcquire))
   );
 }

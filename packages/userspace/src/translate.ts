@@ -5,7 +5,7 @@
 import { AtomicCode, CALL_OPCODE, EXIT_OPCODE, InstructionClass, OpcodeMask } from '@tailrace/bpf';
 import { type Registers, writeArithmetic, writeCondition } from './arithmetic.ts';
 import { AccessWriter } from './checked-access.ts';
-import { isSubprogramCall, type Operation, operationAt } from './code.ts';
+import { bytesOf, isAtomic, isSignedLoad, isSubprogramCall, type Operation, operationAt } from './code.ts';
 import { type ContextField, contextAccess } from './context.ts';
 import { contextStore } from './context-store.ts';
 import type { Block, FunctionGraph } from './control-flow.ts';
@@ -25,7 +25,7 @@ import {
 import type { LinkedProgram } from './linked-program.ts';
 import { ENTRY_PARAMETERS, type InlinedFunction, type ModuleContext, RESULT, SUBPROGRAM_PARAMETERS } from './module-context.ts';
 import { pointerTo } from './pointer.ts';
-import { type Access, bytesOf, isAtomic, isSignedLoad, type Provenance } from './provenance.ts';
+import type { Access, Provenance } from './provenance.ts';
 import { structure } from './structure.ts';
 import { AtomicOp, FunctionWriter, MemoryOp, Op, Type } from './wasm-writer.ts';
 
