@@ -211,6 +211,28 @@ test('a root at TC takes over what comes from XDP', () => {
   `);
 });
 
+test('packets are told apart by the tag in front of them', () => {
+  const gate = compileRoot({ hook: 'tc', name: 'gate', array: 'both', tagged: { tag: 0xc0ffee42, slot: 1 } });
+  expect(disassemble(gate.instructions)).toMatchInlineSnapshot(`
+    "0: r0 = *(u32 *)(r1 +140)
+    1: r3 = *(u32 *)(r1 +76)
+    2: r2 = r0
+    3: r2 += 4
+    4: if r2 > r3 goto pc+8
+    5: r0 = *(u32 *)(r0 +0)
+    6: if w0 != 0xc0ffee42 goto pc+6
+    7: r2 = map[fd:0]
+    9: r3 = 1
+    10: call bpf_tail_call#12
+    11: r0 = -1
+    12: exit
+    13: r2 = map[fd:0]
+    15: r3 = 0
+    16: call bpf_tail_call#12
+    17: goto pc-7"
+  `);
+});
+
 test('a stage whose packets pass with metadata', () => {
   const subject = stageOf('ctx.meta.a = 1; if (ctx.length > 60) return ctx.drop(); return ctx.next();', { writes: { a: u8, b: u32 } });
   const metadata = { a: { layout: u8.layout, offset: 16 }, b: { layout: u32.layout, offset: 20 } };

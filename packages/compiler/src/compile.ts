@@ -133,8 +133,8 @@ export function lowered(stage: AnyStage, options: CompileOptions = {}): Graph {
 }
 
 /**
- * The small stable program that is attached: notes the packet's length (XDP), takes over metadata that cross (TC), and
- * jumps to slot 0; passes where that is empty.
+ * A small program in front of a chain's stages, first of all the stable one that is attached: notes the packet's length (XDP),
+ * takes over metadata that cross or sorts packets by their tag (TC), and jumps through one slot; passes where that is empty.
  */
 export function compileRoot(options: RootOptions): ProgramSpec {
   return finish(lowerRoot(options), hookModels[options.hook ?? 'xdp'], options.name, options.name).program;

@@ -1,4 +1,8 @@
-/** The root of a chain as IR: it is attached once and never changes, whatever becomes of the chain behind it. */
+/**
+ * The small programs in front of a chain's stages, as IR. The root is attached once and never changes, whatever becomes of the
+ * chain behind it; at TC one that takes over metadata from XDP may follow, and while two chains stand behind one root, one that
+ * tells by their tag which packets belong to which.
+ */
 import { Helper } from '@tailrace/bpf';
 import { type HookModel, hookModels, SK_BUFF } from './hook-model.ts';
 import {
@@ -32,14 +36,18 @@ export interface XdpRootOptions {
   };
 }
 
-/** The root of a TC chain, of either direction. */
+/** The root of a TC chain, of either direction, and what may stand behind it. */
 export interface TcRootOptions {
   readonly hook: 'tc';
   readonly name: string;
-  /** As at XDP. */
+  /** Map reference name of the array that it jumps through. */
   readonly array: string;
+  /** The slot that it jumps to, default 0. */
+  readonly slot?: number;
+  /** Packets that XDP put this tag in front of go to a slot of their own. */
+  readonly tagged?: { readonly tag: number; readonly slot: number };
   readonly state?: Pick<StatePlacement, 'map'> & {
-    /** Offset of a u64 that counts packets which found slot 0 empty. */
+    /** Offset of a u64 that counts packets which found their slot empty. */
     readonly misses: number;
     /** Offset of a u64 that counts packets which came without the metadata that `imports` asks for. */
     readonly missing?: number;
@@ -59,7 +67,8 @@ export function lowerRoot(options: RootOptions): Graph {
     root.store(8, 'map', entry, options.state.length, root.call(Helper.xdp_get_buff_len, [root.graph.context]));
   }
   if (options.hook === 'tc' && options.imports) root.imported(options.imports, options.state);
-  root.call(Helper.tail_call, [root.graph.context, root.map(options.array), root.constant(0)]);
+  if (options.hook === 'tc' && options.tagged) root.tagged(options.tagged.tag, options.array, options.tagged.slot, options.slot ?? 0);
+  else root.jump(options.array, options.hook === 'tc' ? (options.slot ?? 0) : 0);
   if (state) root.count(state.map, state.misses);
   return root.finish();
 }
@@ -121,17 +130,33 @@ class Root {
     this.store(8, 'map', entry, offset, after);
   }
 
+  /** A tail call; goes on where the slot is empty. */
+  jump(array: string, slot: number): void {
+    this.call(Helper.tail_call, [this.graph.context, this.map(array), this.constant(slot)]);
+  }
+
+  /** A tail call to `slot` for packets behind that tag, to `otherwise` for all others. */
+  tagged(tag: number, array: string, slot: number, otherwise: number): void {
+    const [tagged, others, done] = [0, 1, 2].map(() => createBlock(this.graph)) as [Block, Block, Block];
+    this.#compareTag({ tag, words: 0 }, tagged, others);
+    for (const [block, to] of [
+      [tagged, slot],
+      [others, otherwise],
+    ] as const) {
+      this.#block = block;
+      this.jump(array, to);
+      setTerminator(block, { kind: 'jump', target: done });
+    }
+    this.#block = done;
+  }
+
   /** Copies what XDP put in front of the packet to `cb`. */
   imported({ tag, words }: Pick<Crossing, 'tag' | 'words'>, state: TcRootOptions['state']): void {
     const { context } = this.graph;
-    const [fits, tagged, missing, done] = [0, 1, 2, 3].map(() => createBlock(this.graph)) as [Block, Block, Block, Block];
-    const start = this.load(4, 'context', context, this.#hook.context.dataMeta, 'packet');
-    const end = this.load(4, 'context', context, this.#hook.context.data, 'packet');
-    setTerminator(this.#block, { kind: 'check', pointer: start, size: 4 + 4 * words, end, ok: fits, fail: missing });
+    const [tagged, missing, done] = [0, 1, 2].map(() => createBlock(this.graph)) as [Block, Block, Block];
+    const start = this.#compareTag({ tag, words }, tagged, missing);
     const places = Array.from({ length: words }, (_, i) => ({ from: 4 + 4 * i, to: SK_BUFF.cb + 4 * i }));
 
-    this.#block = fits;
-    this.#branch(this.load(4, 'packet', start, 0), 'eq', this.constant(tag), tagged, missing);
     this.#block = tagged;
     for (const { from, to } of places) this.store(4, 'skb', context, to, this.load(4, 'packet', start, from));
     setTerminator(tagged, { kind: 'jump', target: done });
@@ -141,6 +166,18 @@ class Root {
     if (state?.missing !== undefined) this.count(state.map, state.missing);
     setTerminator(this.#block, { kind: 'jump', target: done });
     this.#block = done;
+  }
+
+  /** Leads to `tagged` where that tag and so many words lie in front of the packet; returns where they start. */
+  #compareTag({ tag, words }: Pick<Crossing, 'tag' | 'words'>, tagged: Block, others: Block): Value {
+    const { context } = this.graph;
+    const fits = createBlock(this.graph);
+    const start = this.load(4, 'context', context, this.#hook.context.dataMeta, 'packet');
+    const end = this.load(4, 'context', context, this.#hook.context.data, 'packet');
+    setTerminator(this.#block, { kind: 'check', pointer: start, size: 4 + 4 * words, end, ok: fits, fail: others });
+    this.#block = fits;
+    this.#branch(this.load(4, 'packet', start, 0), 'eq', this.constant(tag), tagged, others);
+    return start;
   }
 
   #branch(left: Value, op: CompareOp, right: Value, then: Block, otherwise: Block): void {

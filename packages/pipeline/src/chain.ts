@@ -1,7 +1,7 @@
 /**
  * A chain that runs: its small root program, which is attached once and never changes, the entry slot that the root jumps
- * through, the state, and the generation of programs behind the slot. Replacing a stage writes one slot, or builds a
- * generation beside the old one and flips the entry; live-pipeline.ts says when.
+ * through, the state, and the generation of programs behind the slot. A change writes one slot, or builds a generation beside
+ * the old one and flips the entry; change.ts says which, and live-pipeline.ts when.
  */
 import {
   type Attachment,
@@ -14,15 +14,16 @@ import {
   type TestRunOptions,
   UnsupportedError,
 } from '@tailrace/bpf';
-import type { Crossing } from '@tailrace/compiler';
 import { mapsIn } from '@tailrace/stage';
 import { type ChainHook, type ChainVerdict, hookTitle, programHook, verdictOf } from './chain-hook.ts';
-import { type CompiledChain, compileChain, Generation, reference, type Workshop } from './generation.ts';
+import type { ChainChange } from './change.ts';
+import { Front } from './front.ts';
+import { type CompiledChain, Generation, reference, type Workshop } from './generation.ts';
 import { type PathStep, pathOf } from './path.ts';
-import { type ChainPlan, changeOf } from './plan.ts';
+import type { ChainPlan } from './plan.ts';
 import type { MapClaim, MapHold, MapRegistry } from './registry.ts';
 import type { StageCompiler } from './service.ts';
-import { LENGTH_OFFSET, layoutState, MISSES_OFFSET, MISSING_OFFSET } from './state.ts';
+import { LENGTH_OFFSET, MISSES_OFFSET } from './state.ts';
 import { ChainCounters, type ChainStats } from './stats.ts';
 
 /** What a packet came to. `N` are the names of the stages that it can have met. */
@@ -56,25 +57,38 @@ export interface ChainBlueprint {
 }
 
 /** The root of a chain: a small stable program that is attached. */
-export function rootOf(compiler: StageCompiler, hook: ChainHook, name: string, crossing: Crossing | undefined): ProgramSpec {
+export function rootOf(compiler: StageCompiler, hook: ChainHook, name: string): ProgramSpec {
   const [array, map, misses] = [reference.entry, reference.state, MISSES_OFFSET];
-  if (programHook(hook) === 'xdp') return compiler.compileRoot({ name, array, state: { map, misses, length: LENGTH_OFFSET } });
-  if (hook !== 'tcIngress' || !crossing) return compiler.compileRoot({ hook: 'tc', name, array, state: { map, misses } });
-  return compiler.compileRoot({ hook: 'tc', name, array, state: { map, misses, missing: MISSING_OFFSET }, imports: crossing });
+  return programHook(hook) === 'xdp'
+    ? compiler.compileRoot({ name, array, state: { map, misses, length: LENGTH_OFFSET } })
+    : compiler.compileRoot({ hook: 'tc', name, array, state: { map, misses } });
 }
 
 /** A change of a chain that is loaded and not made yet. Exactly one of `settle` and `abandon` ends it. */
 export interface PreparedChange {
-  /** Leads new packets to the new stage. */
+  readonly hook: ChainHook;
+  /** Has a front: `arrive` comes after `commit`, once no packet of the old XDP chain is under way. */
+  readonly hasFront: boolean;
+  /** Leads new packets to the new, past the front where there is one. */
   commit(): Promise<void>;
-  /** After `commit`: leads them back to the old one. */
+  /** After `commit`: leads packets to the new straight away. */
+  arrive(): Promise<void>;
+  /** After `commit`: leads packets back to the old. */
   revert(): Promise<void>;
-  /** After `commit` and a grace period: counts go on with the new layout, what is old is closed. */
+  /** After the last of these and a grace period: counts go on with the new layout, what is old is closed. */
   settle(): void;
   /** Without a grace period: as `settle`, but what is old stays open until the pipeline stops. */
   settleLate(): void;
   /** Closes what was made for the change; where packets follow it, since `revert` failed, only the pipeline's stop does. */
   abandon(): void;
+}
+
+/** How a change is prepared. */
+export interface PrepareOptions {
+  /** The pipeline's name. */
+  readonly pipeline: string;
+  /** Counts of places that are not in the new plan are forgotten. */
+  readonly forgets: boolean;
 }
 
 /** A loaded chain. The engine's instance closes what it has open. */
@@ -122,7 +136,7 @@ export class LiveChain {
     const generation = await Generation.load(workshop, compiled);
     const references = new Map([[reference.entry, entry] as const, [reference.state, state] as const]);
     const root = await instance.loadProgram(blueprint.root, references);
-    await entry.setProgram(0, generation.program(compiled.plan.first));
+    await entry.setProgram(0, generation.head);
     return new LiveChain(blueprint, workshop, { entry, root, maps, generation });
   }
 
@@ -180,17 +194,15 @@ export class LiveChain {
   }
 
   /**
-   * Compiles and loads what a change of the stage at `place` needs: one program where a slot will do, otherwise a
-   * generation. `after` is the plan to get to. Leaves nothing behind on errors. Changes must not overlap.
+   * Loads what a change needs: one program where a slot will do, otherwise a generation. Leaves nothing behind on errors.
+   * Changes must not overlap.
    */
-  async prepare(place: string, after: ChainPlan, { compiler, crossing, pipeline }: ChangeOptions): Promise<PreparedChange> {
-    const { plan, state } = this.#compiled;
-    const change = changeOf(plan, after, place);
-    const next = compileChain(compiler, change.plan, layoutState(change.plan, state), { crossing, before: this.#compiled });
+  async prepare(planned: ChainChange, { pipeline, forgets }: PrepareOptions): Promise<PreparedChange> {
+    const { compiled: next, front } = planned;
     using undo = new DisposableStack();
     const maps = undo.use(this.#workshop.registry.hold(claimsOf(next.plan, pipeline)));
     const baseline = this.#counters.baseline(next.state);
-    const way = change.kind === 'slot' ? await this.#slotChange(place, change.slot, next) : await this.#flip(next);
+    const way = await this.#wayTo(planned);
     undo.move();
     let committed = false;
     const settle = (): DisposableStack => {
@@ -200,15 +212,18 @@ export class LiveChain {
       this.#maps = maps;
       this.#compiled = next;
       this.#route = { compiled: next };
-      this.#counters.move(next.state, baseline);
+      this.#counters.move(next.state, baseline, forgets);
       return retired;
     };
     return {
+      hook: this.hook,
+      hasFront: front !== undefined,
       commit: async () => {
         this.#route = undefined;
         await way.commit();
         committed = true;
       },
+      arrive: () => way.arrive(),
       revert: async () => {
         await way.revert();
         committed = false;
@@ -238,12 +253,19 @@ export class LiveChain {
     throw new UnsupportedError(`the chain returned ${returnValue}, which is no verdict of ${hookTitle[this.hook]}`);
   }
 
+  #wayTo({ change, compiled, front }: ChainChange): Promise<Way> | Way {
+    if (change.kind === 'none') return stay;
+    return change.kind === 'slot' ? this.#slotChange(change.place, change.slot, compiled) : this.#flip(compiled, front);
+  }
+
   /** Points one slot at a new program. */
-  async #slotChange(place: string, slot: number | undefined, next: CompiledChain): Promise<Way> {
+  async #slotChange(place: string, edge: number | undefined, next: CompiledChain): Promise<Way> {
     const generation = this.#generation;
     const [old, program] = [generation.program(place), await generation.loadOne(this.#workshop, next, place)];
+    const slot = edge ?? generation.firstSlot;
     const lead = (to: LoadedProgram) => (slot === undefined ? this.#entry.setProgram(0, to) : generation.array.setProgram(slot, to));
     return {
+      ...stay,
       commit: () => lead(program),
       revert: () => lead(old),
       finish() {
@@ -254,18 +276,25 @@ export class LiveChain {
     };
   }
 
-  /** Builds a generation that the entry's slot will lead to. */
-  async #flip(next: CompiledChain): Promise<Way> {
-    const [old, first] = [this.#generation, this.#compiled.plan.first];
-    const generation = await Generation.load(this.#workshop, next);
+  /** Builds a generation that the entry's slot will lead to, past a front while packets of both are under way. */
+  async #flip(next: CompiledChain, front: ProgramSpec | undefined): Promise<Way> {
+    const [old, workshop] = [this.#generation, this.#workshop];
+    using made = new DisposableStack();
+    const generation = made.use(await Generation.load(workshop, next));
+    const between = made.use(new DisposableStack());
+    const gate = front && between.use(await Front.load(workshop, front, old, generation));
+    const lead = (to: LoadedProgram) => this.#entry.setProgram(0, to);
+    const loaded = made.move();
     return {
-      commit: () => this.#entry.setProgram(0, generation.program(next.plan.first)),
-      revert: () => this.#entry.setProgram(0, old.program(first)),
+      commit: () => lead(gate?.program ?? generation.head),
+      arrive: () => lead(generation.head),
+      revert: () => lead(old.head),
       finish: () => {
         this.#generation = generation;
-        return old;
+        between.use(old);
+        return between;
       },
-      abandon: () => generation[Symbol.dispose](),
+      abandon: () => loaded.dispose(),
     };
   }
 }
@@ -273,19 +302,22 @@ export class LiveChain {
 /** How packets are led from the old to the new. */
 interface Way {
   commit(): Promise<void>;
+  arrive(): Promise<void>;
   revert(): Promise<void>;
   /** Takes the new for the present; returns the old, to be closed. */
   finish(): Disposable;
   abandon(): void;
 }
 
-/** What a change is compiled with. */
-export interface ChangeOptions {
-  readonly compiler: StageCompiler;
-  readonly crossing: Crossing | undefined;
-  /** The pipeline's name. */
-  readonly pipeline: string;
-}
+const nothing = async (): Promise<void> => undefined;
+/** Packets go on as they do. */
+const stay: Way = {
+  commit: nothing,
+  arrive: nothing,
+  revert: nothing,
+  finish: () => ({ [Symbol.dispose]: () => undefined }),
+  abandon: () => undefined,
+};
 
 /** What a chain is loaded with. */
 export interface ChainServices {

@@ -1,7 +1,7 @@
 import { compileStage, outcomesOf } from '@tailrace/compiler';
 import { hash, stage, u16, u32, u64 } from '@tailrace/stage';
 import { expect, test } from 'vitest';
-import { ROOT_PLACE } from './compiled-program.ts';
+import { IMPORT_PLACE, ROOT_PLACE } from './compiled-program.ts';
 import { pipeline } from './pipeline.ts';
 
 const ports = hash({ name: 'ports', key: u16, value: u64, maxEntries: 16 });
@@ -36,10 +36,11 @@ test('programs of every chain, the attached one first', () => {
     ['xdp', ROOT_PLACE, 'edge.root', 'xdp'],
     ['xdp', 'classify', 'classify', 'xdp'],
     ['tcIngress', ROOT_PLACE, 'edge.root', 'schedCls'],
+    ['tcIngress', IMPORT_PLACE, 'edge.import', 'schedCls'],
     ['tcIngress', 'count', 'count', 'schedCls'],
   ]);
-  expect(programs.map(({ maps }) => [...maps.values()].map(({ name }) => name))).toEqual([[], [], [], ['ports']]);
-  expect(programs[3]?.program.mapReferences.map(({ map }) => map)).toContain('ports');
+  expect(programs.map(({ maps }) => [...maps.values()].map(({ name }) => name))).toEqual([[], [], [], [], ['ports']]);
+  expect(programs[4]?.program.mapReferences.map(({ map }) => map)).toContain('ports');
 });
 
 test('the stack of a root is what it stores its key in', () => {

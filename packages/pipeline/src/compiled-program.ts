@@ -6,11 +6,13 @@ import type { PipelineBlueprint } from './live-pipeline.ts';
 
 /** Names the root among the places of a chain; no stage can be called so. */
 export const ROOT_PLACE = '(root)';
+/** Names the program at TC ingress that takes over what XDP sends. */
+export const IMPORT_PLACE = '(import)';
 
 /** One program of a pipeline. */
 export interface CompiledProgram {
   readonly hook: ChainHook;
-  /** The place's name, as in stats; ROOT_PLACE for the program that is attached. */
+  /** The place's name, as in stats; ROOT_PLACE for the program that is attached, IMPORT_PLACE for one between it and the first stage. */
   readonly place: string;
   readonly program: ProgramSpec;
   /** Bytes of stack that it uses. */
@@ -20,18 +22,16 @@ export interface CompiledProgram {
 }
 
 /** The programs of each chain, its root first, in the order in which packets meet them. */
-export function programsOf({ chains }: PipelineBlueprint): readonly CompiledProgram[] {
-  return chains.flatMap(({ hook, root, compiled }) => [
-    { hook, place: ROOT_PLACE, program: root, stackSize: stackBytes(root), maps: new Map() },
-    ...[...compiled.programs].map(
-      ([
-        place,
-        {
-          compiled: { program, stackSize, maps },
-        },
-      ]) => ({ hook, place, program, stackSize, maps }),
-    ),
-  ]);
+export function programsOf({ compiled: { chains }, roots }: PipelineBlueprint): readonly CompiledProgram[] {
+  return [...chains].flatMap(([hook, { programs, importer }]) => {
+    const own = (place: string, program: ProgramSpec | undefined): readonly CompiledProgram[] =>
+      program ? [{ hook, place, program, stackSize: stackBytes(program), maps: new Map() }] : [];
+    const stages = [...programs].map(([place, { compiled }]) => {
+      const { program, stackSize, maps } = compiled;
+      return { hook, place, program, stackSize, maps };
+    });
+    return [...own(ROOT_PLACE, roots.get(hook)), ...own(IMPORT_PLACE, importer), ...stages];
+  });
 }
 
 /** BPF_ST and BPF_STX (RFC 9669, section 3). */

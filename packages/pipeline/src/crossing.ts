@@ -3,15 +3,27 @@ import type { Crossing } from '@tailrace/compiler';
 import { describeLayout } from '@tailrace/stage';
 import type { StateLayout } from './state.ts';
 
+/** Whose metadata cross: packets of one version never get those of another. */
+export interface CrossingOwner {
+  readonly pipeline: string;
+  /** Counts the changes of what crosses. */
+  readonly version: number;
+}
+
 /** The crossing of a pipeline; `undefined` where TC ingress asks for nothing. */
-export function crossingOf(pipeline: string, fields: readonly string[], xdp?: StateLayout, ingress?: StateLayout): Crossing | undefined {
+export function crossingOf(
+  { pipeline, version }: CrossingOwner,
+  fields: readonly string[],
+  xdp?: StateLayout,
+  ingress?: StateLayout,
+): Crossing | undefined {
   const moved = fields.flatMap((name) => {
     const [from, to] = [xdp?.fields.get(name), ingress?.fields.get(name)];
     return from && to ? [{ name, from: from.offset, to: to.offset, size: from.layout.size, text: describeLayout(from.layout) }] : [];
   });
   if (moved.length === 0) return undefined;
   const words = Math.ceil(Math.max(...moved.map(({ to, size }) => to + size)) / 4);
-  const tag = fnv1a(`${pipeline} ${moved.map(({ name, to, text }) => `${to} ${name}: ${text}`).join(', ')}`);
+  const tag = fnv1a(`${pipeline} ${version} ${moved.map(({ name, to, text }) => `${to} ${name}: ${text}`).join(', ')}`);
   return { tag, words, fields: moved.map(({ name, from, to, size }) => ({ name, from, to, size })) };
 }
 

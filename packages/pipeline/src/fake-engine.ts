@@ -321,7 +321,7 @@ class FakeProgram implements LoadedProgram {
     const source = sources.get(this.spec);
     if (source === undefined) throw new ArgumentError(`program ${this.spec.name} was not made by the fake compiler`);
     if ('root' in source) {
-      const to = this.#target(source.root.array, 0);
+      const to = this.#target(source.root.array, ('slot' in source.root && source.root.slot) || 0);
       if (!to && source.root.state) this.#count(source.root.state.map, source.root.state.misses);
       return { outcome: 'next', verdict: 'pass', to };
     }

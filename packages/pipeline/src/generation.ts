@@ -2,24 +2,26 @@
  * One generation of a chain: a program array of its own and the programs that name it, one for each place. Packets are in
  * one generation from the root's slot to their verdict.
  */
-import type { EngineInstance, LoadedMap, LoadedProgram } from '@tailrace/bpf';
+import type { EngineInstance, LoadedMap, LoadedProgram, ProgramSpec } from '@tailrace/bpf';
 import type { CompiledStage, Crossing, Placement } from '@tailrace/compiler';
 import type { AnyStage } from '@tailrace/stage';
 import { ChainError } from './chain-error.ts';
-import { edgesOf, type Place } from './graph.ts';
+import { edgesOf, type Place, sameStage } from './graph.ts';
 import { type ChainPlan, edgeKey, edgeOf } from './plan.ts';
 import type { MapRegistry } from './registry.ts';
 import type { StageCompiler } from './service.ts';
-import { type StateLayout, statePlacement } from './state.ts';
+import { MISSES_OFFSET, MISSING_OFFSET, type StateLayout, statePlacement } from './state.ts';
 
 /** Map reference names that no stage's map can have. */
-export const reference = { array: 'chain:array', state: 'chain:state', entry: 'chain:entry' } as const;
+export const reference = { array: 'chain:array', state: 'chain:state', entry: 'chain:entry', front: 'chain:front' } as const;
 
 /** A plan with its programs, compiled and not loaded. */
 export interface CompiledChain {
   readonly plan: ChainPlan;
   readonly state: StateLayout;
   readonly programs: ReadonlyMap<string, CompiledPlace>;
+  /** TC ingress: takes over what XDP sends, in front of the first place. */
+  readonly importer: ProgramSpec | undefined;
 }
 interface CompiledPlace {
   readonly stage: AnyStage;
@@ -28,26 +30,42 @@ interface CompiledPlace {
   readonly compiled: CompiledStage;
 }
 
-/**
- * Compiles every place; what is in `before` with the same stage and placement is taken from there. `crossing` is what XDP
- * sends to TC ingress. Throws CompileError.
- */
+/** What a chain is compiled with beside its plan. */
+export interface CompileChainOptions {
+  /** First part of the names of its own programs. */
+  readonly pipeline: string;
+  /** What XDP sends to TC ingress. */
+  readonly crossing: Crossing | undefined;
+  /** What is in here with the same stage and placement is taken from here. */
+  readonly before?: CompiledChain | undefined;
+}
+
+/** Compiles every place. Throws CompileError. */
 export function compileChain(
   compiler: StageCompiler,
   plan: ChainPlan,
   state: StateLayout,
-  { crossing, before }: { readonly crossing?: Crossing | undefined; readonly before?: CompiledChain } = {},
+  { pipeline, crossing, before }: CompileChainOptions,
 ): CompiledChain {
   const programs = new Map<string, CompiledPlace>();
   for (const [name, place] of plan.places) {
     const placement = { ...placementOf(plan, state, place), ...(plan.hook === 'xdp' && crossing ? { crossing } : {}) };
     const text = JSON.stringify(placement);
     const known = before?.programs.get(name);
-    const same = known?.stage === place.stage && known.placement === text ? known.compiled : undefined;
+    const same = known && sameStage(known.stage, place.stage) && known.placement === text ? known.compiled : undefined;
     programs.set(name, { stage: place.stage, placement: text, compiled: same ?? compiler.compileStage(place.stage, { name, placement }) });
   }
-  return { plan, state, programs };
+  const imports = plan.hook === 'tcIngress' ? crossing : undefined;
+  return { plan, state, programs, importer: imports && importerOf(compiler, `${pipeline}.import`, importSlot(plan), imports) };
 }
+
+function importerOf(compiler: StageCompiler, name: string, slot: number, imports: Crossing): ProgramSpec {
+  const state = { map: reference.state, misses: MISSES_OFFSET, missing: MISSING_OFFSET };
+  return compiler.compileRoot({ hook: 'tc', name, array: reference.array, slot, state, imports });
+}
+
+/** The slot that leads from the importer to the first place, behind those of the edges. */
+const importSlot = ({ slotCount }: ChainPlan): number => slotCount;
 
 /** What programs are loaded with. */
 export interface Workshop {
@@ -62,33 +80,50 @@ export interface Workshop {
 /** A generation as it is loaded. */
 export class Generation implements Disposable {
   readonly array: LoadedMap;
+  readonly #plan: ChainPlan;
   readonly #programs = new Map<string, LoadedProgram>();
+  #importer: LoadedProgram | undefined;
 
-  private constructor(array: LoadedMap) {
+  private constructor(array: LoadedMap, plan: ChainPlan) {
     this.array = array;
+    this.#plan = plan;
   }
 
   /** Loads every place and fills the slots; packets do not get there yet. Leaves nothing behind on errors. */
-  static async load(workshop: Workshop, { plan, programs }: CompiledChain): Promise<Generation> {
+  static async load(workshop: Workshop, { plan, programs, importer }: CompiledChain): Promise<Generation> {
     const { instance, name } = workshop;
     const array = instance.createMap({
       name: `${name}.array`,
       type: 'programArray',
       keySize: 4,
       valueSize: 4,
-      maxEntries: Math.max(1, plan.slotCount),
+      maxEntries: Math.max(1, plan.slotCount + (importer ? 1 : 0)),
       flags: 0,
     });
     using undo = new DisposableStack();
-    const generation = undo.use(new Generation(array));
+    const generation = undo.use(new Generation(array, plan));
     for (const [place, { compiled }] of programs) generation.#programs.set(place, await loadStage(workshop, array, compiled));
     for (const { name: from, ...place } of plan.places.values())
       for (const { label, to } of edgesOf({ name: from, ...place })) {
         const slot = plan.slots.get(edgeKey(from, label));
         if (slot !== undefined && 'place' in to) await array.setProgram(slot, generation.program(to.place));
       }
+    if (importer) {
+      generation.#importer = await workshop.instance.loadProgram(importer, ownReferences(workshop, array));
+      await array.setProgram(importSlot(plan), generation.program(plan.first));
+    }
     undo.move();
     return generation;
+  }
+
+  /** What the root has to lead to. */
+  get head(): LoadedProgram {
+    return this.#importer ?? this.program(this.#plan.first);
+  }
+
+  /** The slot of this generation that leads to its first place; undefined where the root does. */
+  get firstSlot(): number | undefined {
+    return this.#importer && importSlot(this.#plan);
   }
 
   /** The program at a place. Throws ChainError where there is no such place. */
@@ -116,6 +151,7 @@ export class Generation implements Disposable {
   [Symbol.dispose](): void {
     for (const program of this.#programs.values()) program.close();
     this.#programs.clear();
+    this.#importer?.close();
     this.array.close();
   }
 }
@@ -131,7 +167,14 @@ function placementOf(plan: ChainPlan, state: StateLayout, place: Place): Placeme
   };
 }
 
-function loadStage({ instance, registry, state }: Workshop, array: LoadedMap, { program, maps }: CompiledStage): Promise<LoadedProgram> {
-  const references = new Map([...maps].map(([name, map]) => [name, registry.loaded(map)]));
-  return instance.loadProgram(program, references.set(reference.array, array).set(reference.state, state));
+function loadStage(workshop: Workshop, array: LoadedMap, { program, maps }: CompiledStage): Promise<LoadedProgram> {
+  const references = [...maps].map(([name, map]) => [name, workshop.registry.loaded(map)] as const);
+  return workshop.instance.loadProgram(program, new Map([...references, ...ownReferences(workshop, array)]));
+}
+
+function ownReferences({ state }: Workshop, array: LoadedMap): ReadonlyMap<string, LoadedMap> {
+  return new Map([
+    [reference.array, array],
+    [reference.state, state],
+  ]);
 }

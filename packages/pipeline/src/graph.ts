@@ -79,6 +79,13 @@ export function sameDestination(a: Destination, b: Destination): boolean {
   return 'verdict' in b && a.verdict === b.verdict;
 }
 
+/** True where two stages are one program under one name; where their exits lead is not looked at. */
+export function sameStage(a: AnyStage, b: AnyStage): boolean {
+  if (a === b) return true;
+  const fields = ['name', 'hook', 'program', 'object', 'uses', 'reads', 'writes', 'onMiss'] as const;
+  return fields.every((field) => a[field] === b[field]);
+}
+
 /**
  * The functions among members, also behind exits and in other functions, each once: a function that was wired differently in
  * two chains is still one. Throws ChainError where two share a name.

@@ -2,7 +2,7 @@
 export type { RunResult } from './chain.ts';
 export { ChainError, type ChainProblem } from './chain-error.ts';
 export { type ChainHook, type ChainVerdict, chainHooks, hookTitle } from './chain-hook.ts';
-export { type CompiledProgram, ROOT_PLACE } from './compiled-program.ts';
+export { type CompiledProgram, IMPORT_PLACE, ROOT_PLACE } from './compiled-program.ts';
 export type { ChainDescription, EdgeDescription, PipelineDescription, StageDescription } from './description.ts';
 export type { Injected, InjectedStep, InjectOptions, PacketSource } from './injection.ts';
 export { MemoryRing } from './memory-ring.ts';
@@ -16,3 +16,4 @@ export type { Running, TestPacket } from './running.ts';
 export { Clock, Compiler, Engine, GracePeriod, MapRegistry, type StageCompiler } from './service.ts';
 export type { ChainStats, RootStats, StageStats, Stats, VerdictsOf } from './stats.ts';
 export { drawSvg, type SvgOptions } from './svg.ts';
+export type { UpdateOptions } from './update.ts';

@@ -1,46 +1,56 @@
 /**
  * The chains of a pipeline as they run. All are loaded before any is attached; they are attached from the stack outwards,
- * so that what a chain counts on is there when its first packet comes. A stage is replaced in every chain that it stands
- * in, or in none.
+ * so that what a chain counts on is there when its first packet comes, and changed in that order too. A change is made in
+ * every chain that it concerns, or in none.
  */
 import { setImmediate } from 'node:timers/promises';
-import type { EngineInstance, TestRunOptions } from '@tailrace/bpf';
-import type { Crossing } from '@tailrace/compiler';
+import type { EngineInstance, ProgramSpec, TestRunOptions } from '@tailrace/bpf';
 import type { AnyStage, Chains } from '@tailrace/stage';
-import { type ChainBlueprint, type ChainServices, claimsOf, LiveChain, type PreparedChange, type RunResult, rootOf } from './chain.ts';
+import { type ChainServices, claimsOf, LiveChain, type PreparedChange, type RunResult, rootOf } from './chain.ts';
 import { ChainError } from './chain-error.ts';
 import { type ChainHook, hookTitle } from './chain-hook.ts';
-import { crossingOf } from './crossing.ts';
-import { compileChain } from './generation.ts';
+import { type CompiledPipeline, compilePipeline, type PipelineChange, planChange } from './change.ts';
 import { type PipelinePlan, planPipeline } from './pipeline-plan.ts';
-import type { MapClaim } from './registry.ts';
 import type { StageCompiler } from './service.ts';
-import { layoutState, type StateLayout } from './state.ts';
 import type { ChainStats } from './stats.ts';
+import { makeAll, type Step } from './transition.ts';
 
 /** A pipeline that is planned and compiled: everything that needs no engine. */
 export interface PipelineBlueprint {
-  readonly name: string;
   readonly declared: Chains;
-  readonly plan: PipelinePlan;
-  readonly crossing: Crossing | undefined;
-  readonly chains: readonly ChainBlueprint[];
+  readonly compiled: CompiledPipeline;
+  /** What is attached, by chain. */
+  readonly roots: ReadonlyMap<ChainHook, ProgramSpec>;
 }
 
 /** Plans and compiles a pipeline. Throws UnsupportedError, ChainError and CompileError. */
 export function blueprintOf(compiler: StageCompiler, name: string, declared: Chains): PipelineBlueprint {
   const plan = planPipeline(name, declared, compiler);
-  const states = layoutStates(plan);
-  const crossing = crossingOf(name, plan.crossing, states.get('xdp'), states.get('tcIngress'));
-  const chains = [...plan.chains].map(([hook, chain]): ChainBlueprint => {
-    const compiled = compileChain(compiler, chain, states.get(hook) as StateLayout, { crossing });
-    return { hook, name: `${name}/${hook}`, compiled, root: rootOf(compiler, hook, `${name}.root`, crossing) };
-  });
-  return { name, declared, plan, crossing, chains };
+  const roots = new Map([...plan.chains.keys()].map((hook) => [hook, rootOf(compiler, hook, `${name}.root`)]));
+  return { declared, compiled: compilePipeline(compiler, name, plan), roots };
 }
 
-function layoutStates({ chains, crossing }: PipelinePlan): ReadonlyMap<ChainHook, StateLayout> {
-  return new Map([...chains].map(([hook, plan]) => [hook, layoutState(plan, undefined, hook === 'tcIngress' ? crossing : [])]));
+type Replacements = ReadonlyMap<ChainHook, ReadonlyMap<string, AnyStage>>;
+
+/** What a running pipeline is about to become, compiled and not loaded. */
+export interface PlannedUpdate {
+  readonly declared: Chains;
+  readonly replacements: Replacements;
+  readonly change: PipelineChange;
+  /** Counts of places that are gone are forgotten. */
+  readonly forgets: boolean;
+}
+
+/** A change that is loaded. Exactly one of `settle`, `settleLate` and `abandon` ends it. */
+export interface LoadedUpdate {
+  /** Leads packets over, from the stack outwards, all or none. */
+  commit(): Promise<void>;
+  /** After `commit` and a grace period: closes what is old. */
+  settle(): void;
+  /** Without a grace period: what is old stays open until the pipeline stops. */
+  settleLate(): void;
+  /** Before `commit`, or where that failed: closes what was made. */
+  abandon(): void;
 }
 
 /** How long batches may go on without a turn of the event loop. */
@@ -48,31 +58,32 @@ const TURN_MS = 10;
 
 /** The loaded chains of a pipeline. */
 export class LivePipeline {
-  readonly #blueprint: PipelineBlueprint;
   readonly #compiler: StageCompiler;
   readonly #instance: EngineInstance;
   readonly #chains: ReadonlyMap<ChainHook, LiveChain>;
-  readonly #replacements = new Map<ChainHook, Map<string, AnyStage>>();
+  #declared: Chains;
+  #compiled: CompiledPipeline;
+  #replacements: Replacements = new Map();
   /** When the event loop last had its turn. */
   #turned = performance.now();
 
-  private constructor(blueprint: PipelineBlueprint, compiler: StageCompiler, instance: EngineInstance, chains: readonly LiveChain[]) {
-    this.#blueprint = blueprint;
-    this.#compiler = compiler;
-    this.#instance = instance;
+  private constructor({ declared, compiled }: PipelineBlueprint, services: LiveServices, chains: readonly LiveChain[]) {
+    this.#declared = declared;
+    this.#compiled = compiled;
+    this.#compiler = services.compiler;
+    this.#instance = services.instance;
     this.#chains = new Map(chains.map((chain) => [chain.hook, chain]));
   }
 
-  /** Loads every chain; `claims` are maps beside those of the stages: what controllers ask for. */
-  static async load(
-    blueprint: PipelineBlueprint,
-    claims: readonly MapClaim[],
-    services: ChainServices & { readonly compiler: StageCompiler },
-  ): Promise<LivePipeline> {
-    services.registry.hold(claims);
+  /** Loads every chain. What it leaves open on an error is closed with the instance. */
+  static async load(blueprint: PipelineBlueprint, services: LiveServices): Promise<LivePipeline> {
+    const { name, chains: compiled } = blueprint.compiled;
     const chains: LiveChain[] = [];
-    for (const chain of blueprint.chains) chains.push(await LiveChain.load(chain, claimsOf(chain.compiled.plan, blueprint.name), services));
-    return new LivePipeline(blueprint, services.compiler, services.instance, chains);
+    for (const [hook, chain] of compiled) {
+      const root = blueprint.roots.get(hook) as ProgramSpec;
+      chains.push(await LiveChain.load({ hook, name: `${name}/${hook}`, compiled: chain, root }, claimsOf(chain.plan, name), services));
+    }
+    return new LivePipeline(blueprint, services, chains);
   }
 
   /** The chains that it has, in the order in which packets meet them. */
@@ -82,14 +93,15 @@ export class LivePipeline {
 
   /** What packets follow now. */
   get plan(): PipelinePlan {
-    return { ...this.#blueprint.plan, chains: new Map([...this.#chains].map(([hook, { compiled }]) => [hook, compiled.plan])) };
+    const { chains, crossing } = this.#compiled;
+    return { chains: new Map([...chains].map(([hook, { plan }]) => [hook, plan])), crossing: crossing.names };
   }
 
   /** A chain. Throws ChainError where the pipeline has none at that hook. */
   chain(hook: ChainHook): LiveChain {
     const chain = this.#chains.get(hook);
     if (chain === undefined)
-      throw new ChainError('absent', `pipeline '${this.#blueprint.name}' has no chain at ${hookTitle[hook]}`, {
+      throw new ChainError('absent', `pipeline '${this.#compiled.name}' has no chain at ${hookTitle[hook]}`, {
         hint: `it has ${this.hooks.join(', ')}`,
       });
     return chain;
@@ -140,66 +152,101 @@ export class LivePipeline {
    * Throws ChainError where the new stage does not fit, and whatever the compiler and the engine throw.
    */
   async replace(place: string, by: AnyStage): Promise<void> {
-    const affected = [...this.#chains.values()].filter(({ compiled }) => compiled.plan.places.has(place));
+    const affected = [...this.plan.chains].filter(([, { places }]) => places.has(place));
     if (affected.length === 0) throw this.#absent(place);
     const replacements = new Map(this.#replacements);
-    for (const { hook } of affected) replacements.set(hook, new Map(replacements.get(hook)).set(place, by));
-    const after = this.#planAfter(replacements);
-    const changes: PreparedChange[] = [];
+    for (const [hook] of affected) replacements.set(hook, new Map(replacements.get(hook)).set(place, by));
+    const update = await this.load(this.#planned(this.#declared, replacements, false));
     try {
-      for (const chain of affected) changes.push(await this.#prepare(chain, place, after));
-      await commitAll(changes);
+      await update.commit();
     } catch (error) {
-      for (const change of changes) change.abandon();
+      update.abandon();
       throw error;
     }
-    for (const [hook, places] of replacements) this.#replacements.set(hook, places);
     try {
-      await this.#instance.gracePeriod();
+      await this.gracePeriod();
     } catch (error) {
-      for (const change of changes) change.settleLate();
+      update.settleLate();
       throw error;
     }
-    for (const change of changes) change.settle();
+    update.settle();
   }
 
-  /** The roots know what crosses from XDP to TC ingress: a replacement can ask for no more. */
-  #planAfter(replacements: ReadonlyMap<ChainHook, ReadonlyMap<string, AnyStage>>): PipelinePlan {
-    const { name, declared, plan } = this.#blueprint;
-    const after = planPipeline(name, declared, { outcomesOf: this.#compiler.outcomesOf, replacements });
-    const more = after.crossing.find((field) => !plan.crossing.includes(field));
-    if (more !== undefined)
-      throw new ChainError('metadata', `TC ingress would need '${more}' from XDP, which it did not when the pipeline was started`, {
-        hint: 'stop the pipeline and run it with the new stage',
+  /**
+   * What other chains at the same hooks make of it: planned and compiled. Throws ChainError where the hooks differ or the chains
+   * do not fit, and CompileError.
+   */
+  planUpdate(declared: Chains): PlannedUpdate {
+    return this.#planned(declared, new Map(), true);
+  }
+
+  /** Loads a change. Leaves nothing behind on errors. Throws whatever the engine throws. */
+  async load({ declared, replacements, change, forgets }: PlannedUpdate): Promise<LoadedUpdate> {
+    const { name: pipeline } = this.#compiled;
+    const prepared: PreparedChange[] = [];
+    const abandon = (): void => {
+      for (const one of prepared) one.abandon();
+    };
+    try {
+      for (const [hook, planned] of change.chains) prepared.push(await this.chain(hook).prepare(planned, { pipeline, forgets }));
+    } catch (error) {
+      abandon();
+      throw error;
+    }
+    const settle = (how: 'settle' | 'settleLate'): void => {
+      this.#declared = declared;
+      this.#replacements = replacements;
+      this.#compiled = change.compiled;
+      for (const one of prepared) one[how]();
+    };
+    return {
+      commit: () => makeAll(this.#steps(prepared)),
+      settle: () => settle('settle'),
+      settleLate: () => settle('settleLate'),
+      abandon,
+    };
+  }
+
+  /** Returns once no packet is in what was led away from before the call. */
+  gracePeriod(): Promise<void> {
+    return this.#instance.gracePeriod();
+  }
+
+  /** From the stack outwards. Around the change at XDP a front at TC ingress sorts packets of both, and waits for those of the old. */
+  #steps(prepared: readonly PreparedChange[]): readonly Step[] {
+    const grace = () => this.gracePeriod();
+    const nothing = async (): Promise<void> => undefined;
+    const fronts = prepared.filter(({ hasFront }) => hasFront);
+    return [
+      ...prepared.toReversed().flatMap((one): readonly Step[] => {
+        const step = { make: () => one.commit(), undo: () => one.revert() };
+        return one.hasFront ? [step, { make: nothing, undo: grace }] : [step];
+      }),
+      ...(fronts.length > 0 ? [{ make: grace, undo: nothing }] : []),
+      ...fronts.map((one) => ({ make: () => one.arrive(), undo: nothing })),
+    ];
+  }
+
+  #planned(declared: Chains, replacements: Replacements, forgets: boolean): PlannedUpdate {
+    const { name } = this.#compiled;
+    const plan = planPipeline(name, declared, { outcomesOf: this.#compiler.outcomesOf, replacements });
+    const [ours, theirs] = [this.hooks, [...plan.chains.keys()]];
+    if (ours.join() !== theirs.join())
+      throw new ChainError('hook', `pipeline '${name}' runs at ${ours.join(', ')}, and cannot be changed to ${theirs.join(', ')}`, {
+        hint: 'stop it and run the other one',
       });
-    return after;
-  }
-
-  #prepare(chain: LiveChain, place: string, { chains }: PipelinePlan): Promise<PreparedChange> {
-    const plan = chains.get(chain.hook);
-    if (plan === undefined) throw this.#absent(place);
-    const { crossing, name } = this.#blueprint;
-    return chain.prepare(place, plan, { compiler: this.#compiler, crossing, pipeline: name });
+    return { declared, replacements, change: planChange(this.#compiler, this.#compiled, plan), forgets };
   }
 
   #absent(place: string): ChainError {
-    const places = [...new Set([...this.#chains.values()].flatMap(({ compiled }) => [...compiled.plan.places.keys()]))];
+    const places = [...new Set([...this.plan.chains.values()].flatMap((plan) => [...plan.places.keys()]))];
     return new ChainError('absent', `'${place}' is not in this pipeline`, {
       hint: `it has ${places.map((name) => `'${name}'`).join(', ')}`,
     });
   }
 }
 
-/** Makes all changes, or none. */
-async function commitAll(changes: readonly PreparedChange[]): Promise<void> {
-  const made: PreparedChange[] = [];
-  try {
-    for (const change of changes) {
-      await change.commit();
-      made.push(change);
-    }
-  } catch (error) {
-    for (const change of made.reverse()) await change.revert();
-    throw error;
-  }
+/** What a pipeline is loaded with. */
+export interface LiveServices extends ChainServices {
+  readonly compiler: StageCompiler;
 }

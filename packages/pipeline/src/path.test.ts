@@ -215,8 +215,8 @@ describe('around a replacement', () => {
       if (what.startsWith('slot') && switches++ > 0) throw new PlannedFailure(what);
     };
     await expect(running.replace(both, stage({ name: 'quiet', hook: 'tc', program: (ctx) => ctx.drop() }))).rejects.toThrow(PlannedFailure);
-    expect(await running.run(packetOf(60), { hook: 'tcIngress' })).toMatchObject({ verdict: 'drop', path: undefined });
-    expect(shown((await running.run(packetOf(60), { hook: 'tcEgress' })).path)).toBe('both');
+    expect(await running.run(packetOf(60), { hook: 'tcEgress' })).toMatchObject({ verdict: 'drop', path: undefined });
+    expect(shown((await running.run(packetOf(60), { hook: 'tcIngress' })).path)).toBe('both');
   });
 });
 

@@ -84,7 +84,7 @@ test('crossing fields lie at the start of cb, in whole words', () => {
   const { chains, crossing } = plan({ xdp: [from], tcIngress: [to] });
   const [xdp, ingress] = [chains.get('xdp'), chains.get('tcIngress')];
   if (!xdp || !ingress) expect.fail('a chain is missing');
-  const moved = crossingOf('edge', crossing, layoutState(xdp), layoutState(ingress, undefined, crossing));
+  const moved = crossingOf({ pipeline: 'edge', version: 0 }, crossing, layoutState(xdp), layoutState(ingress, { crossing }));
   expect(moved).toMatchObject({
     words: 3,
     fields: [
@@ -92,8 +92,10 @@ test('crossing fields lie at the start of cb, in whole words', () => {
       { name: 'b', from: 16, to: 0, size: 8 },
     ],
   });
-  expect(crossingOf('other', crossing, layoutState(xdp), layoutState(ingress, undefined, crossing))?.tag).not.toBe(moved?.tag);
-  expect([...layoutState(ingress, undefined, crossing).fields].map(([name, { offset }]) => [name, offset])).toEqual([
+  expect(crossingOf({ pipeline: 'other', version: 0 }, crossing, layoutState(xdp), layoutState(ingress, { crossing }))?.tag).not.toBe(
+    moved?.tag,
+  );
+  expect([...layoutState(ingress, { crossing }).fields].map(([name, { offset }]) => [name, offset])).toEqual([
     ['b', 0],
     ['a', 8],
     ['own', 10],

@@ -10,7 +10,7 @@ import { ChainError } from './chain-error.ts';
 import { type ChainHook, chainHooks } from './chain-hook.ts';
 import { functionsIn } from './graph.ts';
 import { type MetadataFlow, type MissingField, metadataFlow, unwritten } from './metadata.ts';
-import { type ChainPlan, planChain } from './plan.ts';
+import { type ChainPlan, checkDepth, planChain } from './plan.ts';
 
 /** A pipeline, planned. */
 export interface PipelinePlan {
@@ -36,7 +36,11 @@ export function planPipeline(pipeline: string, chains: Chains, options: PlanOpti
     const replacements = options.replacements?.get(hook);
     plans.set(hook, planChain(list, { hook, outcomesOf: options.outcomesOf, ...(replacements ? { replacements } : {}) }));
   }
-  return { chains: plans, crossing: crossingFields(plans) };
+  const crossing = crossingFields(plans);
+  const ingress = plans.get('tcIngress');
+  // one tail call more: what XDP sends is taken over in front of the first stage
+  if (ingress && crossing.length > 0) plans.set('tcIngress', { ...ingress, depth: checkDepth(ingress, 1) });
+  return { chains: plans, crossing };
 }
 
 /** The members of every chain, in the order in which packets meet them. Throws UnsupportedError and ChainError. */

@@ -116,6 +116,15 @@ export async function main(): Promise<void> {
   // @ts-expect-error here `policy` stands at egress too
   await both.replace(policy, peer);
 
+  const next = pipeline('edge', { xdp: [acl.on({ expired: 'drop' }), log], tcIngress: [policy.on({ audit: 'drop' })], tcEgress: [shaper] });
+  const updated = await running.update(next, { services: [override(HealthChecker, { watch: () => EMPTY })] });
+  same<keyof ReturnType<typeof updated.stats>['xdp'], 'acl' | 'log'>(true);
+  await updated.replace(log, answer);
+  // @ts-expect-error it was in the pipeline before
+  updated.controller(lb);
+  // @ts-expect-error other hooks
+  await running.update(pipeline('edge', { xdp: [log] }));
+
   // @ts-expect-error the value is a u64
   running.map(blocked).set({ prefixLen: 24, addr: 1 }, 0);
   // @ts-expect-error a structure is no map

@@ -72,7 +72,8 @@ async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: 
   composition.bindInstance(instance);
   const registry = composition.get(MapRegistry);
   resources.defer(() => registry.close());
-  const live = await LivePipeline.load(blueprint, composition.claims, { instance, compiler, registry });
+  composition.hold(registry);
+  const live = await LivePipeline.load(blueprint, { instance, compiler, registry });
   resources.use(await composition.start(registry));
   const attached = resources.use(await live.attach());
   const replay = instance.traffic && new Replay(live, instance.traffic);

@@ -6,7 +6,17 @@
 import type { Edge } from '@tailrace/compiler';
 import type { ChainMember, Layout } from '@tailrace/stage';
 import { ChainError } from './chain-error.ts';
-import { type ChainGraph, chainGraph, type Destination, edgesOf, type GraphOptions, type Place, sameDestination } from './graph.ts';
+import {
+  type ChainGraph,
+  chainGraph,
+  type Destination,
+  edgesOf,
+  type GraphOptions,
+  type Place,
+  placeIn,
+  sameDestination,
+  sameStage,
+} from './graph.ts';
 import { metadataFields } from './metadata.ts';
 
 /** Tail calls that the kernel makes for one packet, the root's included (MAX_TAIL_CALL_CNT, include/linux/bpf.h). */
@@ -56,20 +66,40 @@ export function edgesInto(plan: ChainPlan, name: string): readonly { readonly fr
 
 /** How a running chain gets from one plan to another. */
 export type Change =
-  /** One slot is pointed at the new program: `undefined` is the root's. The plan keeps the old one's slots. */
-  | { readonly kind: 'slot'; readonly slot: number | undefined; readonly plan: ChainPlan }
+  /** Packets go on as they do. The plan keeps the old one's slots. */
+  | { readonly kind: 'none'; readonly plan: ChainPlan }
+  /** One slot is pointed at the new program of `place`: `undefined` is the one that leads to the first. The plan keeps the old one's slots. */
+  | { readonly kind: 'slot'; readonly place: string; readonly slot: number | undefined; readonly plan: ChainPlan }
   /** A new generation is built and the root's slot flipped to it. */
   | { readonly kind: 'generation'; readonly plan: ChainPlan };
 
-/** Tells how to replace the stage at `name`. A slot will do where one edge leads to it, and its own edges have slots already. */
-export function changeOf(before: ChainPlan, after: ChainPlan, name: string): Change {
-  const [edge, ...others] = [...(before.first === name ? ['root' as const] : []), ...edgesInto(before, name)];
-  const samePlaces = before.places.size === after.places.size && [...after.places.keys()].every((other) => before.places.has(other));
-  const [was, is] = [before.places.get(name), after.places.get(name)];
-  if (edge === undefined || others.length > 0 || !samePlaces || !was || !is || !edgesWithin(was, is))
-    return { kind: 'generation', plan: after };
+/** Tells how to get to a plan. A slot will do where one place differs, one edge leads to it, and its own edges have slots already. */
+export function changeOf(before: ChainPlan, after: ChainPlan): Change {
+  const kept = { ...after, slots: before.slots, slotCount: before.slotCount };
+  const samePlaces = before.places.size === after.places.size && [...after.places.keys()].every((name) => before.places.has(name));
+  if (!samePlaces || before.first !== after.first) return { kind: 'generation', plan: after };
+  const changed = [...after.places.values()].flatMap((is) => {
+    const was = placeIn(before.places, is.name);
+    return samePlace(was, is) ? [] : [{ was, is }];
+  });
+  const [one, ...more] = changed;
+  if (one === undefined) return { kind: 'none', plan: kept };
+  const { was, is } = one;
+  const [edge, ...others] = [...(before.first === is.name ? ['root' as const] : []), ...edgesInto(before, is.name)];
+  if (more.length > 0 || edge === undefined || others.length > 0 || !edgesWithin(was, is)) return { kind: 'generation', plan: after };
   const slot = edge === 'root' ? undefined : before.slots.get(edgeKey(edge.from.name, edge.label));
-  return { kind: 'slot', slot, plan: { ...after, slots: before.slots, slotCount: before.slotCount } };
+  return { kind: 'slot', place: is.name, slot, plan: kept };
+}
+
+/** True where two places have one program and the same ways on. */
+function samePlace(was: Place, is: Place): boolean {
+  const old = new Map(edgesOf(was).map(({ label, to }) => [label, to]));
+  const edges = edgesOf(is);
+  const sameWay = ({ label, to }: (typeof edges)[number]): boolean => {
+    const before = old.get(label);
+    return before !== undefined && sameDestination(before, to);
+  };
+  return sameStage(was.stage, is.stage) && edges.length === old.size && edges.every(sameWay);
 }
 
 /** True where every edge of `is` that leads to a place leads there in `was` too. */
@@ -81,8 +111,8 @@ function edgesWithin(was: Place, is: Place): boolean {
   });
 }
 
-/** Tail calls of the worst path. Throws ChainError past the kernel's limit. */
-function checkDepth(graph: ChainGraph): number {
+/** Tail calls of the worst path, and `others` beside those to places. Throws ChainError past the kernel's limit. */
+export function checkDepth(graph: ChainGraph, others = 0): number {
   const longest = new Map<string, readonly string[]>();
   const pathFrom = (name: string): readonly string[] => {
     const known = longest.get(name);
@@ -94,9 +124,12 @@ function checkDepth(graph: ChainGraph): number {
     return path;
   };
   const path = pathFrom(graph.first);
-  if (path.length > MAX_TAIL_CALLS)
-    throw new ChainError('depth', `a packet can pass ${path.length} stages, the kernel allows ${MAX_TAIL_CALLS} tail calls`, {
+  const calls = path.length + others;
+  if (calls > MAX_TAIL_CALLS) {
+    const what = others === 0 ? `${path.length} stages` : `${path.length} stages in ${calls} tail calls`;
+    throw new ChainError('depth', `a packet can pass ${what}, the kernel allows ${MAX_TAIL_CALLS} tail calls`, {
       hint: `the longest way is ${path.slice(0, 3).join(' → ')} → … → ${path.at(-1)}`,
     });
-  return path.length;
+  }
+  return calls;
 }

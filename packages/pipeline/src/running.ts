@@ -21,6 +21,7 @@ import type { LivePipeline } from './live-pipeline.ts';
 import type { MapRegistry } from './registry.ts';
 import { nothingToReplay, type Replay, type ReplayTotals } from './replay.ts';
 import type { Stats } from './stats.ts';
+import { type NextPipeline, type UpdateOptions, updatePipeline } from './update.ts';
 
 /** A pipeline that runs. `L` holds the names of its stages by chain. */
 export interface Running<L> extends AsyncDisposable {
@@ -46,6 +47,16 @@ export interface Running<L> extends AsyncDisposable {
    */
   replace<A extends AnyStage, B extends AnyStage>(old: Checked<A, CheckKnown<A, L>>, by: Checked<B, CheckReplace<A, B, L>>): Promise<void>;
   /**
+   * Goes over to another pipeline of the same name at the same hooks, in one step: stages, edges, maps and functions may all
+   * differ. Every packet meets the old chain of a hook or the new one; none is lost. Hooks change from the stack outwards: TC
+   * egress, TC ingress, XDP; where metadata cross, a packet is in the old chains at both XDP and TC ingress, or in the new ones.
+   * Maps that both declare stay, stages of the same name count on, functions of the same name and stages keep their controller.
+   * Returns this pipeline under its new types, once nothing of the old one runs any more; waits for its turn with `replace`.
+   * Throws ChainError, ConflictError, CompileError, or what the engine and controllers throw, and then all is as it was; but for
+   * an error behind the change, as with `replace`, or of a controller that is stopped.
+   */
+  update<L2>(next: Pipeline<string, L2> & SameHooks<L, L2>, options?: UpdateOptions): Promise<Running<L2>>;
+  /**
    * Sends one packet through one chain, off the wire: the one that packets meet first, unless said otherwise. Counters and
    * maps change as for any packet. Packets of one chain go in one after the other.
    */
@@ -69,6 +80,16 @@ export interface Running<L> extends AsyncDisposable {
 }
 
 type HooksOf<L> = keyof L & ChainHook;
+
+/** A pipeline, for what takes another one: `Pipeline` of pipeline.ts, as far as it matters here. */
+interface Pipeline<N extends string, L> extends NextPipeline {
+  readonly name: N;
+  describe(): PipelineDescription<L>;
+}
+/** For the parameter of `update`: the same hooks, or a message. */
+export type SameHooks<L, L2> = [keyof L, keyof L2] extends [keyof L2, keyof L]
+  ? unknown
+  : `it runs at ${keyof L & string}, and cannot be changed to ${keyof L2 & string}`;
 
 /** Where a packet of `run` goes in, and with what. */
 export interface TestPacket<L, K extends HooksOf<L> = HooksOf<L>> {
@@ -108,7 +129,7 @@ class RunningPipeline implements AsyncDisposable {
   readonly stats$: Observable<PlainStats>;
   readonly #parts: RunningParts;
   readonly #stopped = new Subject<void>();
-  /** The replacement that runs, or the last one. */
+  /** The change that goes on, or the last one. */
   #queue: Promise<unknown> = Promise.resolve();
   #stop: Promise<void> | undefined;
 
@@ -152,6 +173,14 @@ class RunningPipeline implements AsyncDisposable {
     const done = this.#queue.then(() => this.#parts.live.replace(old.name, by));
     this.#queue = done.catch(() => undefined);
     await done;
+  }
+
+  async update(next: NextPipeline, options: UpdateOptions = {}): Promise<this> {
+    this.#checkRunning();
+    const done = this.#queue.then(() => updatePipeline(this.#parts, next, options));
+    this.#queue = done.catch(() => undefined);
+    await done;
+    return this;
   }
 
   async run(packet: Uint8Array, { hook, skb }: TestPacket<PlainLayout> = {}): Promise<RunResult> {

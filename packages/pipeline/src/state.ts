@@ -13,8 +13,8 @@ import type { ChainPlan } from './plan.ts';
 
 /** The largest value of a per-CPU map: PCPU_MIN_UNIT_SIZE (include/linux/percpu.h). */
 export const MAX_STATE_BYTES = 32_768;
-/** Room for stages that replace others. */
-const RESERVE_BYTES = 1024;
+/** Room for stages that replace others, beside as much as there is already: an update may replace them all. */
+const RESERVE_BYTES = 4096;
 
 /** XDP: offset of the packet's length, u64. */
 export const LENGTH_OFFSET = 0;
@@ -48,17 +48,24 @@ export interface StateLayout {
   readonly counters: ReadonlyMap<string, CounterBlock>;
 }
 
-/**
- * Lays out the state of a plan. `crossing` are the fields that TC ingress gets from XDP. With `previous`, whatever stays
- * keeps its offset, and what is new avoids all that is there: packets in flight may still write it. Throws ChainError where
- * the room does not suffice.
- */
-export function layoutState(plan: ChainPlan, previous?: StateLayout, crossing: readonly string[] = []): StateLayout {
+/** What a state has to do with another one, and with other chains. */
+export interface LayoutOptions {
+  /** What lies there now. Whatever stays keeps its offset, and what is new avoids all of it: packets in flight may still write it. */
+  readonly previous?: StateLayout | undefined;
+  /** No packet meets programs of both layouts: at TC, where metadata lie with the packet, they are laid out anew. */
+  readonly apart?: boolean;
+  /** Fields that TC ingress gets from XDP. */
+  readonly crossing?: readonly string[];
+}
+
+/** Lays out the state of a plan. Throws ChainError where the room does not suffice. */
+export function layoutState(plan: ChainPlan, { previous, apart = false, crossing = [] }: LayoutOptions = {}): StateLayout {
   const entry = new Room(previous ? occupied(plan, previous) : [{ start: 0, end: HEADER_BYTES }], previous?.size ?? MAX_STATE_BYTES, {
     what: "the chain's state",
     hint: `a chain's counters and metadata share ${MAX_STATE_BYTES} bytes; stop and run the pipeline anew to pack them`,
   });
-  const fields = layoutFields(plan, plan.hook === 'xdp' ? entry : controlBlock(previous), previous, crossing);
+  const packetsMet = apart && plan.hook !== 'xdp' ? undefined : previous;
+  const fields = layoutFields(plan, plan.hook === 'xdp' ? entry : controlBlock(packetsMet), packetsMet, crossing);
   const counters = new Map<string, CounterBlock>();
   for (const place of plan.places.values()) {
     const names = counterNames(programHook(plan.hook), Object.keys(place.exits), place.outcomes.reasons);
@@ -66,7 +73,7 @@ export function layoutState(plan: ChainPlan, previous?: StateLayout, crossing: r
     const keeps = kept !== undefined && kept.names.join() === names.join();
     counters.set(place.name, keeps ? kept : { names, offset: entry.take(`the counters of '${place.name}'`, names.length * 8, 8) });
   }
-  return { size: previous?.size ?? Math.min(MAX_STATE_BYTES, Math.ceil((entry.end + RESERVE_BYTES) / 8) * 8), fields, counters };
+  return { size: previous?.size ?? Math.min(MAX_STATE_BYTES, 2 * Math.ceil(entry.end / 8) * 8 + RESERVE_BYTES), fields, counters };
 }
 
 /** The part of the state that one stage's program names. */

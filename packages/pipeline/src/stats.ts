@@ -61,11 +61,15 @@ export class ChainCounters {
     this.#blocks = state.counters;
   }
 
-  /** Goes over to another layout; call it when no program writes the old one's blocks any more. */
-  move(state: StateLayout, baseline: ReadonlyMap<string, readonly bigint[]>): void {
+  /**
+   * Goes over to another layout; call it when no program writes the old one's blocks any more. Places that are not in it are
+   * forgotten where `forgets` says so.
+   */
+  move(state: StateLayout, baseline: ReadonlyMap<string, readonly bigint[]>, forgets: boolean): void {
     const totals = this.#totals();
     for (const [place, block] of this.#blocks)
       if (state.counters.get(place)?.offset !== block.offset) this.#carry(place, block.names, blockValues(totals, block), 1n);
+    if (forgets) for (const place of this.#carried.keys()) if (!state.counters.has(place)) this.#carried.delete(place);
     for (const [place, values] of baseline) this.#carry(place, state.counters.get(place)?.names ?? [], values, -1n);
     this.#blocks = state.counters;
   }
@@ -82,8 +86,8 @@ export class ChainCounters {
     const totals = this.#totals();
     const places = new Set([...this.#blocks.keys(), ...this.#carried.keys()]);
     const stages = Object.fromEntries([...places].map((place) => [place, this.#stage(place, totals)]));
-    const withoutMetadata = this.#hook === 'tcIngress' ? (totals[MISSING_OFFSET / 8] ?? 0n) : 0n;
-    return { stages, root: { misses: totals[MISSES_OFFSET / 8] ?? 0n, withoutMetadata } };
+    const withoutMetadata = this.#hook === 'tcIngress' ? totals(MISSING_OFFSET) : 0n;
+    return { stages, root: { misses: totals(MISSES_OFFSET), withoutMetadata } };
   }
 
   /** The entry as it is, one copy for each CPU. */
@@ -91,7 +95,7 @@ export class ChainCounters {
     return this.#map.lookup(new Uint8Array(this.#map.spec.keySize)) ?? new Uint8Array(this.#map.valueStride);
   }
 
-  #stage(place: string, totals: readonly bigint[]): StageStats {
+  #stage(place: string, totals: Totals): StageStats {
     const counts = new Map(this.#carried.get(place));
     const block = this.#blocks.get(place);
     const values = block ? blockValues(totals, block) : [];
@@ -118,20 +122,21 @@ export class ChainCounters {
     this.#carried.set(place, counts);
   }
 
-  /** Every u64 of the entry, summed over CPUs. */
-  #totals(): readonly bigint[] {
-    const words = this.#map.spec.valueSize / 8;
+  #totals(): Totals {
+    const size = this.#map.spec.valueSize;
     const bytes = this.snapshot();
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const totals = new Array<bigint>(words).fill(0n);
-    for (let at = 0; at < bytes.length; at += 8) {
-      const word = (at / 8) % words;
-      totals[word] = (totals[word] ?? 0n) + view.getBigUint64(at, true);
-    }
-    return totals;
+    return (offset) => {
+      let sum = 0n;
+      for (let at = offset; at < bytes.length; at += size) sum += view.getBigUint64(at, true);
+      return sum;
+    };
   }
 }
 
-function blockValues(totals: readonly bigint[], { offset, names }: CounterBlock): readonly bigint[] {
-  return totals.slice(offset / 8, offset / 8 + names.length);
+/** The u64 at an offset of the entry, summed over CPUs. */
+type Totals = (offset: number) => bigint;
+
+function blockValues(totals: Totals, { offset, names }: CounterBlock): readonly bigint[] {
+  return names.map((_, i) => totals(offset + 8 * i));
 }

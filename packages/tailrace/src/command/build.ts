@@ -1,6 +1,6 @@
 /** `tailrace build`: the compiled programs of a pipeline, disassembled below their source lines. Nothing is loaded. */
 import { ArgumentError, disassemble, slotCount } from '@tailrace/bpf';
-import { type ChainDescription, type CompiledProgram, hookTitle, ROOT_PLACE } from '@tailrace/pipeline';
+import { type ChainDescription, type CompiledProgram, type EdgeDescription, hookTitle, IMPORT_PLACE, ROOT_PLACE } from '@tailrace/pipeline';
 import { type BuildOptions, ExitCode } from './arguments.ts';
 import { type Output, type Palette, palette } from './output.ts';
 import { type AnyPipeline, importPipeline } from './pipeline-module.ts';
@@ -28,21 +28,24 @@ function listingsOf(pipeline: AnyPipeline): readonly Listing[] {
 }
 
 function edgesIn({ place, program }: CompiledProgram, chain: ChainDescription): ReadonlyMap<number, string> {
-  const edges =
-    place === ROOT_PLACE ? [{ slot: 0, label: 'first', to: chain.first }] : chain.stages.find(({ name }) => name === place)?.edges;
+  const first: EdgeDescription = { label: 'first', kind: 'next', to: chain.first };
+  const edges = chain.stages.find(({ name }) => name === place)?.edges ?? [first];
   return new Map(
     tailCalls(program.instructions).flatMap(({ pc, slot }) => {
-      const edge = edges?.find((one) => one.slot === slot);
+      const edge = isOwn(place) ? edges[0] : edges.find((one) => one.slot === slot);
       return edge?.to === undefined ? [] : [[pc, `${edge.label} ─▶ ${edge.to}`] as const];
     }),
   );
 }
 
+/** Of the chain itself, and no stage. It has one edge. */
+const isOwn = (place: string): boolean => place === ROOT_PLACE || place === IMPORT_PLACE;
+
 function chosen(listings: readonly Listing[], pipeline: string, stage: string | undefined): readonly Listing[] {
   if (stage === undefined) return listings;
   const found = listings.filter(({ compiled: { place, program } }) => place === stage || program.name === stage);
   if (found.length > 0) return found;
-  const names = new Set(listings.map(({ compiled: { place, program } }) => (place === ROOT_PLACE ? program.name : place)));
+  const names = new Set(listings.map(({ compiled: { place, program } }) => (isOwn(place) ? program.name : place)));
   throw new ArgumentError(`pipeline '${pipeline}' has no stage '${stage}'`, { hint: `it has ${[...names].join(', ')}` });
 }
 
@@ -55,7 +58,7 @@ function drawListing({ compiled, edges }: Listing, { bold, dim, green }: Palette
     `${stackSize} bytes of stack`,
     ...(used.length > 0 ? [`maps ${used.join(', ')}`] : []),
   ];
-  const heading = `${bold(`${hookTitle[hook]}: ${place === ROOT_PLACE ? program.name : place}`)}  ${dim(sizes.join(' · '))}`;
+  const heading = `${bold(`${hookTitle[hook]}: ${isOwn(place) ? program.name : place}`)}  ${dim(sizes.join(' · '))}`;
   const text = disassemble(program.instructions, {
     mapReferences: program.mapReferences,
     lines: program.lines,

@@ -1,0 +1,120 @@
+/**
+ * How the chains of a running pipeline get to another plan: which of them change and by what, where counters and metadata come
+ * to lie, and how packets that are between XDP and TC ingress meanwhile stay with the chains that they began with. Planned and
+ * compiled, and not loaded.
+ */
+import type { ProgramSpec } from '@tailrace/bpf';
+import type { Crossing } from '@tailrace/compiler';
+import type { ChainHook } from './chain-hook.ts';
+import { crossingOf } from './crossing.ts';
+import { type CompiledChain, compileChain, reference } from './generation.ts';
+import type { PipelinePlan } from './pipeline-plan.ts';
+import { type ChainPlan, type Change, changeOf, checkDepth } from './plan.ts';
+import type { StageCompiler } from './service.ts';
+import { layoutState, MISSES_OFFSET, type StateLayout } from './state.ts';
+
+/** The chains of a pipeline as they are compiled, and what has to do with them all. */
+export interface CompiledPipeline {
+  /** The pipeline's. */
+  readonly name: string;
+  readonly chains: ReadonlyMap<ChainHook, CompiledChain>;
+  /** Fields that TC ingress gets from XDP, and how. */
+  readonly crossing: { readonly version: number; readonly names: readonly string[]; readonly way: Crossing | undefined };
+}
+
+/** What becomes of one chain. */
+export interface ChainChange {
+  readonly change: Change;
+  readonly compiled: CompiledChain;
+  /** Stands between the root and both chains while packets of both are under way. */
+  readonly front: ProgramSpec | undefined;
+}
+
+/** What becomes of a pipeline. */
+export interface PipelineChange {
+  readonly compiled: CompiledPipeline;
+  /** In the order in which packets meet them. */
+  readonly chains: ReadonlyMap<ChainHook, ChainChange>;
+}
+
+/** Slots of the array in front of two chains. */
+export const frontSlot = { old: 0, new: 1 } as const;
+
+/** Compiles a plan, all of it. Throws CompileError, and ChainError where there is no room. */
+export function compilePipeline(compiler: StageCompiler, name: string, plan: PipelinePlan): CompiledPipeline {
+  const states = new Map([...plan.chains].map(([hook, chain]) => [hook, layoutState(chain, layoutFor(hook, plan))]));
+  const way = crossingOf({ pipeline: name, version: 0 }, plan.crossing, states.get('xdp'), states.get('tcIngress'));
+  const chains = [...plan.chains].map(([hook, chain]) => {
+    return [hook, compileChain(compiler, chain, states.get(hook) as StateLayout, { pipeline: name, crossing: way })] as const;
+  });
+  return { name, chains: new Map(chains), crossing: { version: 0, names: plan.crossing, way } };
+}
+
+/**
+ * Tells how to get from what runs to `plan`, which has the same hooks. Where metadata cross, XDP and TC ingress change together:
+ * behind the new XDP chain comes the new one at TC ingress, behind the old the old. Throws CompileError and ChainError.
+ */
+export function planChange(compiler: StageCompiler, from: CompiledPipeline, plan: PipelinePlan): PipelineChange {
+  const { name } = from;
+  const before = (hook: ChainHook): CompiledChain => from.chains.get(hook) as CompiledChain;
+  const changes = new Map([...plan.chains].map(([hook, chain]) => [hook, changeOf(before(hook).plan, chain)]));
+  const layouts = (): ReadonlyMap<ChainHook, StateLayout> =>
+    new Map(
+      [...changes].map(([hook, { kind, plan: chain }]) => {
+        const { state: previous } = before(hook);
+        return [
+          hook,
+          kind === 'none' ? previous : layoutState(chain, { ...layoutFor(hook, plan), previous, apart: kind === 'generation' }),
+        ];
+      }),
+    );
+  let states = layouts();
+  let { version } = from.crossing;
+  const crossing = (): Crossing | undefined =>
+    crossingOf({ pipeline: name, version }, plan.crossing, states.get('xdp'), states.get('tcIngress'));
+  let way = crossing();
+  const isSame = JSON.stringify(way) === JSON.stringify(from.crossing.way);
+  const bothChange = joined.every((hook) => (changes.get(hook)?.kind ?? 'none') !== 'none');
+  const together = !isSame || (bothChange && way !== undefined);
+  if (together) {
+    for (const hook of joined) changes.set(hook, { kind: 'generation', plan: plan.chains.get(hook) as ChainPlan });
+    states = layouts();
+    do {
+      version += 1;
+      way = crossing();
+    } while (way !== undefined && way.tag === from.crossing.way?.tag);
+  }
+  const chains = new Map(
+    [...changes].map(([hook, change]): readonly [ChainHook, ChainChange] => {
+      const options = { pipeline: name, crossing: way, before: before(hook) };
+      const compiled = compileChain(compiler, change.plan, states.get(hook) as StateLayout, options);
+      const front = together && hook === 'tcIngress' ? gateOf(compiler, before(hook), compiled, from.crossing.way, way) : undefined;
+      return [hook, { change, compiled, front }];
+    }),
+  );
+  const compiled = new Map([...chains].map(([hook, chain]) => [hook, chain.compiled]));
+  return { compiled: { name, chains: compiled, crossing: { version, names: plan.crossing, way } }, chains };
+}
+
+/** The chains that metadata go between. */
+const joined: readonly ChainHook[] = ['xdp', 'tcIngress'];
+
+function layoutFor(hook: ChainHook, { crossing }: PipelinePlan): { readonly crossing?: readonly string[] } {
+  return hook === 'tcIngress' ? { crossing } : {};
+}
+
+/** Leads packets on by what XDP put in front of them. Throws ChainError where that is one tail call too many. */
+function gateOf(
+  compiler: StageCompiler,
+  before: CompiledChain,
+  after: CompiledChain,
+  old: Crossing | undefined,
+  now: Crossing | undefined,
+): ProgramSpec {
+  for (const { plan, importer } of [before, after]) checkDepth(plan, importer ? 2 : 1);
+  const state = { map: reference.state, misses: MISSES_OFFSET };
+  const sorted = now
+    ? { slot: frontSlot.old, tagged: { tag: now.tag, slot: frontSlot.new } }
+    : { slot: frontSlot.new, tagged: { tag: (old as Crossing).tag, slot: frontSlot.old } };
+  return compiler.compileRoot({ hook: 'tc', name: 'gate', array: reference.front, state, ...sorted });
+}
