@@ -63,6 +63,8 @@ export const commands = {
       line_info_cnt: [104, 4],
     },
   },
+  BPF_OBJ_PIN: { number: 6, fields: { pathname: [0, 8], bpf_fd: [8, 4] } },
+  BPF_OBJ_GET: { number: 7, fields: { pathname: [0, 8] } },
   BPF_PROG_ATTACH: { number: 8, fields: { target_fd: [0, 4], attach_bpf_fd: [4, 4], attach_type: [8, 4], attach_flags: [12, 4] } },
   BPF_PROG_DETACH: { number: 9, fields: { target_fd: [0, 4], attach_bpf_fd: [4, 4], attach_type: [8, 4] } },
   BPF_PROG_TEST_RUN: {
@@ -104,6 +106,8 @@ export const commands = {
     number: 28,
     fields: { prog_fd: [0, 4], target_ifindex: [4, 4], attach_type: [8, 4], flags: [12, 4], relative_id: [16, 4] },
   },
+  BPF_LINK_UPDATE: { number: 29, fields: { link_fd: [0, 4], new_prog_fd: [4, 4], flags: [8, 4] } },
+  BPF_LINK_DETACH: { number: 34, fields: { link_fd: [0, 4] } },
 } as const satisfies Readonly<Record<string, { readonly number: number; readonly fields: Readonly<Record<string, Field>> }>>;
 
 /** The name of a bpf(2) command, in the kernel's spelling. */

@@ -4,21 +4,22 @@ import {
   type AttachHook,
   type Detachable,
   type Engine,
-  type EngineInstance,
   type LoadedMap,
   type LoadedProgram,
   type MapSpec,
+  type PinningInstance,
   type ProgramSpec,
   type RecordReader,
   type SocketPlace,
 } from '@tailrace/bpf';
 import { SyscallError } from './errno.ts';
 import type { InterfaceInfo } from './interface.ts';
-import { type AttachMode, attachXdp, type KernelAttachment, requireEthernet } from './link.ts';
+import { type AttachMode, attachXdp, createXdpLink, type KernelAttachment, type MadeLink, requireEthernet } from './link.ts';
 import { createMap, KernelMap, type MapContext } from './map.ts';
 import { RouteSocket } from './netlink.ts';
 import { currentNamespace, NetworkNamespace, openNamespace, poolIsIn } from './netns.ts';
-import { possibleCpus, requireBpf, requireCapabilities, requireKernel } from './privilege.ts';
+import { KernelPinStore } from './pin-store.ts';
+import { bpffsPath, possibleCpus, requireBpf, requireCapabilities, requireKernel } from './privilege.ts';
 import { KernelProgram, loadProgram } from './program.ts';
 import { openRingBuffer } from './ring.ts';
 import { attachToSockets } from './socket-link.ts';
@@ -40,6 +41,8 @@ export interface KernelOptions {
   readonly mode?: AttachMode;
   /** How programs are attached to TC, and where among the programs that are there; default TCX links, last. */
   readonly tc?: TcOptions;
+  /** Where the BPF file system is mounted that pins go to, in a folder `tailrace`; default `/sys/fs/bpf`. */
+  readonly bpffs?: string;
 }
 
 /** The kernel engine's blueprint. */
@@ -54,19 +57,16 @@ export interface KernelEngine extends Engine {
  * (naming the missing capabilities), ArgumentError (no such namespace or interface, or one without Ethernet headers).
  */
 export function kernel(options: KernelOptions): KernelEngine {
-  const { interfaces, netns, mode = 'auto', tc = {} } = options;
+  const { interfaces, mode = 'auto', tc = {}, bpffs = bpffsPath } = options;
   if (tc.order !== undefined) checkOrder(tc.order);
   const twice = interfaces.find((name, index) => interfaces.indexOf(name) !== index);
   if (twice !== undefined) throw new ArgumentError(`interface ${twice} is listed twice`);
-  return { kind: 'kernel', open: () => openInstance([...interfaces], netns, mode, tc) };
+  return { kind: 'kernel', open: () => openInstance({ ...options, interfaces: [...interfaces], mode, tc, bpffs }) };
 }
 
-async function openInstance(
-  names: readonly string[],
-  netns: KernelOptions['netns'],
-  mode: AttachMode,
-  tc: TcOptions,
-): Promise<KernelInstance> {
+type Opening = Required<Omit<KernelOptions, 'netns'>> & Pick<KernelOptions, 'netns'>;
+
+async function openInstance({ interfaces: names, netns, mode, tc, bpffs }: Opening): Promise<KernelInstance> {
   requireKernel();
   requireCapabilities(netns !== undefined);
   requireBpf();
@@ -80,7 +80,7 @@ async function openInstance(
     const interfaces = names.map((name) => requireEthernet(route, name));
     const lacksXdp = ({ index }: InterfaceInfo) => xdpFeatures(index, threadInside ? undefined : namespace)?.basic === false;
     const generic = mode === 'generic' || (mode === 'auto' && interfaces.some(lacksXdp));
-    return new KernelInstance({ interfaces, mode, generic, tc, namespace, poolInside, threadInside, socket, cpus: possibleCpus() });
+    return new KernelInstance({ interfaces, mode, generic, tc, bpffs, namespace, poolInside, threadInside, socket, cpus: possibleCpus() });
   } catch (error) {
     socket?.close();
     namespace.close();
@@ -94,6 +94,7 @@ interface Parts {
   /** Whether XDP is going to run behind the driver of one of them. */
   readonly generic: boolean;
   readonly tc: TcOptions;
+  readonly bpffs: string;
   readonly namespace: NetworkNamespace;
   readonly poolInside: boolean;
   readonly threadInside: boolean;
@@ -102,16 +103,18 @@ interface Parts {
 }
 
 /** An opened kernel engine. Made by `kernel(...).open()`. Using it after `close` throws ArgumentError. */
-export class KernelInstance implements EngineInstance {
+export class KernelInstance implements PinningInstance {
   readonly kind = 'kernel';
   readonly cpus: number;
   /** The interfaces as they were when the engine was opened. */
   readonly interfaces: readonly InterfaceInfo[];
+  /** What is pinned stays when the engine is closed. */
+  readonly pins: KernelPinStore;
   readonly #parts: Parts;
   readonly #mapContext: MapContext;
   readonly #tc: TcAttacher;
-  readonly #maps = new Set<KernelMap>();
-  readonly #programs = new Set<KernelProgram>();
+  readonly #maps = new Set<KernelMap | KernelProgram>();
+  readonly #programs = new Set<KernelMap | KernelProgram>();
   /** Readers by the map that they read. */
   readonly #rings = new Map<LoadedMap, RecordReader>();
   readonly #attachments = new Set<Detachable>();
@@ -124,14 +127,19 @@ export class KernelInstance implements EngineInstance {
     this.interfaces = parts.interfaces;
     this.#mapContext = { cpus: parts.cpus, namespace: parts.threadInside ? undefined : parts.namespace };
     this.#tc = new TcAttacher({ socket: parts.socket, namespace: this.#asyncNamespace() }, parts.tc);
+    this.pins = new KernelPinStore(parts.bpffs, {
+      map: this.#mapContext,
+      interfaces: parts.interfaces,
+      place: `net:[${parts.namespace.inode}]`,
+      createLink: (program, hook, name) => this.#track(() => this.#createLink(program, hook, name)),
+      keep: (object) => this.#keepOpen(object),
+      program: (spec, fd, id) => new KernelProgram(spec, fd, id, this.#asyncNamespace()),
+    });
   }
 
   createMap(spec: MapSpec): KernelMap {
     this.#checkOpen();
-    const map = createMap(spec, this.#mapContext);
-    forgetClosed(this.#maps);
-    this.#maps.add(map);
-    return map;
+    return this.#keepOpen(createMap(spec, this.#mapContext));
   }
 
   openRing(map: LoadedMap, onReadable: () => void): RecordReader {
@@ -150,10 +158,7 @@ export class KernelInstance implements EngineInstance {
       // Behind the driver, a packet that is copied for a program with frags forgets where its Ethernet header ends
       // (net/core/skbuff.c, skb_pp_cow_data: mac_len), and TC ingress sees it from its IP header on.
       const asLoaded = spec.frags && this.#parts.generic ? { ...spec, frags: false } : spec;
-      const program = await loadProgram(asLoaded, kernelMaps(maps), this.#asyncNamespace());
-      forgetClosed(this.#programs);
-      this.#programs.add(program);
-      return program;
+      return this.#keepOpen(await loadProgram(asLoaded, kernelMaps(maps), this.#asyncNamespace()));
     });
   }
 
@@ -204,6 +209,7 @@ export class KernelInstance implements EngineInstance {
     for (const ring of this.#rings.values()) ring.close();
     for (const program of this.#programs) program.close();
     for (const map of this.#maps) map.close();
+    this.pins.release();
     this.#parts.socket.close();
     this.#parts.namespace.close();
     for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
@@ -220,6 +226,20 @@ export class KernelInstance implements EngineInstance {
     };
     this.#attachments.add(attachment);
     return attachment;
+  }
+
+  /** Closing the engine closes it. */
+  #keepOpen<T extends KernelMap | KernelProgram>(object: T): T {
+    const objects: Set<KernelMap | KernelProgram> = object instanceof KernelMap ? this.#maps : this.#programs;
+    for (const other of objects) if (other.closed) objects.delete(other);
+    objects.add(object);
+    return object;
+  }
+
+  #createLink(program: KernelProgram, hook: AttachHook, name: string): Promise<MadeLink> {
+    const { mode, socket } = this.#parts;
+    if (hook !== 'xdp') return this.#tc.createTcxLink(program, hook, name);
+    return createXdpLink(program, name, mode, { socket, namespace: this.#asyncNamespace() });
   }
 
   /** Where calls that depend on the namespace are made on this thread: undefined where the pool's threads can. */
@@ -250,10 +270,6 @@ function isCurrent(namespace: NetworkNamespace): boolean {
 
 function checkOwn(program: LoadedProgram): asserts program is KernelProgram {
   if (!(program instanceof KernelProgram)) throw new ArgumentError(`program ${program.spec.name} was not loaded by the kernel engine`);
-}
-
-function forgetClosed(objects: Set<KernelMap> | Set<KernelProgram>): void {
-  for (const object of objects) if (object.closed) objects.delete(object as KernelMap & KernelProgram);
 }
 
 function kernelMaps(maps: ReadonlyMap<string, LoadedMap>): Map<string, KernelMap> {

@@ -11,6 +11,12 @@ export { type Neighbour, type NeighbourEvent, type NeighbourState, watchNeighbou
 export { NetlinkError } from './netlink.ts';
 export { createNamespace, currentNamespace, inNamespace, NetworkNamespace, openNamespace } from './netns.ts';
 export { PacketSocket, type PacketSocketOptions } from './packet-socket.ts';
+export { PinFolderError } from './pin.ts';
+export { KernelPinFolder } from './pin-folder.ts';
+export { PinsTakenError } from './pin-lock.ts';
+export { KernelPinStore } from './pin-store.ts';
+export { PinnedMapError } from './pinned-map.ts';
+export { PinnedTextError } from './pinned-text.ts';
 export {
   bpffsMounted,
   Capability,

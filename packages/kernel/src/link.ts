@@ -80,7 +80,10 @@ export async function attachXdp(
   mode: AttachMode,
   place: AttachPlace,
 ): Promise<KernelAttachment> {
-  return attachEverywhere(interfaces, (name) => program.hold((fd) => createLink(fd, program.spec.name, name, mode, place)));
+  return attachEverywhere(interfaces, async (name) => {
+    const made = await createXdpLink(program, name, mode, place);
+    return linkOfFd(name, made.mode, made.fd);
+  });
 }
 
 /** A program at one interface. */
@@ -146,7 +149,18 @@ async function releaseLinks(links: Link[]): Promise<void> {
   if (failure !== undefined) throw failure;
 }
 
-async function createLink(prog_fd: number, program: string, name: string, wanted: AttachMode, place: AttachPlace): Promise<Link> {
+/** A link as it was made: closing the fd, which is the caller's, ends it unless it is pinned. */
+export interface MadeLink {
+  readonly fd: number;
+  readonly mode: AttachedMode;
+}
+
+/** Makes an XDP link at one interface. Throws what `attachXdp` does. */
+export function createXdpLink(program: KernelProgram, name: string, mode: AttachMode, place: AttachPlace): Promise<MadeLink> {
+  return program.hold((fd) => createLink(fd, program.spec.name, name, mode, place));
+}
+
+async function createLink(prog_fd: number, program: string, name: string, wanted: AttachMode, place: AttachPlace): Promise<MadeLink> {
   const info = requireEthernet(place.socket, name);
   refuseOccupied(info);
   let mode: XdpLinkMode = wanted === 'generic' ? 'generic' : 'native';
@@ -156,7 +170,7 @@ async function createLink(prog_fd: number, program: string, name: string, wanted
     mode = 'generic';
     result = await tryLink(prog_fd, info.index, mode, place);
   }
-  if (result >= 0) return linkOfFd(name, mode, result);
+  if (result >= 0) return { mode, fd: result };
   if (result === -Errno.EOPNOTSUPP && wanted === 'native') {
     throw new UnsupportedError(`the driver of interface ${name} has no native XDP`, {
       hint: "use mode 'auto' or 'generic'",

@@ -248,6 +248,10 @@ export class KernelMap implements LoadedMap {
     this.#descriptor.close();
   }
 
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
   #call(command: BpfCommand, attributes: Memory): number {
     // The attributes still hold the fd's number, which may be another file's by now.
     if (this.#descriptor.closed) throw new ArgumentError(`${this.#about} is closed`);

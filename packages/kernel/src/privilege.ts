@@ -15,7 +15,8 @@ export type Capability = keyof typeof Capability;
 
 /** BPF_FS_MAGIC (include/uapi/linux/magic.h). */
 const BPF_FS_MAGIC = 0xcafe4a11;
-const bpffsPath = '/sys/fs/bpf';
+/** Where a BPF file system is usually mounted. */
+export const bpffsPath = '/sys/fs/bpf';
 const oldestKernel = [6, 1] as const;
 
 /** Capabilities are missing, or do not count here. */

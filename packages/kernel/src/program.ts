@@ -18,7 +18,19 @@ import {
   WidePseudo,
 } from '@tailrace/bpf';
 import type { Attributes } from './attribute.ts';
-import { type BpfResult, bpfError, closeOnError, cString, loadBtf, objectId, objectInfo, objectName, tryBpf, tryBpfAsync } from './bpf.ts';
+import {
+  type BpfResult,
+  bpf,
+  bpfError,
+  closeOnError,
+  cString,
+  loadBtf,
+  objectId,
+  objectInfo,
+  objectName,
+  tryBpf,
+  tryBpfAsync,
+} from './bpf.ts';
 import { Descriptor } from './descriptor.ts';
 import { Errno, SyscallError } from './errno.ts';
 import { allocate, allocateCopy, type Memory } from './memory.ts';
@@ -173,6 +185,11 @@ export function programInfo(fd: number, about: string): ProgramInfo {
     jitedBytes: info.getUint32(16, true),
     verifiedInstructions: info.getUint32(216, true),
   };
+}
+
+/** Opens a program by its id and returns its fd, which is the caller's. Throws SyscallError (EPERM without CAP_SYS_ADMIN). */
+export function openProgramById(id: number): number {
+  return bpf('BPF_PROG_GET_FD_BY_ID', { prog_id: id }, `program ${id}`).result;
 }
 
 /** The name of a program by its id; empty where it is gone, or another capability (CAP_SYS_ADMIN) is wanted to ask. */

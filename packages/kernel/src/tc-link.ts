@@ -4,7 +4,7 @@
  */
 import { UnsupportedError } from '@tailrace/bpf';
 import { Clsact } from './clsact.ts';
-import { type AttachPlace, attachEverywhere, type KernelAttachment, type Link, linkOfFd, requireEthernet } from './link.ts';
+import { type AttachPlace, attachEverywhere, type KernelAttachment, type Link, linkOfFd, type MadeLink, requireEthernet } from './link.ts';
 import type { KernelProgram } from './program.ts';
 import type { TcHook, TcOrder } from './tc-order.ts';
 import { createTcxLink, hasTcx } from './tcx.ts';
@@ -46,6 +46,22 @@ export class TcAttacher {
    */
   attach(program: KernelProgram, hook: TcHook, interfaces: readonly string[]): Promise<KernelAttachment> {
     return attachEverywhere(interfaces, (name) => this.#createLink(program, hook, name));
+  }
+
+  /** Makes a TCX link at one interface. Throws as `attach`, and UnsupportedError where it would have to be a filter of clsact. */
+  createTcxLink(program: KernelProgram, hook: TcHook, name: string): Promise<MadeLink> {
+    return program.hold(async (fd) => {
+      if (!this.#usesTcx())
+        throw new UnsupportedError('filters of clsact cannot be pinned', {
+          hint: "pinned pipelines need TCX links (Linux 6.6): tc.link 'auto'",
+        });
+      const { index } = requireEthernet(this.#place.socket, name);
+      const attached = { fd, id: program.id, name: program.spec.name };
+      const target = { index, name, hook };
+      this.#clsact.removeLeftovers(target);
+      this.#clsact.tidy(target);
+      return { fd: await createTcxLink(attached, target, this.#order, this.#place.namespace), mode: 'tcx' };
+    });
   }
 
   #createLink(program: KernelProgram, hook: TcHook, name: string): Promise<Link> {
