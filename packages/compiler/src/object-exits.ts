@@ -9,6 +9,7 @@ import { type HookModel, SK_BUFF } from './hook-model.ts';
 import { alignment, chunk } from './lower/access.ts';
 import { crossingSize, unusedBytes } from './lower/crossing.ts';
 import type { ContextHome, GraftedCode } from './object-graft.ts';
+import { writeDrop, writeTrace } from './object-observe.ts';
 import { type Crossing, counterNames, type Edge, type Placement } from './placement.ts';
 
 /** What ways out are made of. */
@@ -42,8 +43,8 @@ export function returnMeaning({ ways, next }: StageObject, hook: HookModel): Ret
 
 /** Whether the ways out need the program's context. */
 export function needsContext({ hook, placement, resizes }: ExitOptions): boolean {
-  const { state, crossing, next, exits } = placement;
-  if (crossing || [next, ...Object.values(exits)].some((edge) => 'slot' in edge)) return true;
+  const { state, observe, crossing, next, exits } = placement;
+  if (crossing || observe || [next, ...Object.values(exits)].some((edge) => 'slot' in edge)) return true;
   const counts = state?.counters !== undefined;
   if (hook.kind === 'tc') return counts;
   return (resizes && state?.length !== undefined) || (counts && state?.length === undefined);
@@ -54,6 +55,13 @@ export function exitCode(options: ExitOptions, home: ContextHome | undefined): G
   return new ExitWriter(options).write(home);
 }
 
+function verdictNumber(hook: HookModel, verdict: string): number {
+  const number = hook.verdicts[verdict];
+  if (number === undefined) throw new ArgumentError(`an edge leads to '${verdict}', which is no verdict of ${hook.kind}`);
+  return number;
+}
+
+/** RETURNED and SEGMENTS are free once a way out is found and counted. */
 const [CONTEXT, RETURNED, STATE, SEGMENTS, FRAME_POINTER] = [6, 7, 8, 9, 10];
 
 class ExitWriter {
@@ -66,6 +74,7 @@ class ExitWriter {
 
   constructor(options: ExitOptions) {
     this.#options = options;
+    // an object gives no reasons
     this.#names = counterNames(options.hook.kind, Object.keys(options.placement.exits));
   }
 
@@ -88,8 +97,11 @@ class ExitWriter {
 
   #needsState(): boolean {
     const { placement, resizes } = this.#options;
-    const { state, crossing } = placement;
-    return state !== undefined && (state.counters !== undefined || crossing !== undefined || (resizes && state.length !== undefined));
+    const { state, crossing, observe } = placement;
+    return (
+      state !== undefined &&
+      (observe !== undefined || state.counters !== undefined || crossing !== undefined || (resizes && state.length !== undefined))
+    );
   }
 
   /** The frame is the program's no more: its bytes are free. */
@@ -156,31 +168,42 @@ class ExitWriter {
   #leave(outcome: string): void {
     const { hook, placement } = this.#options;
     this.#add(outcome, hook.kind === 'tc' ? SEGMENTS : undefined);
-    if (outcome === 'next') this.#follow(placement.next);
-    else if (outcome.startsWith('exit:')) this.#follow(placement.exits[outcome.slice('exit:'.length)] ?? { verdict: 'pass' });
-    else this.#end(outcome);
+    if (outcome === 'next') this.#follow(outcome, placement.next);
+    else if (outcome.startsWith('exit:')) this.#follow(outcome, placement.exits[outcome.slice('exit:'.length)] ?? { verdict: 'pass' });
+    else this.#end(outcome, outcome);
   }
 
-  #follow(edge: Edge): void {
+  #follow(outcome: string, edge: Edge): void {
     if ('part' in edge) throw new ArgumentError(`an edge leads to '${edge.part}' of the same program, and an object's is whole`);
-    if ('verdict' in edge) return this.#end(edge.verdict);
+    if ('verdict' in edge) return this.#end(outcome, edge.verdict);
     const code = this.#code;
+    this.#tell(outcome);
     code.push(insn.mov(1, reg(CONTEXT)));
     code.map(2, this.#options.placement.array);
     code.push(insn.mov(3, edge.slot), insn.call(Helper.tail_call));
     this.#add('misses');
-    this.#end(this.#options.onMiss);
+    this.#end('misses', this.#options.onMiss);
   }
 
-  #end(verdict: string): void {
+  #end(outcome: string, verdict: string): void {
     const { hook, placement } = this.#options;
+    this.#tell(outcome, verdict);
     if (verdict === 'pass' && placement.crossing) {
       this.#crosses = true;
       return this.#code.goto(this.#crossing);
     }
-    const number = hook.verdicts[verdict];
-    if (number === undefined) throw new ArgumentError(`an edge leads to '${verdict}', which is no verdict of ${hook.kind}`);
-    this.#return(number);
+    this.#return(verdictNumber(hook, verdict));
+  }
+
+  /** As `Exits` has it in lower/verdict.ts. */
+  #tell(outcome: string, verdict?: string): void {
+    const { hook, placement } = this.#options;
+    if (!placement.observe) return;
+    const number = verdict === undefined ? undefined : verdictNumber(hook, verdict);
+    const parts = { hook, state: placement.state, registers: { context: CONTEXT, state: STATE, record: RETURNED, size: SEGMENTS } };
+    const way = { outcome: this.#names.indexOf(outcome), verdict: number };
+    writeTrace(this.#code, parts, placement.observe, way);
+    if (verdict === 'drop' || verdict === 'abort') writeDrop(this.#code, parts, placement.observe, way);
   }
 
   #return(number: number): void {

@@ -52,6 +52,34 @@ export interface StatePlacement {
   readonly counters?: number;
 }
 
+/** Where records go. */
+export interface RecordRing {
+  /** Name by which programs refer to the ring buffer. */
+  readonly map: string;
+  /** Offset in the state of a u64 that counts records which found the ring full. */
+  readonly lost: number;
+  /** Bytes of the packet that go along, 0..MAX_HEADER_BYTES. */
+  readonly headerBytes: number;
+}
+
+/** What a stage tells of single packets; needs a state. */
+export interface ObservePlacement {
+  /** The stage's number in records. */
+  readonly place: number;
+  /** Of packets that the root marked, every way out. `mark`: where, a u32 in the state at XDP, in `cb` at TC. */
+  readonly trace?: RecordRing & { readonly mark: number };
+  /** Of those that end in a drop or abort, each, or one in `every`: `countdown` is the offset of a u32 in the state. */
+  readonly drops?: RecordRing & { readonly every: number; readonly countdown: number };
+}
+
+/** How a root marks packets: one in `every`. All but TC's `mark`, which is an offset in `cb`, are offsets of u32 in the state. */
+export interface TraceRoot {
+  readonly every: number;
+  readonly mark: number;
+  readonly countdown: number;
+  readonly sequence: number;
+}
+
 /** Bytes of `__sk_buff.cb`. */
 export const CB_BYTES = 20;
 
@@ -76,6 +104,7 @@ export interface Placement {
   /** The reasons of drops and aborts that are counted for themselves, as in `StageOutcomes`; default none. */
   readonly reasons?: readonly string[];
   readonly state?: StatePlacement;
+  readonly observe?: ObservePlacement;
   /** The metadata fields that this stage reads or writes: in the state at XDP, in `cb` at TC. */
   readonly metadata?: Readonly<Record<string, MetadataPlace>>;
   /** XDP: what is put in front of packets that this stage lets out of the chain by `pass`, itself or along an edge. */

@@ -7,6 +7,7 @@ import { Helper } from '@tailrace/bpf';
 import { type HookModel, hookModels, SK_BUFF } from './hook-model.ts';
 import {
   append,
+  type BinaryOp,
   type Block,
   type CompareOp,
   createBlock,
@@ -20,7 +21,7 @@ import {
   setTerminator,
   type Value,
 } from './ir.ts';
-import type { Crossing, StatePlacement } from './placement.ts';
+import type { Crossing, StatePlacement, TraceRoot } from './placement.ts';
 
 /** The root of an XDP chain. */
 export interface XdpRootOptions {
@@ -33,6 +34,8 @@ export interface XdpRootOptions {
     readonly length: number;
     /** Offset of a u64 that counts packets which found slot 0 empty. */
     readonly misses: number;
+    /** Marks packets that stages tell of. */
+    readonly trace?: TraceRoot;
   };
 }
 
@@ -51,6 +54,8 @@ export interface TcRootOptions {
     readonly misses: number;
     /** Offset of a u64 that counts packets which came without the metadata that `imports` asks for. */
     readonly missing?: number;
+    /** As at XDP. */
+    readonly trace?: TraceRoot;
   };
   /** Metadata that come over from XDP: they go to `cb` from its start, or zeros do where they are not there. */
   readonly imports?: Pick<Crossing, 'tag' | 'words'>;
@@ -65,8 +70,11 @@ export function lowerRoot(options: RootOptions): Graph {
   if (options.hook !== 'tc' && options.state) {
     const entry = root.state(options.state.map);
     root.store(8, 'map', entry, options.state.length, root.call(Helper.xdp_get_buff_len, [root.graph.context]));
+    if (options.state.trace) root.mark(options.state.trace, entry, entry, options.state.trace.mark);
   }
   if (options.hook === 'tc' && options.imports) root.imported(options.imports, options.state);
+  if (options.hook === 'tc' && state?.trace)
+    root.mark(state.trace, root.state(state.map), root.graph.context, SK_BUFF.cb + state.trace.mark);
   if (options.hook === 'tc' && options.tagged) root.tagged(options.tagged.tag, options.array, options.tagged.slot, options.slot ?? 0);
   else root.jump(options.array, options.hook === 'tc' ? (options.slot ?? 0) : 0);
   if (state) root.count(state.map, state.misses);
@@ -123,11 +131,28 @@ class Root {
   count(map: string, offset: number): void {
     const entry = this.state(map);
     const before = this.load(8, 'map', entry, offset);
-    const after = append(
-      this.#block,
-      createNode(this.graph, { kind: 'binary', op: 'add', width: 64, left: before, right: this.constant(1) }),
-    );
-    this.store(8, 'map', entry, offset, after);
+    this.store(8, 'map', entry, offset, this.#binary('add', before, this.constant(1)));
+  }
+
+  /** Marks one packet in `every` with a number of its own and its first step, all others with 0. `entry` is the state. */
+  mark({ every, countdown, sequence }: TraceRoot, entry: Value, base: Value, offset: number): void {
+    const space = base === entry ? 'map' : 'skb';
+    const [passed, taken, done] = [0, 1, 2].map(() => createBlock(this.graph)) as [Block, Block, Block];
+    const left = this.load(4, 'map', entry, countdown);
+    this.#branch(left, 'ne', this.constant(0), passed, taken);
+
+    this.#block = passed;
+    this.store(4, 'map', entry, countdown, this.#binary('sub', left, this.constant(1)));
+    this.store(4, space, base, offset, this.constant(0));
+    setTerminator(passed, { kind: 'jump', target: done });
+
+    this.#block = taken;
+    this.store(4, 'map', entry, countdown, this.constant(every - 1));
+    const number = this.#binary('add', this.load(4, 'map', entry, sequence), this.constant(1 << 8));
+    this.store(4, 'map', entry, sequence, number);
+    this.store(4, space, base, offset, this.#binary('or', number, this.constant(1)));
+    setTerminator(taken, { kind: 'jump', target: done });
+    this.#block = done;
   }
 
   /** A tail call; goes on where the slot is empty. */
@@ -166,6 +191,10 @@ class Root {
     if (state?.missing !== undefined) this.count(state.map, state.missing);
     setTerminator(this.#block, { kind: 'jump', target: done });
     this.#block = done;
+  }
+
+  #binary(op: BinaryOp, left: Value, right: Value): Value {
+    return append(this.#block, createNode(this.graph, { kind: 'binary', op, width: 64, left, right }));
   }
 
   /** Leads to `tagged` where that tag and so many words lie in front of the packet; returns where they start. */

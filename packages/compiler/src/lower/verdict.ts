@@ -10,6 +10,7 @@ import type { Ends } from './ends.ts';
 import { fact } from './fact.ts';
 import type { Lowering } from './lowering.ts';
 import { isRedirectKind } from './map-kind.ts';
+import { tellDrop, tellTrace } from './observe.ts';
 import { describe, type Operand, type VerdictOperand } from './operand.ts';
 import { tellSum } from './packet-sum.ts';
 import type { Join } from './path.ts';
@@ -83,9 +84,13 @@ function toInterface(lowering: Lowering, node: SyntaxNode, [ifindex]: readonly O
 
 /** A verdict as the kernel knows it. */
 function verdictNumber(lowering: Lowering, verdict: string): Value {
-  const number = lowering.hook.verdicts[verdict];
-  if (number === undefined) throw new ArgumentError(`an edge leads to '${verdict}', which is no verdict of ${lowering.hook.kind}`);
-  return lowering.constant(number);
+  return lowering.constant(verdictOf(lowering, verdict));
+}
+
+function verdictOf({ hook }: Lowering, verdict: string): number {
+  const number = hook.verdicts[verdict];
+  if (number === undefined) throw new ArgumentError(`an edge leads to '${verdict}', which is no verdict of ${hook.kind}`);
+  return number;
 }
 
 /** All paths that leave in one way meet before they are counted: the code of a way out stands once. */
@@ -154,8 +159,8 @@ export class Exits {
       // the card's sum goes on with the path
       if (!edge || !('part' in edge)) tellSum(lowering);
       this.#count(name);
-      if ('verdict' in outcome) this.#end(outcome.verdict);
-      else if (edge) this.#follow(edge);
+      if ('verdict' in outcome) this.#end(name, outcome.verdict);
+      else if (edge) this.#follow(name, edge);
     }
   }
 
@@ -179,13 +184,14 @@ export class Exits {
     this.#writes.set(name, new Set(written));
   }
 
-  /** A reason has a counter of its own where packets are counted; elsewhere it makes no difference. */
+  /** A reason has a counter of its own where packets are counted or told of; elsewhere it makes no difference. */
   #counterOf(outcome: VerdictOperand['outcome']): string {
     const name = nameOf(outcome);
     if (!('verdict' in outcome) || outcome.reason === undefined) return name;
     const reasoned = `${name}:${outcome.reason}`;
     this.#reasons.add(reasoned);
-    if (this.#program.placement?.state?.counters === undefined) return name;
+    const { placement } = this.#program;
+    if (placement?.state?.counters === undefined && placement?.observe === undefined) return name;
     if (!this.#names.includes(reasoned))
       throw new ArgumentError(`the placement of '${this.#program.stage.name}' has no reason '${reasoned}'`);
     return reasoned;
@@ -201,25 +207,29 @@ export class Exits {
   #leaveDynamic(value: Value): void {
     const { lowering, placement } = this.#program;
     tellSum(lowering);
-    if (placement?.state?.counters === undefined) return lowering.return(value);
-    lowering.branch(
-      'eq',
-      value,
-      verdictNumber(lowering, 'redirect'),
-      () => {
-        this.#count('redirect');
-        lowering.return(value);
-      },
-      () => {
-        this.#count(lowering.hook.refusedRedirect);
-        lowering.return(value);
-      },
-      'then',
-    );
+    if (placement?.state?.counters === undefined && placement?.observe === undefined) return lowering.return(value);
+    const leaveAs = (verdict: string) => (): void => {
+      this.#count(verdict);
+      this.#tell(verdict, verdict);
+      lowering.return(value);
+    };
+    lowering.branch('eq', value, verdictNumber(lowering, 'redirect'), leaveAs('redirect'), leaveAs(lowering.hook.refusedRedirect), 'then');
   }
 
-  #end(verdict: string, way: 'pass' | 'miss' = 'pass'): void {
+  /** Tells of a packet that leaves by an outcome: with a verdict, or to another stage. */
+  #tell(name: string, verdict?: string): void {
     const { lowering, placement } = this.#program;
+    const observe = placement?.observe;
+    if (!observe) return;
+    const number = verdict === undefined ? undefined : verdictOf(lowering, verdict);
+    const way = { outcome: this.#names.indexOf(name), verdict: number };
+    tellTrace(this.#program, observe, way);
+    if (verdict === 'drop' || verdict === 'abort') tellDrop(this.#program, observe, way);
+  }
+
+  #end(name: string, verdict: string, way: 'pass' | 'miss' = 'pass'): void {
+    const { lowering, placement } = this.#program;
+    this.#tell(name, verdict);
     if (verdict !== 'pass' || !placement?.crossing) return lowering.return(verdictNumber(lowering, verdict));
     this.#ends.cross(this.#program, way);
   }
@@ -228,9 +238,10 @@ export class Exits {
    * Along an edge: a verdict is a constant, another part of the program a jump, a slot a tail call that comes back only where
    * the slot is empty.
    */
-  #follow(edge: Edge): void {
+  #follow(name: string, edge: Edge): void {
     const { lowering, placement, stage } = this.#program;
-    if ('verdict' in edge) return this.#end(edge.verdict);
+    if ('verdict' in edge) return this.#end(name, edge.verdict);
+    this.#tell(name);
     if ('part' in edge) return this.#ends.lead(lowering, edge.part);
     if (placement) {
       const call = lowering.call(Helper.tail_call, [
@@ -243,7 +254,7 @@ export class Exits {
       lowering.environment.values.delete(fact('state'));
       if (placement.state?.counters !== undefined) count(this.#program, this.#names, 'misses', lowering.constant(1));
     }
-    this.#end(stage.onMiss, 'miss');
+    this.#end('misses', stage.onMiss, 'miss');
   }
 }
 
