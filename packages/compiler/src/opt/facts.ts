@@ -19,41 +19,93 @@ interface Checked extends Pick<BoundsCheck, 'pointer' | 'size' | 'end'> {
   readonly ok: boolean;
 }
 
-/** Conditions at one point of the graph, the nearest first. */
+/** Conditions at one point of the graph, by what they are about, the nearest first. */
 export interface Facts {
-  readonly comparisons: readonly Comparison[];
-  readonly checks: readonly Checked[];
+  /** Comparisons with a value on either side; of a constant only those with other constants. */
+  comparisons(value: Value): readonly Comparison[];
+  /** Bounds checks of a pointer, as `normalise` sees it. */
+  checks(base: Value): readonly Checked[];
 }
 
-/** What holds at the start of a block. */
-export function factsAt(block: Block, tree: Dominance): Facts {
-  const comparisons: Comparison[] = [];
-  const checks: Checked[] = [];
-  for (let at: Block | undefined = block; at; at = tree.parent(at)) {
-    const [from, ...others] = at.predecessors;
-    if (from && others.length === 0) addEdge(from, at, comparisons, checks);
+interface Placed<T> {
+  /** Where it holds: in this block, and in all that it dominates. */
+  readonly block: Block;
+  readonly fact: T;
+}
+
+/**
+ * The facts of a graph as it stands, by the values they are about. A pass that changes terminators on its way `learn`s the
+ * blocks itself, in reverse post-order, each when all that dominate it are as they stay.
+ */
+export class FlowFacts {
+  private readonly tree: Dominance;
+  private readonly compared = new Map<Value, Placed<Comparison>[]>();
+  private readonly checked = new Map<Value, Placed<Checked>[]>();
+
+  constructor(tree: Dominance) {
+    this.tree = tree;
   }
-  return { comparisons, checks };
+
+  /** Notes what the only edge into a block tells. Returns true where it tells something of values. */
+  learn(block: Block): boolean {
+    const [from, ...others] = block.predecessors;
+    if (!from || others.length > 0) return false;
+    const comparison = comparisonOnEdge(from, block);
+    for (const value of comparison ? subjects(comparison) : []) note(this.compared, value, { block, fact: comparison as Comparison });
+    const check = checkOnEdge(from, block);
+    if (check) note(this.checked, normalise(check).base, { block, fact: check });
+    return comparison !== undefined;
+  }
+
+  /** What holds at the start of a block. */
+  at(block: Block): Facts {
+    const here = <T>(placed: readonly Placed<T>[] | undefined): T[] =>
+      // dominators were learnt from the entry on
+      placed?.flatMap((each) => (this.tree.dominates(each.block, block) ? each.fact : [])).reverse() ?? [];
+    return { comparisons: (value) => here(this.compared.get(value)), checks: (base) => here(this.checked.get(base)) };
+  }
+
+  /** What holds on the edge between two blocks. */
+  onEdge(from: Block, to: Block): Facts {
+    const before = this.at(from);
+    const comparison = comparisonOnEdge(from, to);
+    const check = checkOnEdge(from, to);
+    const isAbout = (value: Value): boolean => comparison !== undefined && subjects(comparison).includes(value);
+    return {
+      comparisons: (value) => (comparison && isAbout(value) ? [comparison, ...before.comparisons(value)] : before.comparisons(value)),
+      checks: (base) => (check && normalise(check).base === base ? [check, ...before.checks(base)] : before.checks(base)),
+    };
+  }
 }
 
-/** What holds on the edge between two blocks, given what holds at the start of the first. */
-export function factsOnEdge(from: Block, to: Block, before: Facts): Facts {
-  const comparisons: Comparison[] = [];
-  const checks: Checked[] = [];
-  addEdge(from, to, comparisons, checks);
-  return { comparisons: [...comparisons, ...before.comparisons], checks: [...checks, ...before.checks] };
+function note<T>(facts: Map<Value, Placed<T>[]>, value: Value, placed: Placed<T>): void {
+  const known = facts.get(value);
+  if (known) known.push(placed);
+  else facts.set(value, [placed]);
 }
 
-function addEdge(from: Block, to: Block, comparisons: Comparison[], checks: Checked[]): void {
+/** What a comparison tells something of: of a constant nothing but where both sides are one. */
+function subjects({ left, right }: Pick<Comparison, 'left' | 'right'>): Value[] {
+  if (left === right) return [left];
+  if (right.kind === 'const' && left.kind !== 'const') return [left];
+  return left.kind === 'const' && right.kind !== 'const' ? [right] : [left, right];
+}
+
+function comparisonOnEdge(from: Block, to: Block): Comparison | undefined {
   const t = from.terminator;
-  if (t?.kind === 'branch' && t.then !== t.else)
-    comparisons.push({ op: t.op, width: t.width, left: t.left, right: t.right, holds: t.then === to });
-  if (t?.kind === 'check' && t.ok !== t.fail) checks.push({ pointer: t.pointer, size: t.size, end: t.end, ok: t.ok === to });
+  if (t?.kind !== 'branch' || t.then === t.else) return undefined;
+  return { op: t.op, width: t.width, left: t.left, right: t.right, holds: t.then === to };
+}
+
+function checkOnEdge(from: Block, to: Block): Checked | undefined {
+  const t = from.terminator;
+  if (t?.kind !== 'check' || t.ok === t.fail) return undefined;
+  return { pointer: t.pointer, size: t.size, end: t.end, ok: t.ok === to };
 }
 
 /** Whether a comparison holds under facts; undefined where they do not tell. */
 export function decideBranch(t: Pick<Branch, 'op' | 'width' | 'left' | 'right'>, facts: Facts, known: KnownValues): boolean | undefined {
-  for (const fact of facts.comparisons) {
+  for (const fact of facts.comparisons(subjects(t)[0] ?? t.left)) {
     const outcome = implied(fact, t);
     if (outcome !== undefined) return outcome;
   }
@@ -70,9 +122,9 @@ export function decideBranch(t: Pick<Branch, 'op' | 'width' | 'left' | 'right'>,
 /** Whether a bounds check succeeds under facts. */
 export function decideCheck(t: Pick<BoundsCheck, 'pointer' | 'size' | 'end'>, facts: Facts): boolean | undefined {
   const asked = normalise(t);
-  for (const fact of facts.checks) {
+  for (const fact of facts.checks(asked.base)) {
     const done = normalise(fact);
-    if (done.base !== asked.base || fact.end !== t.end) continue;
+    if (fact.end !== t.end) continue;
     if (fact.ok && done.size >= asked.size) return true;
     if (!fact.ok && done.size <= asked.size) return false;
   }
@@ -108,29 +160,29 @@ function fitsWidth(op: CompareOp, max: bigint): boolean {
 }
 
 function isExcluded(value: Value, constant: bigint, width: 32 | 64, facts: Facts): boolean {
-  return facts.comparisons.some(
-    (fact) =>
-      fact.left === value &&
-      fact.width === width &&
-      (fact.op === 'ne' ? fact.holds : fact.op === 'eq' && !fact.holds) &&
-      constantOf(fact.right) !== undefined &&
-      BigInt.asUintN(width, constantOf(fact.right) ?? 0n) === BigInt.asUintN(width, constant),
-  );
+  return facts
+    .comparisons(value)
+    .some(
+      (fact) =>
+        fact.left === value &&
+        fact.width === width &&
+        (fact.op === 'ne' ? fact.holds : fact.op === 'eq' && !fact.holds) &&
+        constantOf(fact.right) !== undefined &&
+        BigInt.asUintN(width, constantOf(fact.right) ?? 0n) === BigInt.asUintN(width, constant),
+    );
 }
 
-/** What is known of values in a block: everywhere, and by the branches that lead to it. */
-export function knownAt(block: Block, tree: Dominance, everywhere: KnownValues): KnownValues {
-  const facts = factsAt(block, tree);
-  if (facts.comparisons.length === 0) return everywhere;
+/** What is known of values under facts, and everywhere. */
+export function knownUnder(facts: Facts, everywhere: KnownValues): KnownValues {
   return new KnownValues({ place: { everywhere, refine: (value, known) => refine(value, known, facts) ?? known } });
 }
 
 /** The range of a value under facts; undefined where they contradict each other. */
 function refine(value: Value, known: Known, facts: Facts): Known | undefined {
   let range: Known | undefined = known;
-  for (const fact of facts.comparisons) {
+  for (const fact of facts.comparisons(value)) {
     const isLeft = fact.left === value;
-    if (!range || (!isLeft && fact.right !== value)) continue;
+    if (!range) return undefined;
     const other = constantOf(isLeft ? fact.right : fact.left);
     if (other === undefined) continue;
     const constant = fact.width === 32 ? BigInt.asUintN(32, other) : other;

@@ -4,7 +4,7 @@
  */
 import { type Block, type Graph, insertBefore, mapOperands, mapTerminatorOperands, type Node, remove, type Value } from '../ir.ts';
 import { dominance } from './dominance.ts';
-import { knownAt } from './facts.ts';
+import { FlowFacts, knownUnder } from './facts.ts';
 import { foldBinary } from './fold-binary.ts';
 import { foldCompare } from './fold-compare.ts';
 import { foldMemory, narrowLoads, storedValue } from './fold-memory.ts';
@@ -31,8 +31,13 @@ function foldOnce(graph: Graph): boolean {
   const verifiers = new KnownValues({ asVerifier: true });
   let changed = narrowLoads(graph);
   const tree = dominance(graph);
+  const facts = new FlowFacts(tree);
+  const knowledge = new Map<Block, KnownValues>();
   for (const block of tree.order) {
-    const here = knownAt(block, tree, known);
+    const parent = tree.parent(block);
+    const before = (parent && knowledge.get(parent)) ?? known;
+    const here = facts.learn(block) ? knownUnder(facts.at(block), known) : before;
+    knowledge.set(block, here);
     for (const node of [...block.nodes]) {
       mapOperands(node, substitution.resolve);
       const context: FoldContext = {

@@ -22,7 +22,7 @@ import {
 } from '../ir.ts';
 import { type Dominance, dominance } from './dominance.ts';
 import { evaluateBinary, evaluateUnary } from './evaluate.ts';
-import { decideBranch, decideCheck, factsAt, factsOnEdge } from './facts.ts';
+import { decideBranch, decideCheck, FlowFacts } from './facts.ts';
 import { constant, constantOf } from './fold-operand.ts';
 import { KnownValues } from './known.ts';
 import { dropUnreachable } from './simplify-cfg.ts';
@@ -55,13 +55,15 @@ export function threadJumps(graph: Graph, state: ThreadingState = { rotated: new
 /** Decides or copies one block. Returns how many nodes that added, or undefined where there was nothing to do. */
 function threadOne(graph: Graph, state: ThreadingState): number | undefined {
   const tree = dominance(graph);
+  const facts = new FlowFacts(tree);
   const known = new KnownValues({ asVerifier: true });
   // What is decided for all only takes edges away: dominance as it was still holds.
   let decided = false;
   for (const block of tree.order) {
+    facts.learn(block);
     const t = block.terminator;
     if (t?.kind !== 'branch' && t?.kind !== 'check') continue;
-    const always = outcome(graph, block, undefined, tree, known);
+    const always = outcome(graph, block, undefined, facts, known);
     if (!always) continue;
     setTerminator(block, { kind: 'jump', target: always, place: t.place });
     decided = true;
@@ -75,8 +77,9 @@ function threadOne(graph: Graph, state: ThreadingState): number | undefined {
     if (t?.kind !== 'branch' && t?.kind !== 'check') continue;
     const size = block.nodes.filter((node) => node.kind !== 'phi').length;
     if (size > COPY_LIMIT || !mayCopy(block, tree, state)) continue;
+    const outcomes = block.predecessors.map((p) => (tree.dominates(block, p) ? undefined : outcome(graph, block, p, facts, known)));
     for (const target of successors(block)) {
-      const group = block.predecessors.filter((p) => !tree.dominates(block, p) && outcome(graph, block, p, tree, known) === target);
+      const group = block.predecessors.filter((_, i) => outcomes[i] === target);
       if (group.length === 0) continue;
       state.rotated.add(block);
       copyFor(graph, block, group, target);
@@ -107,9 +110,9 @@ function reaches(from: Block, to: Block, around: Block): boolean {
 }
 
 /** Where the block's terminator goes when control comes from `from`, or always; undefined where that is open. */
-function outcome(graph: Graph, block: Block, from: Block | undefined, tree: Dominance, known: KnownValues): Block | undefined {
+function outcome(graph: Graph, block: Block, from: Block | undefined, flow: FlowFacts, known: KnownValues): Block | undefined {
   const t = block.terminator;
-  const facts = from ? factsOnEdge(from, block, factsAt(from, tree)) : factsAt(block, tree);
+  const facts = from ? flow.onEdge(from, block) : flow.at(block);
   const at = from ? block.predecessors.indexOf(from) : -1;
   const resolve = (value: Value): Value | undefined => valueOnEdge(graph, value, block, at);
   if (t?.kind === 'branch') {
