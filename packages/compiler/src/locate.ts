@@ -38,6 +38,7 @@ export function locate(fn: (...args: never[]) => unknown, text: string): Located
   const map = sourceMapOf(script, source, file);
   // type stripping leaves blanks in place of types: what runs is as long as what was written, and every place is its own
   const isAsWritten = !map && isStripped(source, read(file));
+  const shown = display(file);
   return {
     place(offset) {
       const at = base + offset;
@@ -48,14 +49,14 @@ export function locate(fn: (...args: never[]) => unknown, text: string): Located
         const as = original === undefined || mapped === undefined ? undefined : written(original, mapped.line - 1);
         if (mapped && original !== undefined && as) return { file: display(original), line: mapped.line, column: mapped.column, ...as };
         // type stripping leaves blanks: show the line as it was written
-        return { ...placeIn(source, at, display(file)), ...written(file, row) };
+        return { ...placeIn(source, at, shown), ...written(file, row) };
       }
       const entry = map.findEntry(row, at - (starts[row] ?? 0)) as {
         originalSource?: string;
         originalLine?: number;
         originalColumn?: number;
       };
-      if (entry.originalLine === undefined || entry.originalColumn === undefined) return placeIn(source, at, display(file));
+      if (entry.originalLine === undefined || entry.originalColumn === undefined) return placeIn(source, at, shown);
       const original = entry.originalSource ? resolve(dirname(file), entry.originalSource.replace(/^file:\/\//, '')) : file;
       return {
         file: display(original),
@@ -86,54 +87,78 @@ type Call = (method: string, params?: object) => unknown;
 
 /** Asks V8 for the place of a function. The inspector answers within the call. */
 function inspect(fn: unknown): { source: string; script: Script; line: number; column: number } | undefined {
-  const session = new Session();
-  session.connect();
-  const call: Call = (method, params) => {
+  inspector ??= new Inspector();
+  const handover = globalThis as { __tailraceLocate?: unknown };
+  try {
+    handover.__tailraceLocate = fn;
+    const object = inspector.call('Runtime.evaluate', { expression: 'globalThis.__tailraceLocate' }) as { result: { objectId: string } };
+    const properties = inspector.call('Runtime.getProperties', { objectId: object.result.objectId, ownProperties: true }) as {
+      internalProperties?: { name: string; value?: { value?: { scriptId: string; lineNumber: number; columnNumber: number } } }[];
+    };
+    const location = properties.internalProperties?.find((p) => p.name === '[[FunctionLocation]]')?.value?.value;
+    const known = location && (knownScripts.get(location.scriptId) ?? inspector.learn(location.scriptId));
+    return location && known && { ...known, line: location.lineNumber, column: location.columnNumber };
+  } finally {
+    delete handover.__tailraceLocate;
+    forgetLater();
+  }
+}
+
+let inspector: Inspector | undefined;
+
+/** A session for as long as functions are compiled without a pause. */
+class Inspector {
+  readonly #session = new Session();
+  /** Every script that there is, once the debugger told of them. */
+  #scripts: Map<string, Script> | undefined;
+
+  constructor() {
+    this.#session.connect();
+  }
+
+  readonly call: Call = (method, params) => {
     let answer: unknown;
-    session.post(method as 'Debugger.enable', params as never, (_error: unknown, result: unknown) => {
+    this.#session.post(method as 'Debugger.enable', params as never, (_error: unknown, result: unknown) => {
       answer = result;
     });
     return answer;
   };
-  const handover = globalThis as { __tailraceLocate?: unknown };
-  try {
-    handover.__tailraceLocate = fn;
-    const object = call('Runtime.evaluate', { expression: 'globalThis.__tailraceLocate' }) as { result: { objectId: string } };
-    const properties = call('Runtime.getProperties', { objectId: object.result.objectId, ownProperties: true }) as {
-      internalProperties?: { name: string; value?: { value?: { scriptId: string; lineNumber: number; columnNumber: number } } }[];
-    };
-    const location = properties.internalProperties?.find((p) => p.name === '[[FunctionLocation]]')?.value?.value;
-    const known = location && (knownScripts.get(location.scriptId) ?? learnScript(session, call, location.scriptId));
-    return location && known && { ...known, line: location.lineNumber, column: location.columnNumber };
-  } finally {
-    delete handover.__tailraceLocate;
-    // at once: WebAssembly that is compiled or run while a debugger is there is slow
-    session.disconnect();
-    forgetFilesLater();
+
+  learn(scriptId: string): KnownScript | undefined {
+    const script = this.#enabled().get(scriptId);
+    if (script === undefined) return undefined;
+    const { scriptSource: source } = this.call('Debugger.getScriptSource', { scriptId }) as { scriptSource: string };
+    const known = { script, source };
+    knownScripts.set(scriptId, known);
+    return known;
+  }
+
+  close(): void {
+    this.#session.disconnect();
+  }
+
+  /** Enabling the debugger tells of every script there is, which takes milliseconds: once, and only for scripts that are not known yet. */
+  #enabled(): ReadonlyMap<string, Script> {
+    if (this.#scripts) return this.#scripts;
+    const scripts = new Map<string, Script>();
+    this.#session.on('Debugger.scriptParsed', ({ params }) => {
+      scripts.set(params.scriptId, params as Script);
+    });
+    this.call('Debugger.enable');
+    this.#scripts = scripts;
+    return scripts;
   }
 }
 
-/** Enabling the debugger tells of every script there is, which takes milliseconds: only for scripts that are not known yet. */
-function learnScript(session: Session, call: Call, scriptId: string): KnownScript | undefined {
-  session.on('Debugger.scriptParsed', ({ params }) => {
-    if (params.scriptId === scriptId) script = params as Script;
-  });
-  let script: Script | undefined;
-  call('Debugger.enable');
-  if (script === undefined) return undefined;
-  const { scriptSource: source } = call('Debugger.getScriptSource', { scriptId }) as { scriptSource: string };
-  const known = { script, source };
-  knownScripts.set(scriptId, known);
-  return known;
-}
-
 let forgets = false;
-/** Files may change until the next function is compiled. */
-function forgetFilesLater(): void {
+/** Files may change until the next function is compiled, and WebAssembly is slow while a debugger is there. */
+function forgetLater(): void {
   if (forgets) return;
   forgets = true;
   queueMicrotask(() => {
     forgets = false;
+    inspector?.close();
+    inspector = undefined;
     files.clear();
     lines.clear();
   });
