@@ -21,11 +21,9 @@ export type AttachHook = 'xdp' | 'tcIngress' | 'tcEgress';
 
 /**
  * Where a socket program runs: on what comes in at the sockets of a map (`skSkb`, and `skSkbParser` before it, which cuts the
- * stream into messages), on what is sent at them (`skMsg`), on the events of all TCP sockets of a cgroup (`sockOps`; a path).
+ * stream into messages), on what is sent at them (`skMsg`), on the events of TCP sockets of the engine's cgroup (`sockOps`).
  */
-export type SocketPlace =
-  | { readonly hook: 'skSkb' | 'skSkbParser' | 'skMsg'; readonly map: LoadedMap }
-  | { readonly hook: 'sockOps'; readonly cgroup: string };
+export type SocketPlace = { readonly hook: 'skSkb' | 'skSkbParser' | 'skMsg'; readonly map: LoadedMap } | { readonly hook: 'sockOps' };
 
 /** One opened engine: everything made through it is closed with it. */
 export interface EngineInstance extends AsyncDisposable {

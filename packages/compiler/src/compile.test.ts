@@ -81,10 +81,11 @@ test('labels', () => {
   expect(() => labels('return ctx.exit(ctx.length);')).toThrow(CompileError);
 });
 
-test('hooks that cannot be compiled', () => {
-  expect(refusal(stage({ name: 'shaper', hook: 'skMsg', program: (ctx) => ctx.pass() }))).toMatchInlineSnapshot(
-    `"stage 'shaper': hook 'skMsg' cannot be compiled, expected xdp, tc, tcIngress or tcEgress"`,
-  );
+test('metadata where there is no place for them', () => {
+  expect(refusal(stage({ name: 'shaper', hook: 'skMsg', reads: { flow: u32 }, program: (ctx) => ctx.pass() }))).toMatchInlineSnapshot(`
+    "stage 'shaper': its hook is skMsg, where there are no metadata
+      hint: programs of sockets interrupt one another, and have no packet to keep them with: use a map"
+  `);
 });
 
 test('constants that are no integers', () => {

@@ -140,12 +140,17 @@ export function compileRoot(options: RootOptions): ProgramSpec {
   return finish(lowerRoot(options), hookModels[options.hook ?? 'xdp'], options.name, options.name).program;
 }
 
-/** Throws CompileError for a stage of a hook that cannot be compiled. */
+/** Throws CompileError for metadata where there is no place for them. */
 function modelOf(stage: AnyStage): HookModel {
   const model = hookModel(stage.hook);
-  if (model) return model;
-  const message = `hook '${stage.hook}' cannot be compiled, expected xdp, tc, tcIngress or tcEgress`;
-  throw new CompileError({ id: 'limit', stage: stage.name, message, length: 1 });
+  if (model.socket === undefined || Object.keys({ ...stage.reads, ...stage.writes }).length === 0) return model;
+  throw new CompileError({
+    id: 'limit',
+    stage: stage.name,
+    message: `its hook is ${stage.hook}, where there are no metadata`,
+    hint: 'programs of sockets interrupt one another, and have no packet to keep them with: use a map',
+    length: 1,
+  });
 }
 
 function finish(graph: Graph, hook: HookModel, name: string, stage: string, parts: readonly FusedPart[] = []): Omit<CompiledStage, 'maps'> {

@@ -5,7 +5,7 @@
 import { ArgumentError, Helper, insn, reg } from '@tailrace/bpf';
 import type { StageObject } from '@tailrace/stage';
 import { CodeWriter, type Label, label } from './code-writer.ts';
-import { type HookModel, SK_BUFF } from './hook-model.ts';
+import { type HookModel, SK_BUFF, XDP_MD } from './hook-model.ts';
 import { alignment, chunk } from './lower/access.ts';
 import { crossingSize, unusedBytes } from './lower/crossing.ts';
 import type { ContextHome, GraftedCode } from './object-graft.ts';
@@ -220,7 +220,7 @@ class ExitWriter {
     code.place(this.#crossing);
     code.push(insn.mov(1, reg(CONTEXT)), insn.mov(2, -size), insn.call(Helper.xdp_adjust_meta));
     code.jump('ne', 0, 0, done);
-    code.push(insn.load(4, start, CONTEXT, hook.context.dataMeta), insn.load(4, 1, CONTEXT, hook.context.data));
+    code.push(insn.load(4, start, CONTEXT, XDP_MD.dataMeta), insn.load(4, 1, CONTEXT, XDP_MD.data));
     code.push(insn.mov(2, reg(start)), insn.alu64('add', 2, size));
     code.jump('gt', 2, reg(1), done);
     code.push(insn.storeImm(4, start, 0, crossing.tag | 0));

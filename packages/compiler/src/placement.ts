@@ -9,8 +9,8 @@
  */
 import type { Layout } from '@tailrace/stage';
 
-/** The kinds of program that chains are made of so far. */
-export type ProgramHook = 'xdp' | 'tc';
+/** The kinds of program that chains are made of. */
+export type ProgramHook = 'xdp' | 'tc' | 'skSkb' | 'skMsg' | 'sockOps';
 
 /** Verdicts of XDP by name; the order is the kernel's (enum xdp_action). */
 export const XdpVerdict = { abort: 0, drop: 1, pass: 2, tx: 3, redirect: 4 } as const;
@@ -23,8 +23,21 @@ export type XdpVerdict = keyof typeof XdpVerdict;
 export const TcVerdict = { pass: -1, drop: 2, redirect: 7 } as const;
 export type TcVerdict = keyof typeof TcVerdict;
 
+/** Verdicts on a socket's data by name (enum sk_action): a redirect is a pass that a helper has given a target. */
+export const SocketVerdict = { drop: 0, pass: 1, redirect: 1 } as const;
+export type SocketVerdict = keyof typeof SocketVerdict;
+
+/** What a program on a socket's events returns: nobody looks at it but to know that it is there. */
+export const SockOpsVerdict = { pass: 1 } as const;
+
 /** The verdicts of each hook. */
-export const hookVerdicts = { xdp: XdpVerdict, tc: TcVerdict } as const;
+export const hookVerdicts = {
+  xdp: XdpVerdict,
+  tc: TcVerdict,
+  skSkb: SocketVerdict,
+  skMsg: SocketVerdict,
+  sockOps: SockOpsVerdict,
+} as const;
 
 /**
  * Where `next()` or an exit leads: to a slot of the chain's program array, out of the chain with a verdict, or, in a fused

@@ -61,13 +61,22 @@ export interface TcRootOptions {
   readonly imports?: Pick<Crossing, 'tag' | 'words'>;
 }
 
-export type RootOptions = XdpRootOptions | TcRootOptions;
+/** The root of a chain on sockets. */
+export interface SocketRootOptions extends Pick<TcRootOptions, 'name' | 'array'> {
+  readonly hook: 'skSkb' | 'skMsg' | 'sockOps';
+  readonly state?: Pick<StatePlacement, 'map'> & {
+    /** Offset of a u64 that counts what found slot 0 empty. */
+    readonly misses: number;
+  };
+}
+
+export type RootOptions = XdpRootOptions | TcRootOptions | SocketRootOptions;
 
 export function lowerRoot(options: RootOptions): Graph {
   const hook = hookModels[options.hook ?? 'xdp'];
   const root = new Root(options.name, hook);
   const { state } = options;
-  if (options.hook !== 'tc' && options.state) {
+  if ((options.hook === undefined || options.hook === 'xdp') && options.state) {
     const entry = root.state(options.state.map);
     root.store(8, 'map', entry, options.state.length, root.call(Helper.xdp_get_buff_len, [root.graph.context]));
     if (options.state.trace) root.mark(options.state.trace, entry, entry, options.state.trace.mark);
@@ -201,8 +210,8 @@ class Root {
   #compareTag({ tag, words }: Pick<Crossing, 'tag' | 'words'>, tagged: Block, others: Block): Value {
     const { context } = this.graph;
     const fits = createBlock(this.graph);
-    const start = this.load(4, 'context', context, this.#hook.context.dataMeta, 'packet');
-    const end = this.load(4, 'context', context, this.#hook.context.data, 'packet');
+    const start = this.load(4, 'context', context, SK_BUFF.dataMeta, 'packet');
+    const end = this.load(4, 'context', context, SK_BUFF.data, 'packet');
     setTerminator(this.#block, { kind: 'check', pointer: start, size: 4 + 4 * words, end, ok: fits, fail: others });
     this.#block = fits;
     this.#branch(this.load(4, 'packet', start, 0), 'eq', this.constant(tag), tagged, others);

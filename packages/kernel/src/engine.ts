@@ -33,8 +33,10 @@ const MEMBARRIER_CMD_GLOBAL = 1;
 
 /** What `kernel` takes. */
 export interface KernelOptions {
-  /** Names of the interfaces that programs are attached to; none for loading and test runs only. */
-  readonly interfaces: readonly string[];
+  /** Names of the interfaces that programs are attached to; none for sockets, and for loading and test runs only. */
+  readonly interfaces?: readonly string[];
+  /** Path of the cgroup (v2) whose sockets `sockOps` chains hear of. */
+  readonly cgroup?: string;
   /** Their network namespace: a path, a name that `ip netns add` gave, an fd, or one held open; default the own. */
   readonly netns?: string | number | NetworkNamespace;
   /** Default `auto`: native, and generic where a driver has no XDP of its own. */
@@ -57,16 +59,16 @@ export interface KernelEngine extends Engine {
  * (naming the missing capabilities), ArgumentError (no such namespace or interface, or one without Ethernet headers).
  */
 export function kernel(options: KernelOptions): KernelEngine {
-  const { interfaces, mode = 'auto', tc = {}, bpffs = bpffsPath } = options;
+  const { interfaces = [], mode = 'auto', tc = {}, bpffs = bpffsPath } = options;
   if (tc.order !== undefined) checkOrder(tc.order);
   const twice = interfaces.find((name, index) => interfaces.indexOf(name) !== index);
   if (twice !== undefined) throw new ArgumentError(`interface ${twice} is listed twice`);
   return { kind: 'kernel', open: () => openInstance({ ...options, interfaces: [...interfaces], mode, tc, bpffs }) };
 }
 
-type Opening = Required<Omit<KernelOptions, 'netns'>> & Pick<KernelOptions, 'netns'>;
+type Opening = Required<Omit<KernelOptions, 'netns' | 'cgroup'>> & Pick<KernelOptions, 'netns' | 'cgroup'>;
 
-async function openInstance({ interfaces: names, netns, mode, tc, bpffs }: Opening): Promise<KernelInstance> {
+async function openInstance({ interfaces: names, cgroup, netns, mode, tc, bpffs }: Opening): Promise<KernelInstance> {
   requireKernel();
   requireCapabilities(netns !== undefined);
   requireBpf();
@@ -80,7 +82,19 @@ async function openInstance({ interfaces: names, netns, mode, tc, bpffs }: Openi
     const interfaces = names.map((name) => requireEthernet(route, name));
     const lacksXdp = ({ index }: InterfaceInfo) => xdpFeatures(index, threadInside ? undefined : namespace)?.basic === false;
     const generic = mode === 'generic' || (mode === 'auto' && interfaces.some(lacksXdp));
-    return new KernelInstance({ interfaces, mode, generic, tc, bpffs, namespace, poolInside, threadInside, socket, cpus: possibleCpus() });
+    return new KernelInstance({
+      interfaces,
+      cgroup,
+      mode,
+      generic,
+      tc,
+      bpffs,
+      namespace,
+      poolInside,
+      threadInside,
+      socket,
+      cpus: possibleCpus(),
+    });
   } catch (error) {
     socket?.close();
     namespace.close();
@@ -90,6 +104,7 @@ async function openInstance({ interfaces: names, netns, mode, tc, bpffs }: Openi
 
 interface Parts {
   readonly interfaces: readonly InterfaceInfo[];
+  readonly cgroup: string | undefined;
   readonly mode: AttachMode;
   /** Whether XDP is going to run behind the driver of one of them. */
   readonly generic: boolean;
@@ -181,7 +196,7 @@ export class KernelInstance implements PinningInstance {
   attachToSockets(program: LoadedProgram, place: SocketPlace): Promise<Detachable> {
     return this.#track(async () => {
       checkOwn(program);
-      return this.#keep(await attachToSockets(program, place));
+      return this.#keep(await attachToSockets(program, place, this.#parts.cgroup));
     });
   }
 

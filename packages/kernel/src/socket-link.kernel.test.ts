@@ -7,6 +7,7 @@ import { type KernelInstance, kernel } from './engine.ts';
 import { mapSpec, passProgram, programSpec, u32 } from './fixture.ts';
 import type { KernelMap } from './map.ts';
 import type { KernelProgram } from './program.ts';
+import { attachToSockets } from './socket-link.ts';
 
 /** enum sk_action */
 const SK_DROP = 0;
@@ -109,6 +110,8 @@ test('what is sent at the sockets of a map can be refused', async () => {
 test('events of the sockets of a cgroup', async () => {
   const cgroup = `${cgroup2()}/tailrace-test-${process.pid}`;
   mkdirSync(cgroup);
+  await instance.close();
+  instance = await kernel({ cgroup }).open();
   try {
     const counts = instance.createMap(mapSpec('array', { name: 'counts', maxEntries: 1, valueSize: 8 }));
     const program = await load(
@@ -128,7 +131,7 @@ test('events of the sockets of a cgroup', async () => {
       ],
       { counts },
     );
-    const attached = await instance.attachToSockets(program, { hook: 'sockOps', cgroup });
+    const attached = await instance.attachToSockets(program, { hook: 'sockOps' });
     const count = (): number => counts.lookup(u32(0))?.[0] ?? 0;
     await connection();
     expect(count()).toBe(0);
@@ -156,10 +159,9 @@ test('mistakes', async () => {
   await expect(attach({ hook: 'skMsg', map: sockets })).rejects.toThrow('program sample.skSkb is of type skSkb, the hook is skMsg');
   await expect(attach({ hook: 'skSkb', map: counts })).rejects.toThrow('map sample/array is no map of sockets of the kernel engine');
   const events = await load('sockOps', returns(1));
-  await expect(instance.attachToSockets(events, { hook: 'sockOps', cgroup: '/nowhere' })).rejects.toThrow(
-    'cgroup /nowhere cannot be opened',
-  );
-  await expect(instance.attachToSockets(events, { hook: 'sockOps', cgroup: '/tmp' })).rejects.toThrow(
+  await expect(instance.attachToSockets(events, { hook: 'sockOps' })).rejects.toThrow('and the engine has no cgroup');
+  await expect(attachToSockets(events, { hook: 'sockOps' }, '/nowhere')).rejects.toThrow('cgroup /nowhere cannot be opened');
+  await expect(attachToSockets(events, { hook: 'sockOps' }, '/tmp')).rejects.toThrow(
     expect.objectContaining({ code: 'syscall', hint: expect.stringContaining('no cgroup2') }),
   );
   await expect(instance.attach(await instance.loadProgram(passProgram, new Map()), 'tcIngress')).rejects.toThrow('the hook is tcIngress');

@@ -16,11 +16,16 @@ type SocketHook = SocketPlace['hook'];
 const attachType: Readonly<Record<SocketHook, number>> = { sockOps: 3, skSkbParser: 4, skSkb: 5, skMsg: 7 };
 const programType: Readonly<Record<SocketHook, ProgramType>> = { sockOps: 'sockOps', skSkbParser: 'skSkb', skSkb: 'skSkb', skMsg: 'skMsg' };
 
-/** Attaches a program. Throws ArgumentError (another type, no socket map, no cgroup), SyscallError. */
-export async function attachToSockets(program: KernelProgram, place: SocketPlace): Promise<Detachable> {
+/** Attaches a program; `cgroup` is the path of that whose events there are. Throws ArgumentError (another type, no socket map, no cgroup), SyscallError. */
+export async function attachToSockets(program: KernelProgram, place: SocketPlace, cgroup: string | undefined): Promise<Detachable> {
   if (program.spec.type !== programType[place.hook])
     throw new ArgumentError(`program ${program.spec.name} is of type ${program.spec.type}, the hook is ${place.hook}`);
-  return 'map' in place ? attachToMap(program, place) : attachToCgroup(program, place.cgroup);
+  if ('map' in place) return attachToMap(program, place);
+  if (cgroup === undefined)
+    throw new ArgumentError(`program ${program.spec.name} wants the events of a cgroup's sockets, and the engine has no cgroup`, {
+      hint: "name one: kernel({ cgroup: '/sys/fs/cgroup/…' })",
+    });
+  return attachToCgroup(program, cgroup);
 }
 
 function attachToMap(program: KernelProgram, { hook, map }: Extract<SocketPlace, { map: unknown }>): Detachable {

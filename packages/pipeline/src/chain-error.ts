@@ -12,6 +12,7 @@ export type ChainProblem =
   | 'cycle' // a stage that leads back to itself
   | 'depth' // more tail calls than the kernel allows
   | 'metadata' // a field that is read before it is written, or has two schemas
+  | 'sockets' // a chain on sockets that no map of sockets leads to
   | 'state' // counters and metadata take more room than there is
   | 'absent'; // a stage, function or map that is not in this pipeline
 

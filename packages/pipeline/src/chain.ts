@@ -15,7 +15,7 @@ import {
   UnsupportedError,
 } from '@tailrace/bpf';
 import { mapsIn } from '@tailrace/stage';
-import { type ChainHook, type ChainVerdict, hookTitle, programHook, verdictOf } from './chain-hook.ts';
+import { type ChainHook, type ChainVerdict, hookTitle, isPacketHook, verdictOf } from './chain-hook.ts';
 import type { ChainChange } from './change.ts';
 import { Front } from './front.ts';
 import { type CompiledChain, Generation, reference, type Workshop } from './generation.ts';
@@ -23,6 +23,7 @@ import { type PathStep, pathOf } from './path.ts';
 import type { ChainPlan } from './plan.ts';
 import type { MapClaim, MapHold, MapRegistry } from './registry.ts';
 import type { StageCompiler } from './service.ts';
+import { attachToSockets, socketMapsOf } from './socket-attachment.ts';
 import { LENGTH_OFFSET, MISSES_OFFSET } from './state.ts';
 import { ChainCounters, type ChainStats } from './stats.ts';
 
@@ -59,9 +60,8 @@ export interface ChainBlueprint {
 /** The root of a chain: a small stable program that is attached. */
 export function rootOf(compiler: StageCompiler, hook: ChainHook, name: string): ProgramSpec {
   const [array, map, misses] = [reference.entry, reference.state, MISSES_OFFSET];
-  return programHook(hook) === 'xdp'
-    ? compiler.compileRoot({ name, array, state: { map, misses, length: LENGTH_OFFSET } })
-    : compiler.compileRoot({ hook: 'tc', name, array, state: { map, misses } });
+  if (hook === 'xdp') return compiler.compileRoot({ name, array, state: { map, misses, length: LENGTH_OFFSET } });
+  return compiler.compileRoot({ hook: isPacketHook(hook) ? 'tc' : hook, name, array, state: { map, misses } });
 }
 
 /** A change of a chain that is loaded and not made yet. Exactly one of `settle` and `abandon` ends it. */
@@ -145,9 +145,20 @@ export class LiveChain {
     return this.#compiled;
   }
 
-  /** Attaches the root to every interface of the engine. */
-  attach(): Promise<Attachment> {
-    return this.#workshop.instance.attach(this.#root, this.hook);
+  /**
+   * Attaches the root: to every interface of the engine, to every map of sockets that its stages use, or to the engine's cgroup.
+   * Throws UnsupportedError where the engine reaches no sockets, and what it throws.
+   */
+  async attach(): Promise<Attachment> {
+    const { instance, registry } = this.#workshop;
+    const { hook } = this;
+    if (isPacketHook(hook)) return instance.attach(this.#root, hook);
+    return attachToSockets(
+      instance,
+      this.#root,
+      hook,
+      socketMapsOf(this.#compiled.plan).map((map) => registry.loaded(map)),
+    );
   }
 
   /** Sends one packet through the chain, off the wire. Runs go one after the other: what they count is told apart. */

@@ -12,6 +12,7 @@ import { type ChainHook, hookTitle } from './chain-hook.ts';
 import { type CompiledPipeline, compilePipeline, type PipelineChange, planChange } from './change.ts';
 import { type PipelinePlan, planPipeline } from './pipeline-plan.ts';
 import type { StageCompiler } from './service.ts';
+import { checkAttachedMaps } from './socket-attachment.ts';
 import type { ChainStats } from './stats.ts';
 import { makeAll, type Step } from './transition.ts';
 
@@ -235,6 +236,7 @@ export class LivePipeline {
       throw new ChainError('hook', `pipeline '${name}' runs at ${ours.join(', ')}, and cannot be changed to ${theirs.join(', ')}`, {
         hint: 'stop it and run the other one',
       });
+    for (const [hook, after] of plan.chains) checkAttachedMaps(this.plan.chains.get(hook) ?? after, after);
     return { declared, replacements, change: planChange(this.#compiler, this.#compiled, plan), forgets };
   }
 

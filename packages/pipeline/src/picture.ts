@@ -1,5 +1,5 @@
 /** Chains as pictures for the terminal: a box for each stage, its edges with the packets that took them. */
-import { type ChainHook, chainHooks, hookTitle } from './chain-hook.ts';
+import { type ChainHook, chainHooks, hookTitle, isPacketHook } from './chain-hook.ts';
 import type { ChainDescription, EdgeDescription, PipelineDescription, StageDescription } from './description.ts';
 import { bytes, number, reasonsMet } from './figure.ts';
 import type { StageStats } from './stats.ts';
@@ -29,16 +29,26 @@ export function drawPipeline<L>(pipeline: PipelineDescription<L>, options: Pipel
   const dim: Paint = color ? (text) => `\u001b[2m${text}\u001b[0m` : (text) => text;
   const chains: { readonly [K in ChainHook]?: ChainDescription } = pipeline.chains as Readonly<Record<string, ChainDescription>>;
   const stop = (text: string): string => `   ${dim(text)}`;
-  const lines = chains.xdp || chains.tcIngress ? [stop(wire)] : [stop('the network stack')];
+  const draw = (hook: ChainHook, chain: ChainDescription, carried = ''): readonly string[] => {
+    const counted = stats?.[hook];
+    return [`   ▼ ${hookTitle[hook]}${carried}`, drawChain(chain, { color, ...(counted ? { stats: counted } : {}) })];
+  };
+  const packets: string[] = [];
+  const sockets: string[] = [];
   for (const hook of chainHooks) {
     const chain = chains[hook];
     if (chain === undefined) continue;
-    if (hook === 'tcEgress' && (chains.xdp || chains.tcIngress)) lines.push('   │', stop('the network stack'));
+    if (!isPacketHook(hook)) {
+      sockets.push(...draw(hook, chain));
+      continue;
+    }
+    if (hook === 'tcEgress' && (chains.xdp || chains.tcIngress)) packets.push('   │', stop('the network stack'));
     const carried = hook === 'tcIngress' && pipeline.crossing.length > 0 ? dim(`  with ${pipeline.crossing.join(', ')}`) : '';
-    const counted = stats?.[hook];
-    lines.push('   │', `   ▼ ${hookTitle[hook]}${carried}`, drawChain(chain, { color, ...(counted ? { stats: counted } : {}) }));
+    packets.push('   │', ...draw(hook, chain, carried));
   }
-  return [...lines, '   │', stop(chains.tcEgress ? wire : 'the network stack')].join('\n');
+  if (packets.length === 0) return sockets.join('\n');
+  const [from, to] = [chains.xdp || chains.tcIngress, chains.tcEgress].map((there) => stop(there ? wire : 'the network stack'));
+  return [from, ...packets, '   │', to, ...sockets].join('\n');
 }
 
 /**

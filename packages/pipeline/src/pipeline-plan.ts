@@ -3,7 +3,6 @@
  * stand in several, and metadata that go from XDP to TC ingress.
  */
 
-import { UnsupportedError } from '@tailrace/bpf';
 import type { StageOutcomes } from '@tailrace/compiler';
 import { type AnyStage, type ChainMember, type Chains, describeLayout, sameLayout } from '@tailrace/stage';
 import { ChainError } from './chain-error.ts';
@@ -11,6 +10,7 @@ import { type ChainHook, chainHooks } from './chain-hook.ts';
 import { functionsIn } from './graph.ts';
 import { type MetadataFlow, type MissingField, metadataFlow, unwritten } from './metadata.ts';
 import { type ChainPlan, checkDepth, planChain } from './plan.ts';
+import { checkSocketMaps } from './socket-attachment.ts';
 
 /** A pipeline, planned. */
 export interface PipelinePlan {
@@ -27,14 +27,17 @@ export interface PlanOptions {
   readonly replacements?: ReadonlyMap<ChainHook, ReadonlyMap<string, AnyStage>>;
 }
 
-/** Plans a pipeline. Throws UnsupportedError for chains that cannot run yet, and ChainError. */
+/** Plans a pipeline. Throws ChainError. */
 export function planPipeline(pipeline: string, chains: Chains, options: PlanOptions): PipelinePlan {
   const members = membersOf(pipeline, chains);
   checkPlaced(members);
   const plans = new Map<ChainHook, ChainPlan>();
   for (const [hook, list] of members) {
     const replacements = options.replacements?.get(hook);
-    plans.set(hook, planChain(list, { hook, outcomesOf: options.outcomesOf, ...(replacements ? { replacements } : {}) }));
+    const plan = planChain(list, { hook, outcomesOf: options.outcomesOf, ...(replacements ? { replacements } : {}) });
+    // a stage that was replaced may have been the one that names the map
+    if (options.replacements === undefined) checkSocketMaps(plan);
+    plans.set(hook, plan);
   }
   const crossing = crossingFields(plans);
   const ingress = plans.get('tcIngress');
@@ -43,16 +46,8 @@ export function planPipeline(pipeline: string, chains: Chains, options: PlanOpti
   return { chains: plans, crossing };
 }
 
-/** The members of every chain, in the order in which packets meet them. Throws UnsupportedError and ChainError. */
+/** The members of every chain, in the order in which packets meet them. Throws ChainError. */
 export function membersOf(pipeline: string, chains: Chains): ReadonlyMap<ChainHook, readonly ChainMember[]> {
-  const others = Object.keys(chains).filter((key) => !chainHooks.some((hook) => hook === key));
-  if (others.length > 0)
-    throw new UnsupportedError(
-      `pipeline '${pipeline}' has stages for ${others.join(', ')}, and only ${chainHooks.join(', ')} can run so far`,
-      {
-        hint: 'run a pipeline without them',
-      },
-    );
   const members = new Map(chainHooks.flatMap((hook) => (chains[hook] ? [[hook, chains[hook]] as const] : [])));
   if (members.size === 0) throw new ChainError('empty', `pipeline '${pipeline}' has no chain, expected ${chainHooks.join(', ')}`);
   return members;

@@ -18,11 +18,11 @@ export interface Pipeline<N extends string, L> {
   /**
    * Plans and compiles the pipeline, opens the engine, loads, starts controllers and attaches, in this order: mistakes in
    * stages and wiring show without privileges.
-   * Throws UnsupportedError for chains that cannot run yet, ChainError, ConflictError, CompileError, and what the engine
+   * Throws UnsupportedError for chains that the engine cannot run, ChainError, ConflictError, CompileError, and what the engine
    * throws; nothing of it is left behind then.
    */
   run(engine: BpfEngine, options?: RunOptions): Promise<Running<L>>;
-  /** Stages and edges of every chain, planned but not loaded. Throws UnsupportedError, ChainError and CompileError. */
+  /** Stages and edges of every chain, planned but not loaded. Throws ChainError and CompileError. */
   describe(): PipelineDescription<L>;
   /** The programs of every chain, its root first, compiled but not loaded. Throws what `describe` does. */
   compile(): readonly CompiledProgram[];

@@ -1,5 +1,5 @@
 import { ArgumentError } from '@tailrace/bpf';
-import { defineFunction, hash, override, stage, token, u32, u64 } from '@tailrace/stage';
+import { defineFunction, hash, override, sockmap, stage, token, u32, u64 } from '@tailrace/stage';
 import { firstValueFrom, VirtualTimeScheduler } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { FakeEngine, fakeCompiler, PlannedFailure } from './fake-engine.ts';
@@ -66,15 +66,23 @@ describe('run', () => {
     }
   });
 
-  test('other chains are refused', async () => {
+  test('a chain on sockets that no socket comes to', async () => {
     const parser = stage({ name: 'parser', hook: 'skSkb', program: (ctx) => ctx.pass() });
-    const mixed = pipeline('mixed', { xdp: [step('a')], skSkb: [parser] });
     const engine = new FakeEngine();
-    await expect(mixed.run(engine, options)).rejects.toMatchObject({
-      code: 'unsupported',
-      message: "pipeline 'mixed' has stages for skSkb, and only xdp, tcIngress, tcEgress can run so far",
+    await expect(pipeline('mixed', { xdp: [step('a')], skSkb: [parser] }).run(engine, options)).rejects.toMatchObject({
+      code: 'chain',
+      problem: 'sockets',
+      message: 'no stage of the skSkb chain uses a map of sockets: no data would meet it',
     });
     expect(engine.log).toEqual([]);
+  });
+
+  test('chains on sockets want an engine that reaches some', async () => {
+    const sockets = sockmap({ name: 'sockets', maxEntries: 1 });
+    const parser = stage({ name: 'parser', hook: 'skSkb', uses: { sockets }, program: (ctx) => ctx.pass() });
+    const engine = new FakeEngine();
+    await expect(pipeline('mixed', { skSkb: [parser] }).run(engine, options)).rejects.toMatchObject({ code: 'unsupported' });
+    expect(engine.open$.size).toBe(0);
   });
 
   test('bad plans are refused before the engine is opened', async () => {

@@ -2,7 +2,7 @@
  * A pipeline as SVG: above, the way of packets from the wire through the hooks to the network stack and back; below each
  * hook, its chain. The same description gives the same bytes; colours follow the page, light or dark.
  */
-import { type ChainHook, chainHooks, hookTitle } from './chain-hook.ts';
+import { type ChainHook, chainHooks, hookTitle, isPacketHook } from './chain-hook.ts';
 import type { ChainDescription, PipelineDescription } from './description.ts';
 import { type ChainColumn, type CountsByStage, layoutChain, SPINE } from './svg-chain.ts';
 import { arrow, definitions, element, escapeText, fontSize, textAt, widthOf } from './svg-element.ts';
@@ -32,6 +32,8 @@ interface Stop {
   readonly column?: ChainColumn;
   /** What packets bring along from the stop before. */
   readonly carried: string;
+  /** Nothing comes here from the stop before. */
+  readonly apart?: boolean;
 }
 
 /** Draws a pipeline: an SVG document that ends in a newline. */
@@ -50,12 +52,13 @@ export function drawSvg<L>(pipeline: PipelineDescription<L>, { stats, wire = 'th
       const room = Math.max(GAP, widthOf(stop.carried, fontSize.detail) + 28);
       x = Math.max(from + room, stop.column ? chainEnd + GAP : 0);
       const y = top + STOP_HEIGHT / 2;
-      drawn.push(
-        arrow([
-          [from, y],
-          [x, y],
-        ]),
-      );
+      if (!stop.apart)
+        drawn.push(
+          arrow([
+            [from, y],
+            [x, y],
+          ]),
+        );
       if (stop.carried !== '') drawn.push(textAt((from + x - 8) / 2, y - 7, 'detail', stop.carried, 'middle'));
     }
     drawn.push(drawStop(stop, x, top, chains));
@@ -86,9 +89,13 @@ function stopsOf<L>(pipeline: PipelineDescription<L>, stats: SvgOptions['stats']
     const column = layoutChain(chain, stats?.[hook]);
     const carried = hook === 'tcIngress' ? pipeline.crossing.join(', ') : '';
     const stop: Stop = { title: hookTitle[hook], boxWidth: column.boxWidth, width: column.width, column, carried };
+    if (!isPacketHook(hook)) return [{ ...stop, apart: true }];
     return hook === 'tcEgress' && comesIn ? [placeStop(stack), stop] : [stop];
   });
-  return [placeStop(comesIn ? wire : stack), ...hooks, placeStop(chains.tcEgress ? wire : stack)];
+  const sockets = hooks.filter(({ apart }) => apart);
+  if (sockets.length === hooks.length) return sockets;
+  const packets = hooks.filter(({ apart }) => !apart);
+  return [placeStop(comesIn ? wire : stack), ...packets, placeStop(chains.tcEgress ? wire : stack), ...sockets];
 }
 
 function placeStop(title: string): Stop {

@@ -1,17 +1,13 @@
-/**
- * What `ctx` is in a program, by hook. XDP and TC have their whole context; of the sockets' hooks only what chains need is
- * there as long as no engine attaches them. The compiler gives every member its meaning.
- */
+/** What `ctx` is in a program, by hook. The compiler gives every member its meaning. */
 import type { Arp, Ethernet, Gre, Gue, Icmp, Icmpv6, Ipv4, Ipv6, Ipv6Fragment, Ports, Tcp, TunnelKey, Udp, Vxlan } from './headers.ts';
 import type { Hook, Verdict } from './hook.ts';
 import type { RedirectTargets } from './redirect-map.ts';
 import type { Literal } from './resource.ts';
 import type { Schema } from './schema.ts';
+import type { Sockets } from './socket-map.ts';
 
 /** What every hook offers. `M` is the metadata that the stage declared. */
 export interface Context<H extends Hook, M> {
-  /** Bytes of the whole packet, fragments included. */
-  readonly length: number;
   /** Metadata that travels with the packet along the chain. */
   readonly meta: M;
   /** To the next stage of the chain; behind the last one the hook's pass. */
@@ -28,6 +24,14 @@ export interface Droppable<H extends Hook> {
   drop<const R extends string>(reason?: Literal<R>): Verdict<H>;
 }
 
+/** Hooks that see bytes: a packet, or data of a socket. */
+export interface Bytes {
+  /** Bytes of the whole packet, fragments included; of a socket, those that have come in or are sent at once. */
+  readonly length: number;
+  /** What `schema` describes, `offset` bytes behind the first; `undefined` where it does not fit. The schema comes through `uses`. */
+  at<T>(schema: Schema<T>, offset: number): T | undefined;
+}
+
 /**
  * Hooks that see a frame from its first byte. A header is `undefined` where the packet does not have it; otherwise it
  * is read and written in place. Headers that were got before the packet is moved must not be used after.
@@ -35,7 +39,7 @@ export interface Droppable<H extends Hook> {
  * Network headers are found behind up to two VLAN tags (802.1Q, 802.1ad), whether a tag lies in the frame or the driver
  * took it out; headers of layer 4 also behind up to 6 IPv6 extension headers (hop-by-hop, routing, destination, fragment).
  */
-export interface Frame {
+export interface Frame extends Bytes {
   /** The frame's first 14 bytes; `etherType` is what stands there, e.g. that of a VLAN tag. */
   ethernet(): Ethernet | undefined;
   arp(): Arp | undefined;
@@ -74,8 +78,6 @@ export interface Frame {
   pushVlan(tci: number): boolean;
   /** Takes the outer tag off. The packet moves. False where there is none. */
   popVlan(): boolean;
-  /** What `schema` describes, `offset` bytes behind the packet's first; `undefined` where it does not fit. The schema comes through `uses`. */
-  at<T>(schema: Schema<T>, offset: number): T | undefined;
   /** Where a header starts, in bytes from the packet's first. */
   offsetOf(header: object): number;
   /**
@@ -176,10 +178,46 @@ export interface TcIngressContext<M> extends TcContext<'tcIngress', M> {
   redirectPeer(ifindex: number): Verdict<'tcIngress'>;
 }
 
-/** `ctx` of a socket's data. */
-export interface SocketContext<H extends 'skSkb' | 'skMsg', M> extends Context<H, M>, Droppable<H> {}
-/** `ctx` of a socket's events. */
-export interface SockOpsContext<M> extends Context<'sockOps', M> {}
+/** Hooks of sockets: which connection it is. Addresses are numbers as in headers, those of the other family 0. */
+export interface Connection {
+  /** AF_INET or AF_INET6: 2 or 10. */
+  readonly family: number;
+  readonly localAddr: number;
+  readonly remoteAddr: number;
+  readonly localAddr6: { readonly hi: bigint; readonly lo: bigint };
+  readonly remoteAddr6: { readonly hi: bigint; readonly lo: bigint };
+  readonly localPort: number;
+  readonly remotePort: number;
+}
+
+/** Hooks of a socket's data, which are read and written in place. */
+export interface SocketContext<H extends 'skSkb' | 'skMsg', M> extends Context<H, M>, Droppable<H>, Bytes, Connection, Machine {
+  /** Out of the socket that the map has under `key`, to its peer; dropped where it has none. */
+  redirect<K>(sockets: Sockets<K>, key: NoInfer<K>): Verdict<H>;
+  /** In at the socket that the map has under `key`: who holds it reads the data; dropped where it has none. */
+  redirectIngress<K>(sockets: Sockets<K>, key: NoInfer<K>): Verdict<H>;
+}
+
+/** `ctx` of data that have come in at a socket of a map. What passes goes to who reads the socket. */
+export interface SkSkbContext<M> extends SocketContext<'skSkb', M> {}
+
+/** `ctx` of data that are being sent at a socket of a map. What passes goes to the socket's peer; dropping is EACCES to the sender. */
+export interface SkMsgContext<M> extends SocketContext<'skMsg', M> {
+  /** The verdict holds for the next `bytes` that are sent. */
+  applyBytes(bytes: number): void;
+  /** No verdict before so many bytes have come together. */
+  corkBytes(bytes: number): void;
+}
+
+/** `ctx` of the events of TCP sockets in a cgroup. */
+export interface SockOpsContext<M> extends Context<'sockOps', M>, Connection, Machine {
+  /** The event: BPF_SOCK_OPS_* of include/uapi/linux/bpf.h. */
+  readonly op: number;
+  /** A connection that was made from here stands. */
+  readonly activeEstablished: boolean;
+  /** A connection that was made to here stands. */
+  readonly passiveEstablished: boolean;
+}
 
 /** A table and not a conditional type, so that a hover on `ctx` says `XdpContext<…>`. */
 export interface Contexts<M> {
@@ -187,7 +225,7 @@ export interface Contexts<M> {
   tc: TcContext<'tc', M>;
   tcIngress: TcIngressContext<M>;
   tcEgress: TcContext<'tcEgress', M>;
-  skSkb: SocketContext<'skSkb', M>;
-  skMsg: SocketContext<'skMsg', M>;
+  skSkb: SkSkbContext<M>;
+  skMsg: SkMsgContext<M>;
   sockOps: SockOpsContext<M>;
 }

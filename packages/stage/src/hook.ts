@@ -1,7 +1,7 @@
 /** Hooks, the chains that pipelines keep for them, and what a stage may return at each. */
 import type { phantom } from './resource.ts';
 
-/** Where a stage can be attached; `tc` means it serves both directions. Pipelines run `xdp` so far. */
+/** Where a stage can be attached; `tc` means it serves both directions. */
 export type Hook = 'xdp' | 'tc' | 'tcIngress' | 'tcEgress' | 'skSkb' | 'skMsg' | 'sockOps';
 
 /** What a stage returns. `X` holds the labels it left through, as a union of literals. */

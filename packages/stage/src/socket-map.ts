@@ -4,20 +4,19 @@ import { declareMap, type MapDecl, type MapOptions } from './map-decl.ts';
 import type { phantom } from './resource.ts';
 import { type Schema, u32, u64 } from './schema.ts';
 
-/**
- * What programs see of a map of sockets: something for socket stages, to redirect data to. There are no such stages yet, so
- * it has no methods so far; the handle can fill it already.
- */
-export interface Sockets {
+/** What programs see of a map of sockets: `ctx.redirect` of data takes it with a key. */
+export interface Sockets<K> {
   readonly [phantom]: 'sockets';
+  /** In a sockOps stage: puts the socket of the event under `key`, in the place of the one that is there. False where it cannot. */
+  add(key: K): boolean;
 }
 
 /** TCP, UDP or Unix sockets, by index. */
-export interface Sockmap extends MapDecl<Sockets, SocketHandle<number>> {
+export interface Sockmap extends MapDecl<Sockets<number>, SocketHandle<number>> {
   readonly type: 'sockmap';
 }
 /** Sockets under keys. */
-export interface Sockhash<K> extends MapDecl<Sockets, SocketHandle<K>> {
+export interface Sockhash<K> extends MapDecl<Sockets<K>, SocketHandle<K>> {
   readonly type: 'sockhash';
 }
 

@@ -27,7 +27,7 @@ type Fields = Readonly<Record<string, { readonly layout: Layout; readonly offset
 
 /** Lays the state out and reads it. */
 export class StageState {
-  readonly kind: ProgramHook;
+  readonly kind: Extract<ProgramHook, 'xdp' | 'tc'>;
   readonly map: AnyMap;
   readonly placement: Placement;
   readonly #names: readonly string[];

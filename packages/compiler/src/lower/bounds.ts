@@ -1,11 +1,10 @@
 /**
- * Bounds checks of the packet. At TC a packet is longer than what a program can reach of it: where a check fails and the
- * packet is long enough, the kernel is asked to pull the bytes together, out of line, and the check is made once more. At
- * XDP nothing can be pulled: what lies in fragments is not there.
+ * Bounds checks of the packet. At TC, and in the data of sockets, a packet is longer than what a program can reach of it: where a
+ * check fails and the packet is long enough, the kernel is asked to pull the bytes together, out of line, and the check is made
+ * once more. At XDP nothing can be pulled: what lies in fragments is not there.
  */
 import { Helper } from '@tailrace/bpf';
 import type { Layout } from '@tailrace/stage';
-import { SK_BUFF } from '../hook-model.ts';
 import type { Value } from '../ir.ts';
 import { UINT32 } from '../range.ts';
 import { found, MAX_PACKET_OFFSET, PLACE, packetEnd, packetRef, packetStart, unless } from './linear.ts';
@@ -17,7 +16,7 @@ import { exact } from './scalar.ts';
 
 /** Goes on where `size` bytes from a pointer are there; gives the pointer as it then is. */
 export function fits(lowering: Lowering, pointer: Value, size: number, absent: Join): Value {
-  if (lowering.hook.kind === 'xdp') {
+  if (lowering.hook.bytes?.length === undefined) {
     fitsLinear(lowering, pointer, size, absent);
     return pointer;
   }
@@ -42,7 +41,7 @@ export function fitsLinear(lowering: Lowering, pointer: Value, size: number, abs
 
 /** Pulls as many of `size` bytes behind a pointer as there are; gives the pointer as it then is. */
 export function pullUpTo(lowering: Lowering, pointer: Value, size: number): Value {
-  if (lowering.hook.kind === 'xdp') return pointer;
+  if (lowering.hook.bytes?.length === undefined) return pointer;
   return checked(lowering, pointer, size, undefined, (_, done) => lowering.jump(done));
 }
 
@@ -62,7 +61,7 @@ function checked(
     fitsLinear(lowering, pointer, size, odd);
     lowering.jump(ok);
     lowering.enter(odd);
-    const length = lowering.load(4, 'context', lowering.graph.context, SK_BUFF.len);
+    const length = lowering.load(4, 'context', lowering.graph.context, lowering.hook.bytes?.length ?? 0);
     const linear = lowering.binary('sub', packetEnd(lowering), packetStart(lowering));
     unless(lowering, linear, 'ge', length, short ?? ok, 'then');
     pulled(pull(lowering, pointer, size, length), ok);
@@ -86,9 +85,19 @@ function pull(lowering: Lowering, pointer: Value, size: number, length: Value): 
   );
   const bytes = exact(lowering, lowering.enter(amount) as NumberOperand);
   const [{ base }] = keeping(lowering, packetRef(lowering, PLACE, pointer, 0), () =>
-    keepingReferences(lowering, () => lowering.call(Helper.skb_pull_data, [lowering.graph.context, bytes], { movesPacket: true })),
+    keepingReferences(lowering, () => pullFirst(lowering, bytes)),
   );
   return base;
+}
+
+/** Makes the first `bytes` of the packet, or of a message, reachable. */
+function pullFirst(lowering: Lowering, bytes: Value): Value {
+  const { context } = lowering.graph;
+  const [helper, args] =
+    lowering.hook.kind === 'skMsg'
+      ? [Helper.msg_pull_data, [context, lowering.constant(0), bytes, lowering.constant(0)]]
+      : [Helper.skb_pull_data, [context, bytes]];
+  return lowering.call(helper, args, { movesPacket: true });
 }
 
 /** A place in the packet, or undefined where it ends before. */

@@ -22,3 +22,12 @@ export type Members = Readonly<Record<string, Member>>;
 
 export const AT_XDP: readonly Hook[] = ['xdp'];
 export const AT_TC: readonly Hook[] = ['tc', 'tcIngress', 'tcEgress'];
+/** Hooks of interfaces, where packets are frames. */
+export const AT_FRAMES: readonly Hook[] = [...AT_XDP, ...AT_TC];
+export const AT_DATA: readonly Hook[] = ['skSkb', 'skMsg'];
+export const AT_SOCKETS: readonly Hook[] = [...AT_DATA, 'sockOps'];
+
+/** Members that only some hooks have, unless they say otherwise themselves. */
+export function only(hooks: readonly Hook[], members: Members): Members {
+  return Object.fromEntries(Object.entries(members).map(([name, member]) => [name, { hooks, ...member }]));
+}

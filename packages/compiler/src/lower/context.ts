@@ -3,20 +3,22 @@ import { Helper } from '@tailrace/bpf';
 import type { Node as SyntaxNode } from 'acorn';
 import { SK_BUFF, XDP_MD } from '../hook-model.ts';
 import * as R from '../range.ts';
-import { AT_XDP, type Member, type Members } from './context-member.ts';
+import { AT_DATA, AT_FRAMES, AT_XDP, type Member, type Members, only } from './context-member.ts';
 import { FRAME_MEMBERS } from './frame-member.ts';
 import { MOVES } from './move.ts';
 import type { Operand } from './operand.ts';
 import { PACKET_MEMBERS } from './packet-member.ts';
 import type { Program } from './program.ts';
+import { SOCKET_MEMBERS } from './socket-member.ts';
 import { contextWord, packetLength } from './state.ts';
 import { TC_MEMBERS } from './tc-member.ts';
 import { VERDICTS } from './verdict.ts';
 
 const COMMON: Members = {
-  length: { get: packetLength },
+  length: { hooks: [...AT_FRAMES, ...AT_DATA], get: packetLength },
   meta: { get: () => ({ kind: 'meta' }) },
   ingressIfindex: {
+    hooks: AT_FRAMES,
     get: ({ lowering }) => contextWord(lowering, lowering.hook.kind === 'xdp' ? XDP_MD.ingressIfindex : SK_BUFF.ingressIfindex),
   },
   rxQueue: { hooks: AT_XDP, hint: 'ctx.queue is the transmit queue', get: ({ lowering }) => contextWord(lowering, XDP_MD.rxQueue) },
@@ -43,7 +45,15 @@ const MACHINE: Members = {
 const TIME = R.range(0n, R.INT64.hi);
 
 const MEMBERS: ReadonlyMap<string, Member> = new Map(
-  Object.entries({ ...COMMON, ...TC_MEMBERS, ...FRAME_MEMBERS, ...PACKET_MEMBERS, ...VERDICTS, ...MOVES, ...MACHINE }),
+  Object.entries({
+    ...COMMON,
+    ...TC_MEMBERS,
+    ...only(AT_FRAMES, { ...FRAME_MEMBERS, ...PACKET_MEMBERS }),
+    ...SOCKET_MEMBERS,
+    ...VERDICTS,
+    ...only(AT_FRAMES, MOVES),
+    ...MACHINE,
+  }),
 );
 
 /** `ctx.name`. */

@@ -1,5 +1,6 @@
 /** Metadata on their way from XDP to TC: written in front of the packet, where the kernel keeps them for the skb. */
 import { Helper } from '@tailrace/bpf';
+import { XDP_MD } from '../hook-model.ts';
 import type { Crossing } from '../placement.ts';
 import { alignment, chunk } from './access.ts';
 import { forgetPacket } from './fact.ts';
@@ -22,9 +23,8 @@ export function cross(program: Program, crossing: Crossing): void {
     made,
     lowering.constant(0),
     () => {
-      const { data, dataMeta } = lowering.hook.context;
-      const start = lowering.load(4, 'context', context, dataMeta, 'packet');
-      const end = lowering.load(4, 'context', context, data, 'packet');
+      const start = lowering.load(4, 'context', context, XDP_MD.dataMeta, 'packet');
+      const end = lowering.load(4, 'context', context, XDP_MD.data, 'packet');
       lowering.check(
         start,
         size,

@@ -4,7 +4,7 @@ import type { Node as SyntaxNode } from 'acorn';
 import * as R from '../range.ts';
 import { argumentNode, numberArgument } from './argument.ts';
 import { checksum, checksumReplace } from './checksum.ts';
-import type { Members } from './context-member.ts';
+import { AT_DATA, AT_FRAMES, type Members } from './context-member.ts';
 import { at, HEADER_NAMES, type HeaderName, header } from './header.ts';
 import type { Lowering } from './lowering.ts';
 import { present } from './memory.ts';
@@ -16,7 +16,7 @@ const HEADERS: Members = Object.fromEntries(
 
 export const FRAME_MEMBERS: Members = {
   ...HEADERS,
-  at: { call: ({ lowering }, node, args) => place(lowering, node, args) },
+  at: { hooks: [...AT_FRAMES, ...AT_DATA], call: ({ lowering }, node, args) => place(lowering, node, args) },
   offsetOf: {
     call: ({ lowering }, node, args) =>
       packetRef(lowering, argumentNode(node, 0), args[0]).position ??

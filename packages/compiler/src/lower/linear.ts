@@ -2,6 +2,7 @@
  * The bytes of a packet that a program can reach: where they start and end, places in them, and how far these are from the
  * first. Packet references are `base + constant offset`.
  */
+import { ArgumentError } from '@tailrace/bpf';
 import type { Layout } from '@tailrace/stage';
 import type { CompareOp, Value } from '../ir.ts';
 import { type Range, range, union } from '../range.ts';
@@ -19,16 +20,18 @@ export const PLACE: Layout = { kind: 'struct', size: 0, align: 1, fields: {}, vi
 
 /** The packet's first byte. */
 export function packetStart(lowering: Lowering): Value {
-  return rememberedValue(lowering, 'packet:data', () =>
-    lowering.load(4, 'context', lowering.graph.context, lowering.hook.context.data, 'packet'),
-  );
+  return rememberedValue(lowering, 'packet:data', () => pointer(lowering, 'data'));
 }
 
 /** Where the bytes end that can be reached. */
 export function packetEnd(lowering: Lowering): Value {
-  return rememberedValue(lowering, 'packet:end', () =>
-    lowering.load(4, 'context', lowering.graph.context, lowering.hook.context.dataEnd, 'packet'),
-  );
+  return rememberedValue(lowering, 'packet:end', () => pointer(lowering, 'dataEnd'));
+}
+
+function pointer(lowering: Lowering, name: 'data' | 'dataEnd'): Value {
+  const { bytes } = lowering.hook;
+  if (bytes === undefined) throw new ArgumentError(`programs of ${lowering.hook.kind} see no bytes`);
+  return lowering.load(bytes.pointerSize, 'context', lowering.graph.context, bytes[name], 'packet');
 }
 
 /** Pointers that a number was added to, and how much that may be. */

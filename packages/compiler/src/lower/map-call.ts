@@ -10,6 +10,7 @@ import { kindOf } from './map-kind.ts';
 import type { MapOperand, Operand, RefOperand } from './operand.ts';
 import { filterCall, queueCall } from './queue-call.ts';
 import { ringCall } from './ring-call.ts';
+import { addSocket } from './socket-member.ts';
 import { onStack } from './store.ts';
 import { succeeded } from './success.ts';
 
@@ -25,6 +26,9 @@ export function mapCall(lowering: Lowering, node: SyntaxNode, target: MapOperand
       return filterCall(lowering, node, { handle: handleOf(lowering, target), layout: map.value.layout }, name, args);
     case 'ringBuffer':
       return ringCall(lowering, node, { handle: handleOf(lowering, target), layout: map.value.layout }, args);
+    case 'sockmap':
+    case 'sockhash':
+      return addSocket(lowering, node, target, args[0]);
     default:
       return keyedCall(lowering, node, target, name, args);
   }

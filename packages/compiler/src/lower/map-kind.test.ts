@@ -86,10 +86,10 @@ describe('methods of other kinds', () => {
     );
     expect(refused('cpus.update(1, 2);')).toMatchInlineSnapshot(`"cpumap 'cpus' has no update(); hint: pass it to ctx.redirect(map, key)"`);
     expect(refused('queues.get(1);')).toMatchInlineSnapshot(`"map 'queues' has no method 'get'; hint: pass it to ctx.redirect(map, key)"`);
-    expect(refused('sockets.lookup(1);')).toMatchInlineSnapshot(`"sockhash 'sockets' has no lookup(); hint: it is for socket stages"`);
-    expect(refused('sockets.redirect(1);')).toMatchInlineSnapshot(
-      `"map 'sockets' has no method 'redirect'; hint: it is for socket stages"`,
+    expect(refused('sockets.lookup(1);')).toMatchInlineSnapshot(
+      `"sockhash 'sockets' has no lookup(); hint: sockOps stages add(key) to it, skSkb and skMsg stages pass it to ctx.redirect(map, key)"`,
     );
+    expect(refused('sockets.redirect(1);')).toMatchInlineSnapshot(`"map 'sockets' has no method 'redirect'; hint: there are: add"`);
     expect(refused('return ctx.redirect(sockets, 1);')).toMatchInlineSnapshot(
       `"map 'sockets' is of type sockhash, expected devmap, devmapHash, cpumap or xskmap"`,
     );

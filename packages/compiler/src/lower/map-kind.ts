@@ -15,7 +15,7 @@ const ARRAY: Kind = { methods: ['lookup'], hint: 'assign to the reference that l
 const MAPS: Kind = { methods: ['lookup'], hint: 'lookup(key) gives a map, which has methods of its own; the handle puts maps in' };
 const VALUES: Kind = { methods: ['push', 'pop', 'peek'], hint: 'it has no keys: push(value), pop(), peek()' };
 const TARGETS: Kind = { methods: [], hint: 'pass it to ctx.redirect(map, key)' };
-const SOCKETS: Kind = { methods: [], hint: 'it is for socket stages' };
+const SOCKETS: Kind = { methods: ['add'], hint: 'sockOps stages add(key) to it, skSkb and skMsg stages pass it to ctx.redirect(map, key)' };
 
 const KINDS: Readonly<Partial<Record<MapType, Kind>>> = {
   array: ARRAY,

@@ -15,6 +15,8 @@ import { exact } from './scalar.ts';
 
 /** Largest packets that any driver hands over, with fragments, and that the stack makes (GSO_MAX_SIZE). */
 const MAX_PACKET = { xdp: 1n << 17n, tc: 1n << 20n } as const;
+/** Of what is sent or has come in at a socket at once. */
+const MAX_DATA = UINT32.hi;
 
 /** The address of the state. It is always there; the verifier wants the test all the same. */
 export function stateAddress(lowering: Lowering, map: string): Value {
@@ -78,11 +80,12 @@ export function contextWord(lowering: Lowering, offset: number): NumberOperand {
 export function packetLength(program: Program): NumberOperand {
   const { lowering, placement } = program;
   const state = placement?.state;
-  const within = range(0n, MAX_PACKET[lowering.hook.kind]);
-  const isTc = lowering.hook.kind === 'tc';
-  const value = rememberedValue(lowering, isTc ? 'packet:length' : 'length', () =>
-    isTc
-      ? exact(lowering, contextWord(lowering, SK_BUFF.len))
+  const { kind, bytes } = lowering.hook;
+  const within = range(0n, kind === 'xdp' || kind === 'tc' ? MAX_PACKET[kind] : MAX_DATA);
+  const told = bytes?.length;
+  const value = rememberedValue(lowering, told === undefined ? 'length' : 'packet:length', () =>
+    told !== undefined
+      ? exact(lowering, contextWord(lowering, told))
       : state?.length === undefined
         ? measure(lowering)
         : lowering.load(8, 'map', stateAddress(lowering, state.map), state.length),
@@ -123,5 +126,7 @@ export function count(program: Program, names: readonly string[], name: string, 
   if (state?.counters === undefined) return;
   const base = stateAddress(lowering, state.map);
   const offset = state.counters + 8 * names.indexOf(name);
+  // a program of sockets may be interrupted by another of its chain on the same CPU
+  if (lowering.hook.socket) return lowering.atomicAdd(8, 'map', base, offset, by);
   lowering.store(8, 'map', base, offset, lowering.binary('add', lowering.load(8, 'map', base, offset), by));
 }

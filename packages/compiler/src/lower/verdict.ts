@@ -5,7 +5,7 @@ import type { Place, Value } from '../ir.ts';
 import { counterNames, type Edge } from '../placement.ts';
 import { UINT32 } from '../range.ts';
 import { argumentNode, numberArgument } from './argument.ts';
-import { AT_TC, AT_XDP, type Member, type Members } from './context-member.ts';
+import { AT_DATA, AT_FRAMES, AT_TC, AT_XDP, type Member, type Members } from './context-member.ts';
 import type { Ends } from './ends.ts';
 import { fact } from './fact.ts';
 import type { Lowering } from './lowering.ts';
@@ -16,10 +16,8 @@ import { tellSum } from './packet-sum.ts';
 import type { Join } from './path.ts';
 import type { Program } from './program.ts';
 import { exact } from './scalar.ts';
+import { BPF_F_INGRESS, toSocket } from './socket-member.ts';
 import { count, metadataOffset, packetLength, segments } from './state.ts';
-
-/** Flag of bpf_redirect: in at the interface, as if the packet had come in there. */
-const BPF_F_INGRESS = 1;
 
 const plain = (outcome: VerdictOperand['outcome']): Member => ({ call: () => ({ kind: 'verdict', outcome }) });
 
@@ -43,13 +41,22 @@ export const VERDICTS: Members = {
         : lowering.fail(node, 'type', 'a label must be a literal', "write ctx.exit('name')"),
   },
   pass: plain({ verdict: 'pass' }),
-  drop: reasoned('drop'),
+  drop: { ...reasoned('drop'), hooks: [...AT_FRAMES, ...AT_DATA] },
   tx: { ...plain({ verdict: 'tx' }), hooks: AT_XDP, hint: 'use ctx.redirect(ctx.ifindex)' },
   abort: { ...reasoned('abort'), hooks: AT_XDP, hint: 'use ctx.drop()' },
-  redirect: { call: ({ lowering }, node, args) => dynamic(redirect(lowering, node, args)) },
+  redirect: {
+    hooks: [...AT_FRAMES, ...AT_DATA],
+    call: ({ lowering }, node, args) => dynamic(lowering.hook.socket ? toSocket(lowering, node, args, 0) : redirect(lowering, node, args)),
+  },
   redirectIngress: {
-    hooks: AT_TC,
-    call: ({ lowering }, node, args) => dynamic(toInterface(lowering, node, args, Helper.redirect, [BPF_F_INGRESS])),
+    hooks: [...AT_TC, ...AT_DATA],
+    call: ({ lowering }, node, args) =>
+      dynamic(
+        lowering.hook.socket
+          ? toSocket(lowering, node, args, BPF_F_INGRESS)
+          : // the flag means the same to bpf_redirect: in, as if the packet had come in there
+            toInterface(lowering, node, args, Helper.redirect, [BPF_F_INGRESS]),
+      ),
   },
   redirectNeigh: {
     hooks: AT_TC,
@@ -200,7 +207,7 @@ export class Exits {
   #count(name: string): void {
     const { lowering, placement } = this.#program;
     if (placement?.state?.counters === undefined) return;
-    count(this.#program, this.#names, 'bytes', exact(lowering, packetLength(this.#program)));
+    if (lowering.hook.bytes) count(this.#program, this.#names, 'bytes', exact(lowering, packetLength(this.#program)));
     count(this.#program, this.#names, name, lowering.hook.kind === 'tc' ? exact(lowering, segments(this.#program)) : lowering.constant(1));
   }
 
