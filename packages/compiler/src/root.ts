@@ -82,8 +82,10 @@ export function lowerRoot(options: RootOptions): Graph {
     if (options.state.trace) root.mark(options.state.trace, entry, entry, options.state.trace.mark);
   }
   if (options.hook === 'tc' && options.imports) root.imported(options.imports, options.state);
-  if (options.hook === 'tc' && state?.trace)
-    root.mark(state.trace, root.state(state.map), root.graph.context, SK_BUFF.cb + state.trace.mark);
+  if (options.hook === 'tc' && options.state?.trace) {
+    const { map, trace } = options.state;
+    root.mark(trace, root.state(map), root.graph.context, SK_BUFF.cb + trace.mark);
+  }
   if (options.hook === 'tc' && options.tagged) root.tagged(options.tagged.tag, options.array, options.tagged.slot, options.slot ?? 0);
   else root.jump(options.array, options.hook === 'tc' ? (options.slot ?? 0) : 0);
   if (state) root.count(state.map, state.misses);
