@@ -79,10 +79,10 @@ export function planChange(compiler: StageCompiler, from: CompiledPipeline, plan
   if (together) {
     for (const hook of joined) changes.set(hook, { kind: 'generation', plan: plan.chains.get(hook) as ChainPlan });
     states = layouts();
-    do {
-      version += 1;
-      way = crossing();
-    } while (way !== undefined && way.tag === from.crossing.way?.tag);
+    // two take turns: a program that was compiled for one of them can come back
+    version = (version + 1) % 2;
+    way = crossing();
+    if (way !== undefined && way.tag === from.crossing.way?.tag) way = { ...way, tag: ~way.tag >>> 0 };
   }
   const chains = new Map(
     [...changes].map(([hook, change]): readonly [ChainHook, ChainChange] => {

@@ -6,7 +6,7 @@ import type { StateLayout } from './state.ts';
 /** Whose metadata cross: packets of one version never get those of another. */
 export interface CrossingOwner {
   readonly pipeline: string;
-  /** Counts the changes of what crosses. */
+  /** 0 or 1: each change of what crosses takes the other. */
   readonly version: number;
 }
 
