@@ -3,7 +3,7 @@ import { TailraceError } from '@tailrace/bpf';
 import { ASSIGNABLE, colour } from './colour.ts';
 import { interference } from './interference.ts';
 import { type MachineFunction, type Register, renameRegisters, renameTerminator } from './machine.ts';
-import { repeatableDefinition, spill } from './spill.ts';
+import { Spiller } from './spill.ts';
 
 /** Rounds of spilling after which no more will help. */
 const ROUND_LIMIT = 100;
@@ -22,10 +22,11 @@ export function allocate(fn: MachineFunction, registers: readonly Register[] = A
       return spills;
     }
     rename(fn, merged);
+    const spiller = new Spiller(fn);
     // What is made again reads registers that spilling the others would take away.
-    const repeated = spilled.filter((register) => repeatableDefinition(fn, register));
+    const repeated = spilled.filter((register) => spiller.repeatableDefinition(register));
     for (const register of [...repeated, ...spilled.filter((r) => !repeated.includes(r))]) {
-      for (const made of spill(fn, register)) shortLived.add(made);
+      for (const made of spiller.spill(register)) shortLived.add(made);
       spills++;
     }
   }

@@ -27,11 +27,14 @@ class Colourer {
   private readonly unspillable: ReadonlySet<Register>;
   private readonly registers: readonly Register[];
   private readonly colours: number;
-  private readonly neighbours = new Map<Register, Set<Register>>();
-  private readonly degree = new Map<Register, number>();
-  private readonly movesOf = new Map<Register, Set<Move>>();
-  private readonly alias = new Map<Register, Register>();
-  private readonly removed = new Set<Register>();
+  /** These are by register. */
+  private readonly neighbours: Set<Register>[] = [];
+  private readonly degree: number[] = [];
+  private readonly movesOf: Set<Move>[] = [];
+  private readonly alias: (Register | undefined)[] = [];
+  /** Simplified or coalesced: no longer in the graph. */
+  private readonly gone: boolean[] = [];
+  private readonly coalesced: Register[] = [];
   private readonly stack: Register[] = [];
   private readonly pendingMoves = new Set<Move>();
   private readonly waitingMoves = new Set<Move>();
@@ -48,17 +51,17 @@ class Colourer {
 
   run(): Colouring {
     for (const [register, others] of this.graph.neighbours) {
-      this.neighbours.set(register, new Set(others));
-      this.degree.set(register, isMachine(register) ? Number.POSITIVE_INFINITY : others.size);
-      this.movesOf.set(register, new Set());
+      this.neighbours[register] = new Set(others);
+      this.degree[register] = isMachine(register) ? Number.POSITIVE_INFINITY : others.size;
+      this.movesOf[register] = new Set();
     }
     for (const move of this.graph.moves) {
       if (move.dst === move.src) continue;
       this.pendingMoves.add(move);
-      this.movesOf.get(move.dst)?.add(move);
-      this.movesOf.get(move.src)?.add(move);
+      this.movesOf[move.dst]?.add(move);
+      this.movesOf[move.src]?.add(move);
     }
-    for (const register of this.neighbours.keys()) {
+    for (const register of this.graph.neighbours.keys()) {
       if (isMachine(register)) continue;
       if (this.degreeOf(register) >= this.colours) this.crowded.add(register);
       else if (this.isMoveRelated(register)) this.freezable.add(register);
@@ -73,7 +76,7 @@ class Colourer {
     if (register === undefined) return false;
     this.simplifiable.delete(register);
     this.stack.push(register);
-    this.removed.add(register);
+    this.gone[register] = true;
     for (const other of this.adjacent(register)) this.decrementDegree(other);
     return true;
   }
@@ -124,42 +127,55 @@ class Colourer {
 
   private assign(): Colouring {
     const colours = new Map<Register, Register>();
-    const spilled: Register[] = [];
+    const spilled = new Set<Register>();
     const placeOf = (register: Register): Register | undefined => {
       const resolved = this.resolve(register);
       return isMachine(resolved) ? resolved : colours.get(resolved);
     };
     for (let register = this.stack.pop(); register !== undefined; register = this.stack.pop()) {
-      const taken = new Set<Register>();
-      for (const other of this.neighbours.get(register) ?? []) {
+      let taken = 0;
+      for (const other of this.neighbours[register] ?? []) {
         const place = placeOf(other);
-        if (place !== undefined) taken.add(place);
+        if (place !== undefined) taken |= 1 << place;
       }
-      const wished = [...(this.movesOf.get(register) ?? [])]
-        .map((move) => placeOf(this.resolve(move.dst) === register ? move.src : move.dst))
-        .find((place) => place !== undefined && !taken.has(place));
-      const chosen = wished ?? this.registers.find((candidate) => !taken.has(candidate));
-      if (chosen === undefined) spilled.push(register);
+      const isFree = (place: Register): boolean => (taken & (1 << place)) === 0;
+      const chosen = this.wished(register, placeOf, isFree) ?? this.registers.find(isFree);
+      if (chosen === undefined) spilled.add(register);
       else colours.set(register, chosen);
     }
-    for (const register of this.alias.keys()) {
+    const merged = new Map<Register, Register>();
+    for (const register of this.coalesced) {
       const place = placeOf(register);
       if (place !== undefined) colours.set(register, place);
-    }
-    const merged = new Map<Register, Register>();
-    for (const register of this.alias.keys()) {
       const into = this.resolve(register);
-      if (spilled.includes(into)) merged.set(register, into);
+      if (spilled.has(into)) merged.set(register, into);
     }
-    return { colours, spilled, merged };
+    return { colours, spilled: [...spilled], merged };
+  }
+
+  /** A place that makes a copy needless. */
+  private wished(
+    register: Register,
+    placeOf: (other: Register) => Register | undefined,
+    isFree: (place: Register) => boolean,
+  ): Register | undefined {
+    for (const move of this.movesOf[register] ?? []) {
+      const place = placeOf(this.resolve(move.dst) === register ? move.src : move.dst);
+      if (place !== undefined && isFree(place)) return place;
+    }
+    return undefined;
   }
 
   private combine(into: Register, from: Register): void {
     this.freezable.delete(from);
     this.crowded.delete(from);
-    this.alias.set(from, into);
-    for (const move of this.movesOf.get(from) ?? []) this.movesOf.get(into)?.add(move);
-    for (const move of this.movesOf.get(from) ?? []) this.wake(move);
+    this.alias[from] = into;
+    this.gone[from] = true;
+    this.coalesced.push(from);
+    for (const move of this.movesOf[from] ?? []) {
+      this.movesOf[into]?.add(move);
+      this.wake(move);
+    }
     for (const other of this.adjacent(from)) {
       this.connect(other, into);
       this.decrementDegree(other);
@@ -176,17 +192,14 @@ class Colourer {
 
   /** Briggs's test: the union has fewer crowded neighbours than there are colours. */
   private fitsVirtual(a: Register, b: Register): boolean {
-    const union = new Set([...this.adjacent(a), ...this.adjacent(b)]);
     let crowded = 0;
-    for (const other of union) {
-      const shared = this.interferes(other, a) && this.interferes(other, b) ? 1 : 0;
-      if (this.degreeOf(other) - shared >= this.colours) crowded++;
-    }
+    for (const other of this.adjacent(a)) if (this.degreeOf(other) - (this.interferes(other, b) ? 1 : 0) >= this.colours) crowded++;
+    for (const other of this.adjacent(b)) if (this.degreeOf(other) >= this.colours && !this.interferes(other, a)) crowded++;
     return crowded < this.colours;
   }
 
   private freezeMoves(register: Register): void {
-    for (const move of this.nodeMoves(register)) {
+    for (const move of [...(this.movesOf[register] ?? [])].filter((each) => this.isLive(each))) {
       this.pendingMoves.delete(move);
       this.waitingMoves.delete(move);
       const a = this.resolve(move.dst);
@@ -198,9 +211,10 @@ class Colourer {
   private decrementDegree(register: Register): void {
     if (isMachine(register)) return;
     const degree = this.degreeOf(register);
-    this.degree.set(register, degree - 1);
+    this.degree[register] = degree - 1;
     if (degree !== this.colours) return;
-    for (const near of [register, ...this.adjacent(register)]) for (const move of this.nodeMoves(near)) this.wake(move);
+    if (this.waitingMoves.size > 0)
+      for (const near of [register, ...this.adjacent(register)]) for (const move of this.movesOf[near] ?? []) this.wake(move);
     if (!this.crowded.delete(register)) return;
     if (this.isMoveRelated(register)) this.freezable.add(register);
     else this.simplifiable.add(register);
@@ -217,36 +231,39 @@ class Colourer {
 
   private connect(a: Register, b: Register): void {
     if (a === b || this.interferes(a, b)) return;
-    this.neighbours.get(a)?.add(b);
-    this.neighbours.get(b)?.add(a);
-    for (const register of [a, b]) this.degree.set(register, this.degreeOf(register) + 1);
+    this.neighbours[a]?.add(b);
+    this.neighbours[b]?.add(a);
+    this.degree[a] = this.degreeOf(a) + 1;
+    this.degree[b] = this.degreeOf(b) + 1;
   }
 
   private interferes(a: Register, b: Register): boolean {
     if (isMachine(a) && isMachine(b)) return a !== b;
-    return this.neighbours.get(a)?.has(b) ?? false;
+    return this.neighbours[a]?.has(b) ?? false;
   }
 
-  private *adjacent(register: Register): Generator<Register> {
-    for (const other of this.neighbours.get(register) ?? []) if (!this.removed.has(other) && !this.alias.has(other)) yield other;
+  private adjacent(register: Register): Register[] {
+    const out: Register[] = [];
+    for (const other of this.neighbours[register] ?? []) if (!this.gone[other]) out.push(other);
+    return out;
   }
 
-  private nodeMoves(register: Register): Move[] {
-    return [...(this.movesOf.get(register) ?? [])].filter((move) => this.pendingMoves.has(move) || this.waitingMoves.has(move));
+  private isLive(move: Move): boolean {
+    return this.pendingMoves.has(move) || this.waitingMoves.has(move);
   }
 
   private isMoveRelated(register: Register): boolean {
-    for (const move of this.movesOf.get(register) ?? []) if (this.pendingMoves.has(move) || this.waitingMoves.has(move)) return true;
+    for (const move of this.movesOf[register] ?? []) if (this.isLive(move)) return true;
     return false;
   }
 
   private degreeOf(register: Register): number {
-    return this.degree.get(register) ?? 0;
+    return this.degree[register] ?? 0;
   }
 
   private resolve(register: Register): Register {
     let resolved = register;
-    for (let next = this.alias.get(resolved); next !== undefined; next = this.alias.get(resolved)) resolved = next;
+    for (let next = this.alias[resolved]; next !== undefined; next = this.alias[resolved]) resolved = next;
     return resolved;
   }
 }
