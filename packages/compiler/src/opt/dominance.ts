@@ -13,39 +13,35 @@ export interface Dominance {
   children(block: Block): readonly Block[];
   /** True where every path to `block` passes `by`; a block dominates itself. */
   dominates(by: Block, block: Block): boolean;
-  /** Blocks whose predecessors `block` dominates without strictly dominating them. */
-  frontier(block: Block): ReadonlySet<Block>;
   /** Natural loops around a block. */
   loopDepth(block: Block): number;
 }
 
-/** Computes the dominator tree, its frontiers and loop depths. */
+/** Computes the dominator tree; loop depths when they are asked for. */
 export function dominance(graph: Graph): Dominance {
   const order = reversePostOrder(graph);
-  const index = new Map(order.map((block, i) => [block, i]));
-  const parents = immediateDominators(order, index);
-  const children = new Map<Block, Block[]>(order.map((block) => [block, []]));
-  for (const block of order) {
-    const parent = parents.get(block);
-    if (parent) children.get(parent)?.push(block);
-  }
-  const span = treeSpans(graph.entry, children);
+  const ranks = new Map(order.map((block, i) => [block, i]));
+  const parents = immediateDominators(order, ranks);
+  const children: Block[][] = order.map(() => []);
+  order.forEach((block, i) => {
+    if (i > 0) children[parents[i] ?? 0]?.push(block);
+  });
+  const { first, last } = treeSpans(parents);
   const dominates = (by: Block, block: Block): boolean => {
-    const outer = span.get(by);
-    const inner = span.get(block);
-    return outer !== undefined && inner !== undefined && outer.first <= inner.first && inner.last <= outer.last;
+    const outer = ranks.get(by);
+    const inner = ranks.get(block);
+    if (outer === undefined || inner === undefined) return false;
+    return (first[outer] ?? 0) <= (first[inner] ?? 0) && (last[inner] ?? 0) <= (last[outer] ?? 0);
   };
-  let frontiers: Map<Block, Set<Block>> | undefined;
   let depths: Map<Block, number> | undefined;
   return {
     order,
-    parent: (block) => parents.get(block),
-    children: (block) => children.get(block) ?? [],
-    dominates,
-    frontier: (block) => {
-      frontiers ??= dominanceFrontiers(order, parents);
-      return frontiers.get(block) ?? new Set();
+    parent: (block) => {
+      const rank = ranks.get(block);
+      return rank ? order[parents[rank] ?? 0] : undefined;
     },
+    children: (block) => children[ranks.get(block) ?? -1] ?? [],
+    dominates,
     loopDepth: (block) => {
       depths ??= loopDepths(order, dominates);
       return depths.get(block) ?? 0;
@@ -53,67 +49,51 @@ export function dominance(graph: Graph): Dominance {
   };
 }
 
-function immediateDominators(order: readonly Block[], index: ReadonlyMap<Block, number>): Map<Block, Block> {
-  const parents = new Map<Block, Block>();
-  const entry = order[0];
-  const rank = (block: Block): number => index.get(block) ?? 0;
-  const intersect = (a: Block, b: Block): Block => {
-    let x: Block | undefined = a;
-    let y: Block | undefined = b;
-    while (x && y && x !== y)
-      if (rank(x) > rank(y)) x = parents.get(x);
-      else y = parents.get(y);
-    return x ?? y ?? a;
+/** The rank of each block's immediate dominator, by its own; the entry's is its own. */
+function immediateDominators(order: readonly Block[], ranks: ReadonlyMap<Block, number>): Int32Array {
+  const parents = new Int32Array(order.length).fill(-1);
+  parents[0] = 0;
+  const predecessors = order.map((block) => block.predecessors.flatMap((p) => ranks.get(p) ?? []));
+  const intersect = (a: number, b: number): number => {
+    let x = a;
+    let y = b;
+    while (x !== y)
+      if (x > y) x = parents[x] ?? 0;
+      else y = parents[y] ?? 0;
+    return x;
   };
   for (let changed = true; changed; ) {
     changed = false;
-    for (const block of order) {
-      if (block === entry) continue;
-      let parent: Block | undefined;
-      for (const p of block.predecessors) {
-        if (p !== entry && !parents.has(p)) continue;
-        parent = parent ? intersect(parent, p) : p;
-      }
-      if (parent && parents.get(block) !== parent) {
-        parents.set(block, parent);
-        changed = true;
-      }
+    for (let i = 1; i < order.length; i++) {
+      let parent = -1;
+      for (const p of predecessors[i] ?? []) if (parents[p] !== -1) parent = parent < 0 ? p : intersect(parent, p);
+      if (parents[i] === parent) continue;
+      parents[i] = parent;
+      changed = true;
     }
   }
   return parents;
 }
 
-interface Span {
-  readonly first: number;
-  readonly last: number;
-}
-
-/** Entry and exit times of a walk over the dominator tree: containment is dominance. */
-function treeSpans(entry: Block, children: ReadonlyMap<Block, readonly Block[]>): Map<Block, Span> {
-  const spans = new Map<Block, Span>();
-  let time = 0;
-  const walk = (block: Block): void => {
-    const first = time++;
-    for (const child of children.get(block) ?? []) walk(child);
-    spans.set(block, { first, last: time++ });
-  };
-  walk(entry);
-  return spans;
-}
-
-function dominanceFrontiers(order: readonly Block[], parents: ReadonlyMap<Block, Block>): Map<Block, Set<Block>> {
-  const frontiers = new Map<Block, Set<Block>>(order.map((block) => [block, new Set()]));
-  for (const block of order) {
-    if (block.predecessors.length < 2) continue;
-    for (const p of block.predecessors) {
-      let runner: Block | undefined = frontiers.has(p) ? p : undefined;
-      while (runner && runner !== parents.get(block)) {
-        frontiers.get(runner)?.add(block);
-        runner = parents.get(runner);
-      }
-    }
+/** Entry and exit times of a walk over the dominator tree, by rank: containment is dominance. */
+function treeSpans(parents: Int32Array): { readonly first: Int32Array; readonly last: Int32Array } {
+  const sizes = new Int32Array(parents.length).fill(1);
+  for (let i = parents.length - 1; i > 0; i--) sizes[parents[i] ?? 0] = (sizes[parents[i] ?? 0] ?? 0) + (sizes[i] ?? 0);
+  const first = new Int32Array(parents.length);
+  const last = new Int32Array(parents.length);
+  // parents come before their children, each of which takes its part of the rest
+  const free = new Int32Array(parents.length);
+  free[0] = 1;
+  last[0] = sizes[0] ?? 0;
+  for (let i = 1; i < parents.length; i++) {
+    const parent = parents[i] ?? 0;
+    const start = free[parent] ?? 0;
+    first[i] = start;
+    last[i] = start + (sizes[i] ?? 0);
+    free[i] = start + 1;
+    free[parent] = last[i] ?? 0;
   }
-  return frontiers;
+  return { first, last };
 }
 
 function loopDepths(order: readonly Block[], dominates: (by: Block, block: Block) => boolean): Map<Block, number> {
