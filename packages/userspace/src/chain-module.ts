@@ -1,8 +1,9 @@
 /**
- * One WebAssembly module a chain: the runtime, every program of the chain, and the loop over a batch. A tail call to a slot
+ * One WebAssembly module a chain: what it needs of the runtime, every program of the chain, and the loop over a batch. A tail call to a slot
  * that is known becomes a direct one, so a packet's whole way stays inside the module.
  */
 import { Helper } from '@tailrace/bpf';
+import type { BaseModule } from './base-module.ts';
 import { isHelperCall, operationAt } from './code.ts';
 import { HELPERS } from './helper.ts';
 import {
@@ -36,7 +37,6 @@ import { pointerTo } from './pointer.ts';
 import type { Provenance } from './provenance.ts';
 import { TAIL_CALL_LIMIT } from './tail-call.ts';
 import { inlineProgram, translateProgram } from './translate.ts';
-import type { BaseModule } from './wasm-writer.ts';
 import { FunctionWriter, MemoryOp, ModuleWriter, Op, Type } from './wasm-writer.ts';
 
 /** What a module is made of. */
@@ -70,7 +70,7 @@ export const Descriptor = {
   key: 36,
 } as const;
 
-/** The bytes of a chain's module. It exports `run(): i64`, `repeat(times: i32): i64` and `batch(descriptors: i32, count: i32)`. */
+/** The bytes of a chain's module. It exports `repeat(times: i32): i64` and `batch(descriptors: i32, count: i32)`. */
 export function chainModule(parts: ChainParts): Uint8Array<ArrayBuffer> {
   const steps = chainModuleSteps(parts);
   for (;;) {
@@ -101,7 +101,6 @@ export function* chainModuleSteps(parts: ChainParts): Generator<void, Uint8Array
     translateProgram(context, program, provenances[index] as Provenance);
     yield;
   }
-  module.export('run', module.add(runFunction(context, parts.turnLimit)));
   module.export('repeat', module.add(repeatFunction(context, parts)));
   yield;
   module.export('batch', module.add(batchFunction(context, parts)));
@@ -178,13 +177,6 @@ function begin(writer: FunctionWriter, { worker, turns, countsTailCalls }: Modul
       .i32(0)
       .i32(0)
       .memory(MemoryOp.i32Store, worker + WORKER_TAIL_CALLS);
-}
-
-/** Runs the packet that is in the worker's area. */
-function runFunction(context: ModuleContext, turnLimit: number): FunctionWriter {
-  const writer = new FunctionWriter([], RESULT);
-  begin(writer, context, turnLimit);
-  return writer.i64(firstFrame(context.worker)).call(context.entries[0] as number);
 }
 
 /** What the loops do to packets, found once a chain. */

@@ -4,6 +4,7 @@
  */
 import { setImmediate } from 'node:timers/promises';
 import { type ProgramSpec, TailraceError } from '@tailrace/bpf';
+import { BaseModule } from './base-module.ts';
 import { type ChainParts, chainModule, chainModuleSteps, movesPacket, redirectsPacket } from './chain-module.ts';
 import { HelperCaller } from './helper-caller.ts';
 import { Interpreter } from './interpreter.ts';
@@ -15,7 +16,6 @@ import { compiledModule, moduleInBackground } from './optimized-module.ts';
 import { withoutProofs } from './provenance.ts';
 import { RUNTIME_BASE64 } from './runtime-bytes.ts';
 import { readTrap, TrapError } from './trap.ts';
-import { BaseModule } from './wasm-writer.ts';
 import { WebAssembly, type WebAssemblyModule } from './webassembly.ts';
 import type { Effort, WorkerContext } from './worker-context.ts';
 import type { Share } from './worker-pool.ts';
@@ -34,7 +34,6 @@ function runtimeBase(): BaseModule {
 
 /** What runs packets on this thread. */
 interface Runnable {
-  readonly run: () => bigint;
   readonly repeat: (times: number) => bigint;
   readonly batch: ((descriptors: number, count: number) => void) | undefined;
 }
@@ -74,7 +73,7 @@ export class Chain implements LinkedChain {
     const linked = this.#link();
     this.#clear();
     try {
-      return BigInt.asUintN(64, times === 1 ? linked.run() : linked.repeat(times));
+      return BigInt.asUintN(64, linked.repeat(times));
     } catch (error) {
       throw this.#trapped(linked, error);
     } finally {
@@ -197,7 +196,7 @@ export class Chain implements LinkedChain {
       }
       return result;
     };
-    return linkedFrom(linkage, { run: () => interpreter.run(), repeat, batch: undefined }, []);
+    return linkedFrom(linkage, { repeat, batch: undefined }, []);
   }
 
   #instantiated(linkage: Linkage, [own, ...others]: readonly WebAssemblyModule[]): Linked {
@@ -260,9 +259,9 @@ export class Chain implements LinkedChain {
   }
 }
 
-function linkedFrom(linkage: Linkage, { run, repeat, batch }: Runnable, others: readonly WebAssemblyModule[]): Linked {
+function linkedFrom(linkage: Linkage, { repeat, batch }: Runnable, others: readonly WebAssemblyModule[]): Linked {
   const all = linkage.programs.map(({ linked }) => linked);
-  return { ...linkage, run, repeat, batch, others, moves: all.some(movesPacket), redirects: all.some(redirectsPacket) };
+  return { ...linkage, repeat, batch, others, moves: all.some(movesPacket), redirects: all.some(redirectsPacket) };
 }
 
 /** A module, written while others have their turns of the event loop, and compiled in the background. */

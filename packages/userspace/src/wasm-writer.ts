@@ -3,6 +3,8 @@
  * with tail calls and threads). A module can begin with another one, whose functions keep their numbers.
  */
 import { TailraceError } from '@tailrace/bpf';
+import { type BaseModule, ExportKind, Section } from './base-module.ts';
+import { type CallSite, type FunctionCode, reachedFrom } from './function-code.ts';
 
 /** Value types. */
 export const Type = { i32: 0x7f, i64: 0x7e, void: 0x40 } as const;
@@ -195,6 +197,8 @@ export class FunctionWriter {
   readonly results: readonly ValueType[];
   readonly #code = new ByteWriter(1024);
   readonly #locals: ValueType[] = [];
+  /** Places in the code where numbers of functions come. */
+  readonly #calls: CallSite[] = [];
   #depth = 0;
 
   constructor(parameters: readonly ValueType[], results: readonly ValueType[]) {
@@ -265,13 +269,11 @@ export class FunctionWriter {
   }
 
   call(fn: number): this {
-    this.#code.byte(0x10).u32(fn);
-    return this;
+    return this.#callee(0x10, fn);
   }
 
   returnCall(fn: number): this {
-    this.#code.byte(0x12).u32(fn);
-    return this;
+    return this.#callee(0x12, fn);
   }
 
   block(type: BlockType = Type.void): this {
@@ -315,63 +317,24 @@ export class FunctionWriter {
     return this;
   }
 
-  /** The function as the code section has it. */
-  body(): Uint8Array {
-    const locals = new ByteWriter();
-    locals.u32(this.#locals.length);
-    for (const type of this.#locals) locals.byte(1).byte(type);
-    return new ByteWriter(this.#code.length + locals.length + 8)
-      .u32(locals.length + this.#code.length + 1)
-      .bytes(locals.take())
-      .bytes(this.#code.take())
-      .byte(0x0b)
-      .take();
+  /** The function's code; which numbers its callees have is not in it yet. */
+  code(): FunctionCode {
+    const writer = new ByteWriter(this.#code.length + 2 * this.#locals.length + 8);
+    writer.u32(this.#locals.length);
+    for (const type of this.#locals) writer.byte(1).byte(type);
+    const start = writer.length;
+    const bytes = writer.bytes(this.#code.take()).byte(0x0b).take();
+    return { bytes, calls: this.#calls.map((call) => ({ ...call, at: start + call.at })) };
+  }
+
+  #callee(op: number, fn: number): this {
+    this.#code.byte(op);
+    this.#calls.push({ at: this.#code.length, bytes: 0, callee: fn });
+    return this;
   }
 }
 
-const Section = {
-  type: 1,
-  import: 2,
-  function: 3,
-  table: 4,
-  memory: 5,
-  global: 6,
-  export: 7,
-  start: 8,
-  element: 9,
-  code: 10,
-  data: 11,
-  dataCount: 12,
-};
-const ExportKind = { function: 0, memory: 2 } as const;
-
-interface Sections {
-  readonly types: readonly Uint8Array[];
-  readonly imports: Uint8Array;
-  readonly functions: readonly number[];
-  readonly globals: readonly Uint8Array[];
-  readonly exports: ReadonlyMap<string, number>;
-  readonly code: readonly Uint8Array[];
-}
-
-/** A module to begin with: one that imports its memory and nothing else, and has no table, start function or data. */
-export class BaseModule {
-  readonly sections: Sections;
-
-  /** Takes the module's bytes. Throws TailraceError for one that has what cannot be taken over. */
-  constructor(bytes: Uint8Array) {
-    this.sections = readSections(bytes);
-  }
-
-  /** The number of an exported function. Throws TailraceError where there is none. */
-  functionNamed(name: string): number {
-    const index = this.sections.exports.get(name);
-    if (index === undefined) throw new TailraceError('compile', `the runtime has no function ${name}`);
-    return index;
-  }
-}
-
-/** A module that begins with a base module: its functions and globals keep their numbers, and more come behind. */
+/** A module that begins with a base module, with more functions and globals behind. What no export calls is left out. */
 export class ModuleWriter {
   readonly #base: BaseModule;
   readonly #types: string[];
@@ -433,8 +396,16 @@ export class ModuleWriter {
     const { sections } = this.#base;
     const own = this.#functions.map((writer) => {
       if (writer === undefined) throw new TailraceError('compile', 'a function of the module was never written');
-      return { type: this.type(writer.parameters, writer.results), body: writer.body() };
+      return { type: this.type(writer.parameters, writer.results), code: writer.code() };
     });
+    const types = [...sections.functions, ...own.map(({ type }) => type)];
+    const code = [...sections.code, ...own.map(({ code }) => code)];
+    const kept = reachedFrom(
+      this.#exports.map(({ index }) => index),
+      code,
+    );
+    const numbers = new Map(kept.map((index, number) => [index, number]));
+    const numberOf = (index: number): number => numbers.get(index) as number;
     const out = new ByteWriter(1 << 16).bytes([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
     const section = (id: number, count: number, write: (bytes: ByteWriter) => void): void => {
       if (count === 0) return;
@@ -448,107 +419,29 @@ export class ModuleWriter {
       });
     list(Section.type, this.#typeBytes);
     out.byte(Section.import).u32(sections.imports.length).bytes(sections.imports);
-    const functionTypes = [...sections.functions, ...own.map(({ type }) => type)];
-    section(Section.function, functionTypes.length, (bytes) => {
-      for (const type of functionTypes) bytes.u32(type);
+    section(Section.function, kept.length, (bytes) => {
+      for (const index of kept) bytes.u32(types[index] as number);
     });
     list(Section.global, this.#globals);
     section(Section.export, this.#exports.length, (bytes) => {
-      for (const { name, index } of this.#exports) bytes.name(name).byte(ExportKind.function).u32(index);
+      for (const { name, index } of this.#exports) bytes.name(name).byte(ExportKind.function).u32(numberOf(index));
     });
-    list(Section.code, [...sections.code, ...own.map(({ body }) => body)]);
+    list(
+      Section.code,
+      kept.map((index) => bodyOf(code[index] as FunctionCode, numberOf)),
+    );
     return out.take();
   }
 }
 
-/** A cursor over a module's bytes. */
-class ByteReader {
-  readonly #bytes: Uint8Array;
-  at: number;
-
-  constructor(bytes: Uint8Array, at = 0) {
-    this.#bytes = bytes;
-    this.at = at;
+/** A function as the code section has it. */
+function bodyOf({ bytes, calls }: FunctionCode, numberOf: (callee: number) => number): Uint8Array {
+  const body = new ByteWriter(bytes.length + calls.length + 8);
+  let from = 0;
+  for (const { at, bytes: written, callee } of calls) {
+    body.bytes(bytes.subarray(from, at)).u32(numberOf(callee));
+    from = at + written;
   }
-
-  byte(): number {
-    return this.#bytes[this.at++] as number;
-  }
-
-  u32(): number {
-    let value = 0;
-    for (let shift = 0; ; shift += 7) {
-      const byte = this.byte();
-      value |= (byte & 0x7f) << shift;
-      if (byte < 0x80) return value >>> 0;
-    }
-  }
-
-  take(length: number): Uint8Array {
-    this.at += length;
-    return this.#bytes.subarray(this.at - length, this.at);
-  }
-
-  since(start: number): Uint8Array {
-    return this.#bytes.subarray(start, this.at);
-  }
-}
-
-function readSections(bytes: Uint8Array): Sections {
-  const found = {
-    types: [] as Uint8Array[],
-    imports: Uint8Array.of(0) as Uint8Array,
-    functions: [] as number[],
-    globals: [] as Uint8Array[],
-  };
-  const exports = new Map<string, number>();
-  const code: Uint8Array[] = [];
-  const reader = new ByteReader(bytes, 8);
-  const items = (read: () => void): void => {
-    for (let count = reader.u32(); count > 0; count--) read();
-  };
-  const skipExpression = (): void => {
-    // constants only: an opcode, a number, the end
-    reader.byte();
-    reader.u32();
-    reader.byte();
-  };
-  while (reader.at < bytes.length) {
-    const id = reader.byte();
-    const length = reader.u32();
-    const end = reader.at + length;
-    if (id === Section.type)
-      items(() => {
-        const start = reader.at;
-        reader.byte();
-        reader.take(reader.u32());
-        reader.take(reader.u32());
-        found.types.push(reader.since(start));
-      });
-    else if (id === Section.import) found.imports = bytes.subarray(reader.at, end);
-    else if (id === Section.function) items(() => found.functions.push(reader.u32()));
-    else if (id === Section.global)
-      items(() => {
-        const start = reader.at;
-        reader.take(2);
-        skipExpression();
-        found.globals.push(reader.since(start));
-      });
-    else if (id === Section.export)
-      items(() => {
-        const name = new TextDecoder().decode(Uint8Array.from(reader.take(reader.u32())));
-        const kind = reader.byte();
-        const index = reader.u32();
-        if (kind === ExportKind.function) exports.set(name, index);
-      });
-    else if (id === Section.code)
-      items(() => {
-        const start = reader.at;
-        reader.take(reader.u32());
-        code.push(reader.since(start));
-      });
-    else if (id !== 0) throw new TailraceError('compile', `the runtime has a section ${id}, expected none of tables, data or a start`);
-    reader.at = end;
-  }
-  return { ...found, exports, code };
+  body.bytes(bytes.subarray(from));
+  return new ByteWriter(body.length + 5).u32(body.length).bytes(body.take()).take();
 }
