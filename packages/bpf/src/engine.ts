@@ -32,10 +32,12 @@ export interface EngineInstance extends AsyncDisposable {
   readonly cpus: number;
   createMap(spec: MapSpec): LoadedMap;
   /**
-   * Reads a ring buffer of this engine; `onReadable` is called when the reader asks for it. Throws ArgumentError for other
-   * maps, and where the ring has a reader already.
+   * Reads a ring buffer of this engine, or what programs put into a perf event array; `onReadable` is called when the reader
+   * asks for it. A perf event array has `perfBytes` bytes for each CPU while it is read (rounded up to what the host can share, a
+   * power of two; 65,536 unless said otherwise), and takes nothing while it is not. Throws ArgumentError for other maps, and where
+   * the map has a reader already; SyscallError where the host refuses, leaving nothing open.
    */
-  openRing(map: LoadedMap, onReadable: () => void): RingReader;
+  openRing(map: LoadedMap, onReadable: () => void, perfBytes?: number): RingReader;
   /** Loads off the main thread. `maps` resolves the names in `spec.mapReferences`. Throws VerifierError. */
   loadProgram(spec: ProgramSpec, maps: ReadonlyMap<string, LoadedMap>): Promise<LoadedProgram>;
   /**

@@ -22,6 +22,7 @@ export {
 } from './object.ts';
 export { type MapSource, writeElf } from './object-writer.ts';
 export * from './opcode.ts';
+export { DEFAULT_PERF_BYTES, PerfCursor, type PerfPlaces, perfRingBytes } from './perf-cursor.ts';
 export * from './pins.ts';
 export * from './program.ts';
 export { type RecordAlarm, type RecordCursor, RecordReader, type RecordReaderParts } from './record-reader.ts';

@@ -6,6 +6,7 @@ export const MapType = {
   hash: 1,
   array: 2,
   programArray: 3,
+  perfEventArray: 4,
   perCpuHash: 5,
   perCpuArray: 6,
   lruHash: 9,
@@ -42,7 +43,7 @@ export interface MapSpec {
   readonly keySize: number;
   /** Bytes of one value; per-CPU kinds hold one for each CPU. */
   readonly valueSize: number;
-  /** Of a ring buffer: its bytes. */
+  /** Of a ring buffer: its bytes. Of a perf event array: slots, 0 for one each CPU that the host may have. */
   readonly maxEntries: number;
   /** BPF_MAP_CREATE flags. */
   readonly flags: number;
@@ -82,6 +83,11 @@ export function canBeInner(type: MapType): boolean {
   return RULES[type].inner;
 }
 
+/** A spec with what the host decides, for engines that make the map: `cpus` is how many values per-CPU maps have there. */
+export function specOnHost(spec: MapSpec, cpus: number): MapSpec {
+  return spec.type === 'perfEventArray' && spec.maxEntries === 0 ? { ...spec, maxEntries: cpus } : spec;
+}
+
 /** Whether a ring buffer may have so many bytes: a power of two of at least 4,096. Kernels with larger pages want one of theirs. */
 export function isRingSize(bytes: number): boolean {
   return bytes >= 4096 && Number.isInteger(Math.log2(bytes));
@@ -113,6 +119,7 @@ const RULES: Readonly<Record<MapType, MapRule>> = {
   hash: { key: ANY, value: ANY, noPrealloc: 'may', btf: true, inner: true },
   array: { key: INDEX, value: ANY, noPrealloc: 'never', btf: true, inner: true },
   programArray: { key: INDEX, value: [4, 4], noPrealloc: 'never', btf: false, inner: false },
+  perfEventArray: { key: INDEX, value: [4, 4], noPrealloc: 'never', btf: false, inner: false },
   perCpuHash: { key: ANY, value: PER_CPU, noPrealloc: 'may', btf: true, inner: true },
   perCpuArray: { key: INDEX, value: PER_CPU, noPrealloc: 'never', btf: true, inner: true },
   lruHash: { key: ANY, value: ANY, noPrealloc: 'never', btf: true, inner: true },
@@ -142,7 +149,7 @@ export function checkMapSpec(spec: MapSpec): void {
   checkSize(spec, 'keySize', rule.key);
   checkSize(spec, 'valueSize', rule.value);
   if (rule.value === DESCRIPTOR && spec.valueSize !== 4 && spec.valueSize !== 8) refuse(spec, 'valueSize', spec.valueSize, '4 or 8');
-  checkSize(spec, 'maxEntries', [1, 0xffff_ffff]);
+  checkSize(spec, 'maxEntries', [spec.type === 'perfEventArray' ? 0 : 1, 0xffff_ffff]);
   if (spec.type === 'ringBuffer' && !isRingSize(spec.maxEntries))
     refuse(spec, 'maxEntries', spec.maxEntries, 'a power of two from 4096 on');
   checkSize(spec, 'flags', [0, 0xffff_ffff]);

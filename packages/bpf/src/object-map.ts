@@ -221,13 +221,13 @@ function mapSpec(
   const values = members.get('values');
   if (values && !nameOf) throw new ElfError('.BTF', `map ${name}: an inner map with values of its own`);
   const inner = values && nameOf && isMapOfMaps(type) ? innerSpec(btf, name, values, nameOf) : undefined;
-  // Slots of programs and maps are descriptors.
-  const descriptor = type === 'programArray' || isMapOfMaps(type) ? 4 : 0;
+  // Slots of programs, events and maps are descriptors.
+  const descriptor = type === 'programArray' || type === 'perfEventArray' || isMapOfMaps(type) ? 4 : 0;
   const extra = number('map_extra');
   const spec: MapSpec = {
     name,
     type,
-    keySize: key.bytes ?? (values ? 4 : 0),
+    keySize: key.bytes ?? (values || type === 'perfEventArray' ? 4 : 0),
     valueSize: value.bytes ?? descriptor,
     maxEntries: number('max_entries') ?? 0,
     flags: number('map_flags') ?? 0,

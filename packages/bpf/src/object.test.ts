@@ -79,6 +79,7 @@ const maps: readonly MapDefinition[] = [
   { ...NOTHING, spec: rings, maps: [{ key: Uint8Array.of(1, 0, 0, 0), map: 'per vip' }] },
   { ...NOTHING, spec: chain, programs: [{ slot: 4, program: 'edge.last' }] },
   { ...NOTHING, spec: { name: 'ring', type: 'ringBuffer', keySize: 0, valueSize: 0, maxEntries: 4096, flags: 0 } },
+  { ...NOTHING, spec: { name: 'perf', type: 'perfEventArray', keySize: 4, valueSize: 4, maxEntries: 0, flags: 0 } },
   { ...NOTHING, spec: { name: 'seen', type: 'bloomFilter', keySize: 0, valueSize: 8, maxEntries: 9, flags: 0, extra: 3 } },
 ];
 

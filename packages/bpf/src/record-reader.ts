@@ -23,7 +23,7 @@ export interface RecordCursor {
 
 /** How news of records comes. */
 export interface RecordAlarm {
-  /** Calls `ring` once there are bytes to be read, never from within this call. Once is enough. */
+  /** Calls `ring` once there are bytes to be read, at once where there are some. Once is enough. */
   start(ring: () => void): void;
   /** Takes that back. */
   stop(): void;
@@ -50,6 +50,8 @@ export class RecordReader implements RingReader {
   #closed = false;
   #armed = false;
   #call: NodeJS.Immediate | undefined;
+  /** Once it is closed. */
+  #lost = 0n;
 
   constructor(parts: RecordReaderParts) {
     this.#parts = parts;
@@ -66,8 +68,7 @@ export class RecordReader implements RingReader {
   }
 
   get lost(): bigint {
-    this.#checkOpen();
-    return this.#parts.cursor.lost;
+    return this.#closed ? this.#lost : this.#parts.cursor.lost;
   }
 
   read(limit: number, onRecord: RecordListener): number {
@@ -108,6 +109,7 @@ export class RecordReader implements RingReader {
     if (this.#closed) return;
     this.disarm();
     this.#parts.cursor.release();
+    this.#lost = this.#parts.cursor.lost;
     this.#closed = true;
     this.#parts.resources[Symbol.dispose]();
   }

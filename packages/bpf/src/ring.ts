@@ -1,9 +1,18 @@
-/** Reading a ring buffer: what programs put into it, in the order in which they took their places there. */
+/**
+ * Reading a ring buffer: what programs put into it, in the order in which they took their places there. A perf event array is
+ * read the same way, but that only the records of one CPU are in order.
+ */
 
-/** A record of a ring: `length` bytes from `offset` on. The bytes are good during the call only. */
+/**
+ * A record of a ring: `length` bytes from `offset` on. The bytes are good during the call only. Records of perf event arrays are
+ * rounded up: `length` is 4 more than a multiple of 8, and what was written ends in the last 8 bytes of it.
+ */
 export type RecordListener = (view: DataView, offset: number, length: number) => void;
 
-/** The one reader of a ring buffer. What it has not read when it is closed is there for the next one. */
+/**
+ * The one reader of a ring buffer. What it has not read when it is closed is there for the next one; of perf event arrays it is
+ * gone.
+ */
 export interface RingReader extends Disposable {
   /**
    * Hands over at most `limit` records and frees their places; records that programs threw away are passed over. Returns
@@ -16,7 +25,7 @@ export interface RingReader extends Disposable {
   readonly pending: number;
   /**
    * Records that found no place since the reader was opened, as far as the engine can tell it: of ring buffers it is only
-   * programs that are told, and this is 0.
+   * programs that are told, and this is 0. It stays once the reader is closed.
    */
   readonly lost: bigint;
   /**

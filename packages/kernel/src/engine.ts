@@ -2,6 +2,7 @@
 import {
   ArgumentError,
   type AttachHook,
+  DEFAULT_PERF_BYTES,
   type Detachable,
   type Engine,
   type LoadedMap,
@@ -18,6 +19,7 @@ import { type AttachMode, attachXdp, createXdpLink, type KernelAttachment, type 
 import { createMap, KernelMap, type MapContext } from './map.ts';
 import { RouteSocket } from './netlink.ts';
 import { currentNamespace, NetworkNamespace, openNamespace, poolIsIn } from './netns.ts';
+import { openPerfEvents } from './perf.ts';
 import { KernelPinStore } from './pin-store.ts';
 import { bpffsPath, possibleCpus, requireBpf, requireCapabilities, requireKernel } from './privilege.ts';
 import { KernelProgram, loadProgram } from './program.ts';
@@ -157,12 +159,13 @@ export class KernelInstance implements PinningInstance {
     return this.#keepOpen(createMap(spec, this.#mapContext));
   }
 
-  openRing(map: LoadedMap, onReadable: () => void): RecordReader {
+  openRing(map: LoadedMap, onReadable: () => void, perfBytes = DEFAULT_PERF_BYTES): RecordReader {
     this.#checkOpen();
-    if (!(map instanceof KernelMap) || map.spec.type !== 'ringBuffer')
-      throw new ArgumentError(`map ${map.spec.name} is no ring buffer of the kernel engine`);
-    if (this.#rings.get(map)?.closed === false) throw new ArgumentError(`ring buffer ${map.spec.name} has a reader, expected none`);
-    const ring = openRingBuffer(map, onReadable);
+    const { name, type } = map.spec;
+    if (!(map instanceof KernelMap) || (type !== 'ringBuffer' && type !== 'perfEventArray'))
+      throw new ArgumentError(`map ${name} is neither a ring buffer nor a perf event array of the kernel engine`);
+    if (this.#rings.get(map)?.closed === false) throw new ArgumentError(`map ${name} has a reader, expected none`);
+    const ring = type === 'ringBuffer' ? openRingBuffer(map, onReadable) : openPerfEvents(map, this.cpus, perfBytes, onReadable);
     for (const [other, { closed }] of this.#rings) if (closed) this.#rings.delete(other);
     this.#rings.set(map, ring);
     return ring;

@@ -12,6 +12,7 @@ import {
   type LoadedProgram,
   type MapSpec,
   MapType,
+  specOnHost,
   UpdateFlag,
 } from '@tailrace/bpf';
 import { attributeSize, type BpfCommand, commands, encodeAttributes } from './attribute.ts';
@@ -36,8 +37,9 @@ export interface MapContext {
  * Makes a map. Throws ArgumentError for what the kind does not take, SyscallError (EPERM, E2BIG, EINVAL for limits the
  * kernel refuses), leaving nothing open.
  */
-export function createMap(spec: MapSpec, context: MapContext): KernelMap {
-  checkMapSpec(spec);
+export function createMap(given: MapSpec, context: MapContext): KernelMap {
+  checkMapSpec(given);
+  const spec = specOnHost(given, context.cpus);
   const about = `map ${spec.name}`;
   return closeOnError(openMap(spec, about), (fd) => new KernelMap(spec, fd, objectId(fd, about), context));
 }
@@ -138,6 +140,7 @@ export class KernelMap implements LoadedMap {
       throw new ArgumentError(`${this.#about} holds maps, not bytes`, { hint: 'use setMap and clearMap' });
     }
     const { type } = this.spec;
+    if (type === 'perfEventArray') throw holdsEvents(this.#about);
     // These maps of devices and CPUs take flags in ways of their own, or not at all.
     if (flag !== 'any' && (type === 'devmap' || type === 'devmapHash' || type === 'cpumap')) {
       if ((this.lookup(key) === undefined) === (flag === 'exist')) {
@@ -158,6 +161,7 @@ export class KernelMap implements LoadedMap {
     const { type } = this.spec;
     // Of these the kernel deletes whatever is there, and says so of nothing too.
     if ((type === 'devmap' || type === 'cpumap') && this.lookup(key) === undefined) return false;
+    if (type === 'perfEventArray') throw holdsEvents(this.#about);
     this.#setKey(key);
     const result = this.#call('BPF_MAP_DELETE_ELEM', this.#delete);
     if (result === 0) return true;
@@ -309,6 +313,11 @@ const attributeSizes = Object.fromEntries(commandNames.map((name) => [name, attr
 
 function checkLength(what: string, bytes: Uint8Array, expected: number): void {
   if (bytes.length !== expected) throw new ArgumentError(`${what} takes ${expected} bytes, got ${bytes.length}`);
+}
+
+/** Slots are filled and emptied by who reads. */
+function holdsEvents(about: string): ArgumentError {
+  return new ArgumentError(`${about} holds perf events, not bytes`, { hint: 'use openRing' });
 }
 
 /** A full map, whatever its kind, answers E2BIG. */

@@ -60,6 +60,9 @@ test('a map outlives its engine, with what is in it, in a folder for this user a
     `the map pinned at ${path}/object%3Ascope%2Fm%2E1 has maxEntries 64, expected 99`,
   );
   expect(() => again.openMap('scope/m.1', mapSpec('array'))).toThrow(/has type hash, expected array/);
+  const events = mapSpec('perfEventArray', { valueSize: 4, maxEntries: 0 });
+  again.pinMap('events', engine.createMap(events));
+  expect(again.openMap('events', events).spec.maxEntries).toBe(engine.cpus);
   again.release();
   expect(() => again.list()).toThrow(/were let go/);
 });

@@ -11,6 +11,7 @@ import {
   type PinFolder,
   type PinnedPlace,
   type ProgramSpec,
+  specOnHost,
 } from '@tailrace/bpf';
 import { closeOnError, objectId } from './bpf.ts';
 import type { Descriptor } from './descriptor.ts';
@@ -74,8 +75,9 @@ export class KernelPinFolder implements PinFolder {
     pinFd(map.fd, this.#object(name), `map ${map.spec.name}`);
   }
 
-  openMap(name: string, spec: MapSpec): KernelMap {
+  openMap(name: string, given: MapSpec): KernelMap {
     const path = this.#object(name);
+    const spec = specOnHost(given, this.#context.map.cpus);
     return this.#context.keep(
       closeOnError(openPin(path), (fd) => {
         checkPinnedMap(fd, spec, path);

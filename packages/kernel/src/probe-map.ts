@@ -50,6 +50,7 @@ const titles: Readonly<Record<MapType, string>> = {
   hash: 'hash',
   array: 'array',
   programArray: 'program array',
+  perfEventArray: 'perf event array',
   perCpuHash: 'per-CPU hash',
   perCpuArray: 'per-CPU array',
   lruHash: 'LRU hash',

@@ -173,7 +173,7 @@ test('the next reader goes on where the last one stopped', async () => {
   await write(5);
   const first = reader(ring);
   expect(numbers(first, 2)).toEqual([0, 1]);
-  expect(() => instance.openRing(ring, () => undefined)).toThrow(new ArgumentError('ring buffer ring has a reader, expected none'));
+  expect(() => instance.openRing(ring, () => undefined)).toThrow(new ArgumentError('map ring has a reader, expected none'));
   first.close();
   first.close();
   expect(() => first.pending).toThrow(new ArgumentError('the reader of ring buffer ring is closed'));
@@ -300,7 +300,7 @@ test('nothing is left open or mapped', async () => {
   const other = await kernel({ interfaces: [] }).open();
   const inOther = other.createMap(ring.spec);
   expect(() => instance.openRing(other.createMap(mapSpec('hash')), () => undefined)).toThrow(
-    new ArgumentError('map sample/hash is no ring buffer of the kernel engine'),
+    new ArgumentError('map sample/hash is neither a ring buffer nor a perf event array of the kernel engine'),
   );
   const from = other.openRing(inOther, () => undefined);
   from.arm();

@@ -9,6 +9,7 @@ import type { Memory } from './memory.ts';
 
 /** Call numbers by architecture (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h). */
 const numbersByArch = {
+  read: { x64: 0, arm64: 63 },
   close: { x64: 3, arm64: 57 },
   mmap: { x64: 9, arm64: 222 },
   munmap: { x64: 11, arm64: 215 },
@@ -24,12 +25,15 @@ const numbersByArch = {
   setsockopt: { x64: 54, arm64: 208 },
   getsockopt: { x64: 55, arm64: 209 },
   fcntl: { x64: 72, arm64: 25 },
+  epoll_ctl: { x64: 233, arm64: 21 },
   flock: { x64: 73, arm64: 32 },
   openat: { x64: 257, arm64: 56 },
   mkdirat: { x64: 258, arm64: 34 },
   unlinkat: { x64: 263, arm64: 35 },
   renameat: { x64: 264, arm64: 38 },
   unshare: { x64: 272, arm64: 97 },
+  epoll_create1: { x64: 291, arm64: 20 },
+  perf_event_open: { x64: 298, arm64: 241 },
   setns: { x64: 308, arm64: 268 },
   bpf: { x64: 321, arm64: 280 },
   membarrier: { x64: 324, arm64: 283 },

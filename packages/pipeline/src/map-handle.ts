@@ -39,6 +39,7 @@ export function mapHandle(map: AnyMap, loaded: LoadedMap, context: HandleContext
     case 'bloomFilter':
       return new FilterHandle(map, loaded);
     case 'ringBuffer':
+    case 'perfEventArray':
       return context.resources.use(new RingHandle(map, loaded, context.maker));
     case 'xskmap':
       return new DescriptorSlots(map, loaded);

@@ -19,6 +19,7 @@ export * from './map-of-maps.ts';
 export * from './map-spec.ts';
 export * from './member.ts';
 export * from './object-stage.ts';
+export * from './perf-events.ts';
 export * from './queue.ts';
 export * from './reach.ts';
 export * from './redirect-map.ts';

@@ -15,6 +15,8 @@ export interface MapDecl<P, H> extends Resource<P, H> {
   readonly flags: number;
   /** Maps of maps: what every inner map is like. It is a blueprint, and no map of the pipeline by itself. */
   readonly inner?: AnyMap;
+  /** Perf event arrays: bytes of each CPU's ring, if said, and whether events come with what follows their value. */
+  readonly perf?: { readonly bytes: number | undefined; readonly packet: boolean };
   /** Bloom filters: how many hashes a value is looked up by. */
   readonly hashes?: number;
   /** Set: every declaration of this name in a pipeline is the same map; two that differ are a conflict. */
@@ -42,6 +44,7 @@ export interface MapContent {
   readonly flags?: number;
   readonly inner?: AnyMap;
   readonly hashes?: number | undefined;
+  readonly perf?: MapDecl<unknown, unknown>['perf'];
   readonly origin?: MapDecl<unknown, unknown>['origin'];
 }
 
@@ -54,10 +57,12 @@ const MAX_ENTRIES = 0xffff_ffff;
 /** Checks and freezes a declaration. Throws ArgumentError for options that no kernel takes. */
 export function declareMap<M extends AnyMap>(type: M['type'], options: MapOptions, content: MapContent): M {
   const { name, maxEntries, global } = options;
-  const { key, value, flags = 0, inner, hashes, origin } = content;
+  const { key, value, flags = 0, inner, hashes, perf, origin } = content;
   if (!/^[\w.-]{1,64}$/.test(name)) throw new ArgumentError(`${type}: name '${name}', expected 1 to 64 letters, digits, '_', '.' or '-'`);
-  if (!Number.isSafeInteger(maxEntries) || maxEntries < 1 || maxEntries > MAX_ENTRIES)
-    throw new ArgumentError(`${type} '${name}': maxEntries is ${maxEntries}, expected 1..${MAX_ENTRIES}`);
+  // 0: one for each CPU
+  const least = type === 'perfEventArray' ? 0 : 1;
+  if (!Number.isSafeInteger(maxEntries) || maxEntries < least || maxEntries > MAX_ENTRIES)
+    throw new ArgumentError(`${type} '${name}': maxEntries is ${maxEntries}, expected ${least}..${MAX_ENTRIES}`);
   for (const [side, { layout }] of Object.entries(key ? { key, value } : { value }))
     if (!hasBytes(layout)) throw new ArgumentError(`${type} '${name}': the ${side} is ${layout.kind}, expected a schema with bytes`);
   if (key && key.layout.size > MAX_KEY_BYTES)
@@ -74,6 +79,7 @@ export function declareMap<M extends AnyMap>(type: M['type'], options: MapOption
     flags,
     ...(inner === undefined ? {} : { inner }),
     ...(hashes === undefined ? {} : { hashes }),
+    ...(perf === undefined ? {} : { perf }),
     ...(global === undefined ? {} : { global }),
     ...(origin === undefined ? {} : { origin }),
   };

@@ -14,8 +14,7 @@ export function toMapSpec(map: AnyMap, scopedName: string): MapSpec {
     name: scopedName,
     type,
     keySize: key?.layout.size ?? 0,
-    // A ring holds records, whose size is said when they are written.
-    valueSize: type === 'ringBuffer' ? 0 : value.layout.size,
+    valueSize: valueSizeOf(map),
     maxEntries,
     flags,
     ...(inner === undefined ? {} : { inner: toMapSpec(inner, `${scopedName}.${inner.name}`) }),
@@ -27,6 +26,12 @@ export function toMapSpec(map: AnyMap, scopedName: string): MapSpec {
   const keyTypeId = key === undefined ? 0 : describeAsBtf(builder, key.layout, `${map.name}_key`);
   const valueTypeId = describeAsBtf(builder, value.layout, `${map.name}_value`);
   return { ...spec, btf: { blob: builder.toBytes(), keyTypeId, valueTypeId } };
+}
+
+/** Rings hold records, whose size is said when they are written; slots of events a descriptor. */
+function valueSizeOf({ type, value }: AnyMap): number {
+  if (type === 'ringBuffer') return 0;
+  return type === 'perfEventArray' ? 4 : value.layout.size;
 }
 
 /**

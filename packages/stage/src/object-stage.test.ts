@@ -149,6 +149,7 @@ describe('maps', () => {
       { name: 'tables', type: 'arrayOfMaps', keySize: 4, valueSize: 4, maxEntries: 5, flags: 0, inner: { ...spec, name: 'inner' } },
       { name: 'counts', type: 'perCpuArray', keySize: 4, valueSize: 12, maxEntries: 5, flags: 0 },
       { name: 'ring', type: 'ringBuffer', keySize: 0, valueSize: 0, maxEntries: 4096, flags: 0 },
+      { name: 'perf', type: 'perfEventArray', keySize: 4, valueSize: 4, maxEntries: 0, flags: 0 },
       { name: 'jumps', type: 'programArray', keySize: 4, valueSize: 4, maxEntries: 5, flags: 0 },
     ] as const;
     const object = readElf(objectWith([spec, ...more]));

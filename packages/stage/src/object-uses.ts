@@ -168,7 +168,7 @@ function declare(name: string, spec: MapSpec, contents: MapDefinition['contents'
     {
       ...(keySize === 0 ? {} : { key: keySchema(spec) }),
       // rings hold records of whatever size
-      value: type === 'ringBuffer' ? u8 : valueSize === 4 && isDescriptor(type) ? u32 : array(u8, valueSize),
+      value: type === 'ringBuffer' || type === 'perfEventArray' ? u8 : valueSize === 4 && isDescriptor(type) ? u32 : array(u8, valueSize),
       flags,
       ...(inner ? { inner: declare(inner.name, inner) } : {}),
       hashes: extra,
@@ -185,7 +185,10 @@ function keySchema({ type, keySize }: MapSpec): Schema<unknown> {
 
 /** Kinds whose values stand for something that the kernel knows by a number. */
 function isDescriptor(type: MapSpec['type']): boolean {
-  return isMapOfMaps(type) || ['programArray', 'devmap', 'devmapHash', 'cpumap', 'xskmap', 'sockmap', 'sockhash'].includes(type);
+  return (
+    isMapOfMaps(type) ||
+    ['programArray', 'perfEventArray', 'devmap', 'devmapHash', 'cpumap', 'xskmap', 'sockmap', 'sockhash'].includes(type)
+  );
 }
 
 /** Where two specs differ in what programs or the kernel see of them. */

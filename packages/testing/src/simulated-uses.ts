@@ -44,6 +44,7 @@ function mapInProgram(map: AnyMap, maps: SimulatedMaps): object {
       return opaque;
     }
     case 'programArray':
+    case 'perfEventArray':
     case 'sockmap':
     case 'sockhash':
       return Object.freeze({});

@@ -33,7 +33,7 @@ export const OWN_TAIL = 100;
 export const OWN_LRU = 104;
 /** Rings: the data. */
 export const OWN_DATA = 96;
-/** Rings: 1 where the reader wants to be woken by the next record, and a number that rises when it is (u32 each). */
+/** Rings and perf event arrays: 1 where the reader wants to be woken by the next record, and a number that rises when it is (u32 each). */
 export const OWN_ARMED = 100;
 export const OWN_WAKE = 104;
 /** Rings: how far programs have come, u64. */

@@ -38,6 +38,7 @@ export {
 export { check_mtu, fib_lookup } from './network';
 export { packet_moved } from './packet';
 export { map_lookup_percpu_elem } from './percpu';
+export { perf_event_output } from './perf';
 export { queue_peek, queue_pop, queue_push } from './queue';
 export { get_numa_node_id, get_prandom_u32, get_smp_processor_id } from './random';
 export { record_close, record_close_all, record_reserve } from './record';

@@ -4,6 +4,7 @@ import { MAP_KIND } from '../src/layout';
 export const KIND_HASH = 1;
 export const KIND_ARRAY = 2;
 export const KIND_PROGRAM_ARRAY = 3;
+export const KIND_PERF_EVENT_ARRAY = 4;
 export const KIND_PER_CPU_HASH = 5;
 export const KIND_PER_CPU_ARRAY = 6;
 export const KIND_LRU_HASH = 9;

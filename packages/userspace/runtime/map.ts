@@ -56,6 +56,7 @@ import {
   KIND_LRU_PER_CPU_HASH,
   KIND_PER_CPU_ARRAY,
   KIND_PER_CPU_HASH,
+  KIND_PERF_EVENT_ARRAY,
   KIND_PROGRAM_ARRAY,
   KIND_QUEUE,
   KIND_RING_BUFFER,
@@ -92,6 +93,7 @@ function family(map: usize): i32 {
     case KIND_LPM_TRIE:
       return LPM;
     case KIND_PROGRAM_ARRAY:
+    case KIND_PERF_EVENT_ARRAY:
     case KIND_ARRAY_OF_MAPS:
     case KIND_DEVMAP:
     case KIND_CPUMAP:

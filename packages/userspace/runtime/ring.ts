@@ -45,7 +45,12 @@ export function ring_commit(sample: usize, flags: u64, discard: i32): void {
   const map: usize = load<u32>(header, 4);
   const length = load<u32>(header) & ~BUSY;
   atomic.store<u32>(header, discard ? length | DISCARD : length);
-  if (flags & NO_WAKEUP || !atomic.load<u32>(map, OWN_ARMED)) return;
+  if (!(flags & NO_WAKEUP)) wake_reader(map);
+}
+
+/** Wakes the reader of a map where it waits. */
+export function wake_reader(map: usize): void {
+  if (!atomic.load<u32>(map, OWN_ARMED)) return;
   atomic.store<u32>(map, 0, OWN_ARMED);
   atomic.add<u32>(map, 1, OWN_WAKE);
   atomic.notify(map + OWN_WAKE, 1);

@@ -7,6 +7,7 @@ import {
   ArgumentError,
   type AttachHook,
   type Attachment,
+  DEFAULT_PERF_BYTES,
   type Engine,
   type EngineInstance,
   type LoadedMap,
@@ -22,6 +23,7 @@ import { Linker } from './linker.ts';
 import { UserspaceMap } from './map.ts';
 import { EngineMemory } from './memory.ts';
 import { type Network, networkBytes, writeNetwork } from './network.ts';
+import { openPerfEvents } from './perf.ts';
 import { UserspaceProgram } from './program.ts';
 import { openRingBuffer, type UserspaceReader } from './ring.ts';
 import { type CaptureTraffic, openTraffic } from './traffic.ts';
@@ -149,12 +151,16 @@ export class UserspaceInstance implements EngineInstance {
     return map;
   }
 
-  openRing(map: LoadedMap, onReadable: () => void): UserspaceReader {
+  openRing(map: LoadedMap, onReadable: () => void, perfBytes = DEFAULT_PERF_BYTES): UserspaceReader {
     this.#checkOpen();
-    if (!(map instanceof UserspaceMap) || map.spec.type !== 'ringBuffer')
-      throw new ArgumentError(`map ${map.spec.name} is no ring buffer of the userspace engine`);
-    if (this.#rings.get(map)?.closed === false) throw new ArgumentError(`ring buffer ${map.spec.name} has a reader, expected none`);
-    const ring = openRingBuffer(this.#memory, map, onReadable);
+    const { name, type } = map.spec;
+    if (!(map instanceof UserspaceMap) || (type !== 'ringBuffer' && type !== 'perfEventArray'))
+      throw new ArgumentError(`map ${name} is neither a ring buffer nor a perf event array of the userspace engine`);
+    if (this.#rings.get(map)?.closed === false) throw new ArgumentError(`map ${name} has a reader, expected none`);
+    const ring =
+      type === 'ringBuffer'
+        ? openRingBuffer(this.#memory, map, onReadable)
+        : openPerfEvents(this.#memory, map, this.cpus, perfBytes, onReadable);
     this.#rings.set(map, ring);
     return ring;
   }

@@ -10,6 +10,7 @@ const SIZES: Readonly<Record<MapType, { readonly keySize: number; readonly value
   hash: { keySize: 4, valueSize: 16 },
   array: { keySize: 4, valueSize: 16 },
   programArray: { keySize: 4, valueSize: 4 },
+  perfEventArray: { keySize: 4, valueSize: 4 },
   perCpuHash: { keySize: 4, valueSize: 16 },
   perCpuArray: { keySize: 4, valueSize: 16 },
   lruHash: { keySize: 4, valueSize: 16 },

@@ -59,10 +59,16 @@ describe('helperFor', () => {
       'programs of type xdp and schedCls have it',
     ],
     [
-      Helper.perf_event_output,
+      Helper.perf_event_read,
       'xdp',
-      'the userspace engine has no bpf_perf_event_output for programs of type xdp',
-      'write to a ring buffer: ringbuf_output',
+      'the userspace engine has no bpf_perf_event_read for programs of type xdp',
+      'there are no counters of a processor here',
+    ],
+    [
+      Helper.xdp_output,
+      'xdp',
+      'the userspace engine has no bpf_xdp_output for programs of type xdp',
+      'perf_event_output writes bytes of the packet too',
     ],
     [
       Helper.sk_lookup_tcp,

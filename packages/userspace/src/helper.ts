@@ -131,6 +131,7 @@ const TABLE: Readonly<Partial<Record<Helper, Partial<HelperSpec>>>> = {
   ringbuf_reserve: ofMap(RING, ['map', 'scalar', 'scalar'], 'ring_reserve', { result: 'record' }),
   ringbuf_submit: ofMap([], ['record', 'scalar'], 'ring_commit', { result: 'void', trailing: [0] }),
   ringbuf_discard: ofMap([], ['record', 'scalar'], 'ring_commit', { result: 'void', trailing: [1] }),
+  perf_event_output: on(ALL, ['context', 'map', 'scalar', sized('read', 4), 'scalar'], { maps: ['perfEventArray'] }),
   ringbuf_query: ofMap(RING, ['map', 'scalar'], 'ring_query'),
   spin_lock: on(PACKETS, ['lock'], { result: 'held' }),
   spin_unlock: on(PACKETS, ['lock'], { result: 'held' }),
@@ -225,7 +226,8 @@ export function helperFor(id: number, programType: ProgramType): HelperSpec {
 
 /** What can be said of helpers that are not here, by how their names begin or end. */
 const HINTS: readonly (readonly [pattern: RegExp, hint: string])[] = [
-  [/^perf_event|^skb_output|^xdp_output/, 'write to a ring buffer: ringbuf_output'],
+  [/^perf_/, 'there are no counters of a processor here'],
+  [/^skb_output|^xdp_output/, 'perf_event_output writes bytes of the packet too'],
   [/dynptr|^user_ringbuf/, 'read and write packets, values and records by pointers'],
   [/^timer_/, 'there are no timers: compare ktime_get_ns with a time that was kept'],
   [/^probe_|^copy_from_user|^kptr|_cpu_ptr$|^d_path/, 'there is no memory but packets, maps and the stack'],

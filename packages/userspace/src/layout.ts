@@ -51,6 +51,18 @@ export const WORKER_LIMIT = 64;
 export const MAP_TABLE = 5373952;
 export const HEAP = 5636096;
 
+// --- a CPU's ring of a perf event array, from its start on
+
+/** How far programs have come and how far the reader is, u64. */
+export const PERF_HEAD = 0;
+export const PERF_TAIL = 8;
+/** Records that found no place, u64: in all, and those that no record in the ring tells of. */
+export const PERF_LOST = 16;
+export const PERF_UNTOLD = 24;
+/** Bytes of the data, u32, and where they begin. */
+export const PERF_BYTES = 32;
+export const PERF_DATA = 64;
+
 // --- a worker's area, from its start on
 
 /** Regions of tags below TAG_MAPS, by tag: 32 times REGION_SIZE bytes. */

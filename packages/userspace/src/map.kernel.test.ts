@@ -163,47 +163,55 @@ function hex(part: Uint8Array): string {
   return Buffer.from(part).toString('hex');
 }
 
-test.each<MapType>(['queue', 'stack', 'bloomFilter', 'ringBuffer', 'array', 'xskmap', 'programArray', 'arrayOfMaps', 'hashOfMaps'])(
-  '%s: what it refuses',
-  (type) => {
-    const rest: Partial<MapSpec> = {
-      maxEntries: type === 'ringBuffer' ? 4096 : 4,
-      ...(type.endsWith('OfMaps') ? { inner: mapSpec('hash') } : {}),
-    };
-    const spec = mapSpec(type, rest);
-    const [theirs, ours] = [engine.createMap(spec), new UserspaceMap(memory, spec, 1, engine.cpus)];
-    const key = spec.keySize === 0 ? new Uint8Array(0) : u32(1);
-    const beyond = spec.keySize === 0 ? new Uint8Array(0) : u32(4);
-    const wrong = new Uint8Array(7);
-    const calls: ((map: LoadedMap) => unknown)[] = [
-      // The kernel says of empty slots too that it emptied them.
-      ...(type === 'xskmap' ? [] : [(map: LoadedMap) => map.delete(key)]),
-      (map) => map.delete(beyond),
-      (map) => map.nextKey(key),
-      (map) => map.nextKey(),
-      (map) => map.readAll(),
-      (map) => map.pop(),
-      (map) => map.lookup(wrong),
-      (map) => map.update(wrong, wrong),
-      (map) => map.update(key, wrong),
-      (map) => map.delete(wrong),
-      (map) => map.updateBatch({ count: 2, keys: wrong, values: wrong }),
-      (map) => map.deleteBatch(wrong, 3),
-      (map) => map.has(wrong),
-      ...(type === 'bloomFilter' ? [] : [(map: LoadedMap) => map.lookup(key), (map: LoadedMap) => map.lookup(beyond)]),
-      ...(type === 'xskmap' ? [] : [(map: LoadedMap) => map.update(beyond, new Uint8Array(spec.valueSize), 'noexist')]),
-    ];
-    for (const [i, call] of calls.entries()) {
-      const [expected, got] = [theirs, ours].map((map) => {
-        try {
-          return { result: call(map) };
-        } catch (error) {
-          return { name: (error as Error).name, message: (error as Error).message };
-        }
-      });
-      expect(got, `call ${i}`).toEqual(expected);
-    }
-    ours.close();
-    theirs.close();
-  },
-);
+test.each<MapType>([
+  'queue',
+  'stack',
+  'bloomFilter',
+  'ringBuffer',
+  'array',
+  'xskmap',
+  'programArray',
+  'perfEventArray',
+  'arrayOfMaps',
+  'hashOfMaps',
+])('%s: what it refuses', (type) => {
+  const rest: Partial<MapSpec> = {
+    maxEntries: type === 'ringBuffer' ? 4096 : 4,
+    ...(type.endsWith('OfMaps') ? { inner: mapSpec('hash') } : {}),
+  };
+  const spec = mapSpec(type, rest);
+  const [theirs, ours] = [engine.createMap(spec), new UserspaceMap(memory, spec, 1, engine.cpus)];
+  const key = spec.keySize === 0 ? new Uint8Array(0) : u32(1);
+  const beyond = spec.keySize === 0 ? new Uint8Array(0) : u32(4);
+  const wrong = new Uint8Array(7);
+  const calls: ((map: LoadedMap) => unknown)[] = [
+    // The kernel says of empty slots too that it emptied them.
+    ...(type === 'xskmap' ? [] : [(map: LoadedMap) => map.delete(key)]),
+    (map) => map.delete(beyond),
+    (map) => map.nextKey(key),
+    (map) => map.nextKey(),
+    (map) => map.readAll(),
+    (map) => map.pop(),
+    (map) => map.lookup(wrong),
+    (map) => map.update(wrong, wrong),
+    (map) => map.update(key, wrong),
+    (map) => map.delete(wrong),
+    (map) => map.updateBatch({ count: 2, keys: wrong, values: wrong }),
+    (map) => map.deleteBatch(wrong, 3),
+    (map) => map.has(wrong),
+    ...(type === 'bloomFilter' ? [] : [(map: LoadedMap) => map.lookup(key), (map: LoadedMap) => map.lookup(beyond)]),
+    ...(type === 'xskmap' ? [] : [(map: LoadedMap) => map.update(beyond, new Uint8Array(spec.valueSize), 'noexist')]),
+  ];
+  for (const [i, call] of calls.entries()) {
+    const [expected, got] = [theirs, ours].map((map) => {
+      try {
+        return { result: call(map) };
+      } catch (error) {
+        return { name: (error as Error).name, message: (error as Error).message };
+      }
+    });
+    expect(got, `call ${i}`).toEqual(expected);
+  }
+  ours.close();
+  theirs.close();
+});

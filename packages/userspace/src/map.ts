@@ -15,6 +15,7 @@ import {
   type MapType,
   type ProgramSpec,
   type SyscallError,
+  specOnHost,
   UnsupportedError,
   UpdateFlag,
 } from '@tailrace/bpf';
@@ -56,9 +57,10 @@ export class UserspaceMap extends Held implements LoadedMap, SlotArray {
    * Throws ArgumentError for what the kind does not take, UnsupportedError for maps of sockets, SyscallError (ENOMEM, ENOSPC),
    * leaving nothing behind. `isShared`: several threads work on it at a time. `linker` has the chains that may run through it.
    */
-  constructor(memory: EngineMemory, spec: MapSpec, id: number, cpus: number, isShared = cpus > 1, linker = new Linker()) {
+  constructor(memory: EngineMemory, given: MapSpec, id: number, cpus: number, isShared = cpus > 1, linker = new Linker()) {
     super();
-    checkMapSpec(spec);
+    checkMapSpec(given);
+    const spec = specOnHost(given, cpus);
     this.about = `map ${spec.name}`;
     if (spec.type === 'sockmap' || spec.type === 'sockhash') {
       throw new UnsupportedError(`${this.about} is a ${spec.type}, and the userspace engine has no sockets`, {
@@ -104,7 +106,7 @@ export class UserspaceMap extends Held implements LoadedMap, SlotArray {
     const [at, , value] = this.#place(key);
     if (type === 'bloomFilter') throw new ArgumentError(`${this.about} is a bloomFilter and gives no values`, { hint: 'use has' });
     if (type === 'queue' || type === 'stack') return this.#taken('BPF_MAP_LOOKUP_ELEM', runtime.map_peek(this.address, value), value);
-    if (type === 'ringBuffer') throw this.#error('BPF_MAP_LOOKUP_ELEM', Errno.ENOTSUPP);
+    if (type === 'ringBuffer' || type === 'perfEventArray') throw this.#error('BPF_MAP_LOOKUP_ELEM', Errno.ENOTSUPP);
     // As the kernel has it: only programs see what is in there.
     if (type === 'xskmap') throw this.#error('BPF_MAP_LOOKUP_ELEM', Errno.EOPNOTSUPP);
     if (type === 'programArray' || isMapOfMaps(type)) return this.#idAt(at, value);
@@ -118,6 +120,7 @@ export class UserspaceMap extends Held implements LoadedMap, SlotArray {
 
   delete(key: Uint8Array): boolean {
     const { type } = this.spec;
+    if (type === 'perfEventArray') throw this.#holdsEvents();
     const [at] = this.#place(key);
     if (type !== 'programArray' && !isMapOfMaps(type)) return this.#delete(at, 'BPF_MAP_DELETE_ELEM', this.about);
     const result = this.#clear(at);
@@ -137,6 +140,7 @@ export class UserspaceMap extends Held implements LoadedMap, SlotArray {
     this.checkOpen();
     const { type, keySize } = this.spec;
     if (keySize === 0) throw new ArgumentError(`${this.about} is a ${type} and has no keys to read by`);
+    if (type === 'perfEventArray') throw this.#error('BPF_MAP_LOOKUP_ELEM', Errno.ENOTSUPP);
     if (type === 'xskmap') throw this.#error('BPF_MAP_LOOKUP_ELEM', Errno.EOPNOTSUPP);
     const batch = readEntries(this.#memory, this);
     if (type !== 'programArray' && !isMapOfMaps(type)) return batch;
@@ -284,6 +288,7 @@ export class UserspaceMap extends Held implements LoadedMap, SlotArray {
       throw new ArgumentError(`${this.about} holds programs, not bytes`, { hint: 'use setProgram and clearProgram' });
     }
     if (isMapOfMaps(type)) throw new ArgumentError(`${this.about} holds maps, not bytes`, { hint: 'use setMap and clearMap' });
+    if (type === 'perfEventArray') throw this.#holdsEvents();
     const [at, , place] = this.#place(key, value);
     const { runtime } = this.#memory;
     if (keySize === 0 && type !== 'ringBuffer') return Number(runtime.map_push(this.address, place, BigInt(UpdateFlag[flag])));
@@ -362,6 +367,11 @@ export class UserspaceMap extends Held implements LoadedMap, SlotArray {
   #checkOuter(key: Uint8Array): void {
     if (!isMapOfMaps(this.spec.type)) throw new ArgumentError(`${this.about} is no map of maps`);
     checkLength(`a key of ${this.about}`, key, this.spec.keySize);
+  }
+
+  /** Slots are filled and emptied by who reads. */
+  #holdsEvents(): ArgumentError {
+    return new ArgumentError(`${this.about} holds perf events, not bytes`, { hint: 'use openRing' });
   }
 
   #error(command: MapCommand, errno: number): SyscallError {

@@ -35,7 +35,10 @@ export interface RuntimeExports {
   ring_commit(sample: number, flags: bigint, discard: number): void;
   ring_output(map: number, data: number, size: bigint, flags: bigint): bigint;
   ring_query(map: number, what: bigint): bigint;
-  /** Addresses of a ring's positions (u64), of the reader's flag and of the number that rises when it is woken (u32), of its data. */
+  /**
+   * Addresses of a ring's positions (u64), of the reader's flag and of the number that rises when it is woken (u32; of perf event
+   * arrays too), of its data.
+   */
   ring_producer(map: number): number;
   ring_consumer(map: number): number;
   ring_armed(map: number): number;

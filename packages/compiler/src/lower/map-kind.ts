@@ -25,6 +25,7 @@ const KINDS: Readonly<Partial<Record<MapType, Kind>>> = {
   queue: VALUES,
   stack: VALUES,
   ringBuffer: { methods: ['output'], hint: 'programs only write to it: output(value)' },
+  perfEventArray: { methods: [], hint: 'it is for programs of objects; stages in TypeScript have events()' },
   bloomFilter: { methods: ['add', 'has'], hint: 'it has no keys, and values stay: add(value), has(value)' },
   devmap: TARGETS,
   devmapHash: TARGETS,
