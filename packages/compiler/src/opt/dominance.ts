@@ -7,6 +7,7 @@ import { type Block, type Graph, reversePostOrder, successors } from '../ir.ts';
 export interface Dominance {
   /** Reachable blocks in reverse post-order. */
   readonly order: readonly Block[];
+  isReachable(block: Block): boolean;
   /** The immediate dominator; undefined for the entry and for unreachable blocks. */
   parent(block: Block): Block | undefined;
   /** The blocks that `block` immediately dominates, in reverse post-order. */
@@ -24,7 +25,10 @@ export function dominance(graph: Graph): Dominance {
   const parents = immediateDominators(order, ranks);
   const children: Block[][] = order.map(() => []);
   order.forEach((block, i) => {
-    if (i > 0) children[parents[i] ?? 0]?.push(block);
+    const parent = parents[i] ?? 0;
+    if (i > 0) children[parent]?.push(block);
+    // a malformed graph, of which verify.ts tells: no predecessor leads here
+    if (parent < 0) ranks.delete(block);
   });
   const { first, last } = treeSpans(parents);
   const dominates = (by: Block, block: Block): boolean => {
@@ -36,6 +40,7 @@ export function dominance(graph: Graph): Dominance {
   let depths: Map<Block, number> | undefined;
   return {
     order,
+    isReachable: (block) => ranks.has(block),
     parent: (block) => {
       const rank = ranks.get(block);
       return rank ? order[parents[rank] ?? 0] : undefined;
