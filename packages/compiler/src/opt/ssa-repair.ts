@@ -2,14 +2,53 @@
  * After code was copied, a value has several definitions. This rewrites its uses to the one that reaches them, with
  * phis where several do (Braun et al., "Simple and Efficient Construction of Static Single Assignment Form").
  */
-import { append, type Block, createNode, type Graph, mapOperands, mapTerminatorOperands, type Phi, type Space, type Value } from '../ir.ts';
+import {
+  append,
+  type Block,
+  createNode,
+  type Graph,
+  mapOperands,
+  mapTerminatorOperands,
+  operands,
+  type Phi,
+  type Space,
+  terminatorOperands,
+  type Value,
+} from '../ir.ts';
 import { GraphError } from './verify.ts';
 
-/** Rewrites the uses of `original` outside of its own block; `definitions` gives what holds its value at the end of blocks. */
-export function repairUses(graph: Graph, original: Value, home: Block, definitions: ReadonlyMap<Block, Value>): void {
+/** Where a value comes from and where it goes. */
+export interface Repaired {
+  /** The block of the original, whose own uses stay. */
+  readonly home: Block;
+  /** What holds the value at the end of blocks. */
+  readonly definitions: ReadonlyMap<Block, Value>;
+  /** The blocks that read the original. */
+  readonly users: readonly Block[];
+}
+
+/** The blocks that read each of some values of `home`: any of its own in phis alone. */
+export function blocksThatRead(graph: Graph, values: ReadonlyMap<Value, unknown>, home: Block): Map<Value, Block[]> {
+  const users = new Map<Value, Block[]>();
+  if (values.size === 0) return users;
+  for (const block of graph.blocks) {
+    const note = (value: Value): void => {
+      if (!values.has(value)) return;
+      const known = users.get(value);
+      if (!known) users.set(value, [block]);
+      else if (known.at(-1) !== block) known.push(block);
+    };
+    for (const node of block.nodes) if (block !== home || node.kind === 'phi') operands(node).forEach(note);
+    if (block !== home) terminatorOperands(block.terminator).forEach(note);
+  }
+  return users;
+}
+
+/** Rewrites the uses of `original` outside of its own block. */
+export function repairUses(graph: Graph, original: Value, { home, definitions, users }: Repaired): void {
   const repair = new Repair(graph, original, definitions);
-  // Phis that are made on the way must not be visited.
-  for (const block of [...graph.blocks]) {
+  for (const block of users) {
+    // Phis that are made on the way must not be visited.
     for (const node of [...block.nodes])
       if (node.kind === 'phi')
         node.inputs.forEach((input, i) => {
@@ -41,7 +80,11 @@ class Repair {
     const known = this.starts.get(block);
     if (known) return known;
     const [first, ...others] = block.predecessors;
-    if (!first) throw new GraphError(this.graph.name, [`no definition of %${this.original.id} reaches b${block.id}`]);
+    if (!first) {
+      if (block === this.graph.entry) throw new GraphError(this.graph.name, [`no definition of %${this.original.id} reaches b${block.id}`]);
+      // cut off, and about to be dropped
+      return this.original;
+    }
     if (others.length === 0) {
       const value = this.atEnd(first);
       this.starts.set(block, value);

@@ -26,7 +26,7 @@ import { decideBranch, decideCheck, FlowFacts } from './facts.ts';
 import { constant, constantOf } from './fold-operand.ts';
 import { KnownValues } from './known.ts';
 import { dropUnreachable } from './simplify-cfg.ts';
-import { pointerOf, repairUses } from './ssa-repair.ts';
+import { blocksThatRead, pointerOf, repairUses } from './ssa-repair.ts';
 
 /** Nodes that a copy may hold. */
 const COPY_LIMIT = 10;
@@ -44,16 +44,19 @@ export function threadJumps(graph: Graph, state: ThreadingState = { rotated: new
   let budget = 200 + GROWTH_LIMIT * graph.blocks.reduce((sum, block) => sum + block.nodes.length, 0);
   let changed = false;
   for (;;) {
-    const copied = threadOne(graph, state);
-    if (copied === undefined) return changed;
+    const added = threadOnce(graph, state, budget);
+    if (added === undefined) return changed;
     changed = true;
-    budget -= copied;
+    budget -= added;
     if (budget < 0) return changed;
   }
 }
 
-/** Decides or copies one block. Returns how many nodes that added, or undefined where there was nothing to do. */
-function threadOne(graph: Graph, state: ThreadingState): number | undefined {
+/**
+ * Decides or copies blocks along one walk, by what holds at its start: copying takes no fact from anywhere. Returns how
+ * many nodes that added, or undefined where there was nothing to do.
+ */
+function threadOnce(graph: Graph, state: ThreadingState, budget: number): number | undefined {
   const tree = dominance(graph);
   const facts = new FlowFacts(tree);
   const known = new KnownValues({ asVerifier: true });
@@ -72,21 +75,27 @@ function threadOne(graph: Graph, state: ThreadingState): number | undefined {
     dropUnreachable(graph);
     return 0;
   }
+  let added: number | undefined;
   for (const block of tree.order) {
     const t = block.terminator;
     if (t?.kind !== 'branch' && t?.kind !== 'check') continue;
     const size = block.nodes.filter((node) => node.kind !== 'phi').length;
-    if (size > COPY_LIMIT || !mayCopy(block, tree, state)) continue;
-    const outcomes = block.predecessors.map((p) => (tree.dominates(block, p) ? undefined : outcome(graph, block, p, facts, known)));
+    if (size > COPY_LIMIT) continue;
+    // Of copies that this walk made it is not known yet whether they go round a loop.
+    const ways = block.predecessors.filter((p) => tree.isReachable(p) && !tree.dominates(block, p));
+    const targets = new Map(ways.map((p) => [p, outcome(graph, block, p, facts, known)]));
     for (const target of successors(block)) {
-      const group = block.predecessors.filter((_, i) => outcomes[i] === target);
-      if (group.length === 0) continue;
+      const group = ways.filter((p) => targets.get(p) === target);
+      if (group.length === 0 || !mayCopy(block, tree, state)) continue;
       state.rotated.add(block);
       copyFor(graph, block, group, target);
-      return size;
+      added = (added ?? 0) + size;
+      if (added > budget) break;
     }
+    if (added !== undefined && added > budget) break;
   }
-  return undefined;
+  if (added !== undefined) dropUnreachable(graph);
+  return added;
 }
 
 /** Loop headers are copied once, and only where they decide whether to leave the loop. */
@@ -173,11 +182,12 @@ function copyFor(graph: Graph, block: Block, group: readonly Block[], target: Bl
       if (input) phi.inputs.push(input);
     });
   const isGone = block.predecessors.length === 0;
-  dropUnreachable(graph);
+  if (isGone) setTerminator(block, undefined);
+  const users = blocksThatRead(graph, copies, block);
   for (const [original, value] of copies) {
     const definitions = new Map([[copy, value]]);
     if (!isGone) definitions.set(block, original);
-    repairUses(graph, original, block, definitions);
+    repairUses(graph, original, { home: block, definitions, users: users.get(original) ?? [] });
   }
 }
 
