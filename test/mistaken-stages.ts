@@ -4,7 +4,7 @@
  */
 import { writeSync } from 'node:fs';
 import type { Instruction } from '@tailrace/bpf';
-import { compileRoot, compileStage, outcomesOf } from '@tailrace/compiler';
+import { compileFused, compileRoot, compileStage, outcomesOf } from '@tailrace/compiler';
 import {
   type AnyStage,
   CompileError,
@@ -50,6 +50,7 @@ const expired = stage({
 
 /** A compiler that reads the TTL, 22 bytes into the packet, far behind what was checked. */
 const careless = {
+  compileFused,
   compileRoot,
   outcomesOf,
   compileStage(...args: Parameters<typeof compileStage>) {

@@ -1,5 +1,5 @@
 /** A compiler for runs of one pipeline in several engines: they share their programs, which are compiled once. */
-import { type CompiledStage, compileRoot, compileStage, outcomesOf } from '@tailrace/compiler';
+import { type CompiledStage, compileFused, compileRoot, compileStage, outcomesOf } from '@tailrace/compiler';
 import type { AnyStage } from '@tailrace/stage';
 import { Compiler, override } from 'tailrace';
 
@@ -14,5 +14,5 @@ export function sharedCompiler() {
     compiled.set(text, program);
     return program;
   };
-  return override(Compiler, { compileStage: shared, compileRoot, outcomesOf });
+  return override(Compiler, { compileStage: shared, compileFused, compileRoot, outcomesOf });
 }

@@ -1,6 +1,6 @@
 /** The userspace engine beside the kernel's JIT running the same bytecode, its own interpreter, and JavaScript by hand. */
 import type { EngineInstance } from '@tailrace/bpf';
-import { compileRoot, compileStage, outcomesOf } from '@tailrace/compiler';
+import { compileFused, compileRoot, compileStage, outcomesOf } from '@tailrace/compiler';
 import { l4lb } from '@tailrace/functions/l4lb';
 import { Compiler, pipeline, type StageCompiler } from '@tailrace/pipeline';
 import { hash, override, stage, toMapSpec, u32, u64 } from '@tailrace/stage';
@@ -194,12 +194,13 @@ function remembering(compiler: StageCompiler): () => StageCompiler {
     return {
       outcomesOf: remember(compiler.outcomesOf),
       compileStage: remember(compiler.compileStage),
+      compileFused: remember(compiler.compileFused),
       compileRoot: remember(compiler.compileRoot),
     };
   };
 }
 
-const defaultCompiler: StageCompiler = { outcomesOf, compileStage, compileRoot };
+const defaultCompiler: StageCompiler = { outcomesOf, compileStage, compileFused, compileRoot };
 
 /** What a remembered flow takes, in bytes, of an engine that has room for a million. */
 async function memoryRow(): Promise<Row> {

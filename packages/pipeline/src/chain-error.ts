@@ -14,6 +14,7 @@ export type ChainProblem =
   | 'metadata' // a field that is read before it is written, or has two schemas
   | 'sockets' // a chain on sockets that no map of sockets leads to
   | 'state' // counters and metadata take more room than there is
+  | 'fused' // a stage in a fused group that can only be a program of its own
   | 'absent'; // a stage, function or map that is not in this pipeline
 
 /** A pipeline that cannot be built or changed. */

@@ -12,8 +12,13 @@ export const IMPORT_PLACE = '(import)';
 /** One program of a pipeline. */
 export interface CompiledProgram {
   readonly hook: ChainHook;
-  /** The place's name, as in stats; ROOT_PLACE for the program that is attached, IMPORT_PLACE for one between it and the first stage. */
+  /**
+   * The name of the place that it begins at, as in stats; ROOT_PLACE for the program that is attached, IMPORT_PLACE for one
+   * between it and the first stage.
+   */
   readonly place: string;
+  /** All its places: several where they are fused, none for the root. */
+  readonly places: readonly string[];
   readonly program: ProgramSpec;
   /** Bytes of stack that it uses. */
   readonly stackSize: number;
@@ -23,12 +28,12 @@ export interface CompiledProgram {
 
 /** The programs of each chain, its root first, in the order in which packets meet them. */
 export function programsOf({ compiled: { chains }, roots }: PipelineBlueprint): readonly CompiledProgram[] {
-  return [...chains].flatMap(([hook, { programs, importer }]) => {
+  return [...chains].flatMap(([hook, { plan, programs, importer }]) => {
     const own = (place: string, program: ProgramSpec | undefined): readonly CompiledProgram[] =>
-      program ? [{ hook, place, program, stackSize: stackBytes(program), maps: new Map() }] : [];
+      program ? [{ hook, place, places: [], program, stackSize: stackBytes(program), maps: new Map() }] : [];
     const stages = [...programs].map(([place, { compiled }]) => {
       const { program, stackSize, maps } = compiled;
-      return { hook, place, program, stackSize, maps };
+      return { hook, place, places: plan.programs.get(place) ?? [], program, stackSize, maps };
     });
     return [...own(ROOT_PLACE, roots.get(hook)), ...own(IMPORT_PLACE, importer), ...stages];
   });

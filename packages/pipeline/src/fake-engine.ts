@@ -56,6 +56,9 @@ export const fakeCompiler: StageCompiler = {
     if (placement) sources.set(program, { stage, placement });
     return { program, maps: new Map(mapsIn(stage.uses).map((map, i) => [`map${i}`, map])), stackSize: 0, spills: 0 };
   },
+  compileFused(_, { name }) {
+    throw new ArgumentError(`program ${name} is fused, which the fake compiler does not do`);
+  },
   compileRoot(root) {
     const program = specOf(root.name);
     sources.set(program, { root });

@@ -1,12 +1,13 @@
 /**
- * One generation of a chain: a program array of its own and the programs that name it, one for each place. Packets are in
- * one generation from the root's slot to their verdict.
+ * One generation of a chain: a program array of its own and the programs that name it, one for each place or fused group.
+ * Packets are in one generation from the root's slot to their verdict.
  */
 import type { EngineInstance, LoadedMap, LoadedProgram, ProgramSpec } from '@tailrace/bpf';
-import type { CompiledStage, Crossing, Placement } from '@tailrace/compiler';
+import type { CompiledStage, Crossing, Edge, FusedPart, Placement } from '@tailrace/compiler';
 import type { AnyStage } from '@tailrace/stage';
 import { ChainError } from './chain-error.ts';
-import { edgesOf, type Place, sameStage } from './graph.ts';
+import { entryOf, fieldsFrom } from './fusion.ts';
+import { type Destination, edgesOf, type Place, placeIn, sameStage } from './graph.ts';
 import { type ChainPlan, edgeKey, edgeOf } from './plan.ts';
 import type { MapRegistry } from './registry.ts';
 import type { StageCompiler } from './service.ts';
@@ -19,13 +20,15 @@ export const reference = { array: 'chain:array', state: 'chain:state', entry: 'c
 export interface CompiledChain {
   readonly plan: ChainPlan;
   readonly state: StateLayout;
-  readonly programs: ReadonlyMap<string, CompiledPlace>;
+  /** By the name of its entry. */
+  readonly programs: ReadonlyMap<string, ChainProgram>;
   /** TC ingress: takes over what XDP sends, in front of the first place. */
   readonly importer: ProgramSpec | undefined;
 }
-interface CompiledPlace {
-  readonly stage: AnyStage;
-  /** The placement as text: two places of one stage and text have one program. */
+interface ChainProgram {
+  /** Those of its places, its entry first: several where they are fused. */
+  readonly stages: readonly AnyStage[];
+  /** Names and placements as text: programs of the same stages and text are the same. */
   readonly placement: string;
   readonly compiled: CompiledStage;
 }
@@ -36,24 +39,30 @@ export interface CompileChainOptions {
   readonly pipeline: string;
   /** What XDP sends to TC ingress. */
   readonly crossing: Crossing | undefined;
-  /** What is in here with the same stage and placement is taken from here. */
+  /** What is in here with the same stages and placements is taken from here. */
   readonly before?: CompiledChain | undefined;
 }
 
-/** Compiles every place. Throws CompileError. */
+/** Compiles every program. Throws CompileError. */
 export function compileChain(
   compiler: StageCompiler,
   plan: ChainPlan,
   state: StateLayout,
   { pipeline, crossing, before }: CompileChainOptions,
 ): CompiledChain {
-  const programs = new Map<string, CompiledPlace>();
-  for (const [name, place] of plan.places) {
-    const placement = { ...placementOf(plan, state, place), ...(plan.hook === 'xdp' && crossing ? { crossing } : {}) };
-    const text = JSON.stringify(placement);
+  const programs = new Map<string, ChainProgram>();
+  for (const [name, places] of plan.programs) {
+    const parts = places.map((place) => partOf(plan, state, placeIn(plan.places, place), crossing));
+    const [first, ...others] = parts as [FusedPart, ...FusedPart[]];
+    const stages = parts.map(({ stage }) => stage);
+    const placement = JSON.stringify(parts.map((part) => [part.name, part.placement]));
     const known = before?.programs.get(name);
-    const same = known && sameStage(known.stage, place.stage) && known.placement === text ? known.compiled : undefined;
-    programs.set(name, { stage: place.stage, placement: text, compiled: same ?? compiler.compileStage(place.stage, { name, placement }) });
+    const isSame = known?.placement === placement && known.stages.every((stage, i) => stages[i] && sameStage(stage, stages[i]));
+    const compile = (): CompiledStage =>
+      others.length === 0
+        ? compiler.compileStage(first.stage, { name, placement: first.placement })
+        : compiler.compileFused([first, ...others], { name });
+    programs.set(name, { stages, placement, compiled: isSame ? known.compiled : compile() });
   }
   const imports = plan.hook === 'tcIngress' ? crossing : undefined;
   return { plan, state, programs, importer: imports && importerOf(compiler, `${pipeline}.import`, importSlot(plan), imports) };
@@ -89,7 +98,7 @@ export class Generation implements Disposable {
     this.#plan = plan;
   }
 
-  /** Loads every place and fills the slots; packets do not get there yet. Leaves nothing behind on errors. */
+  /** Loads every program and fills the slots; packets do not get there yet. Leaves nothing behind on errors. */
   static async load(workshop: Workshop, { plan, programs, importer }: CompiledChain): Promise<Generation> {
     const { instance, name } = workshop;
     const array = instance.createMap({
@@ -126,21 +135,21 @@ export class Generation implements Disposable {
     return this.#importer && importSlot(this.#plan);
   }
 
-  /** The program at a place. Throws ChainError where there is no such place. */
+  /** The program that begins at a place. Throws ChainError where none does. */
   program(place: string): LoadedProgram {
     const program = this.#programs.get(place);
     if (program === undefined) throw new ChainError('absent', `'${place}' is not in this chain`);
     return program;
   }
 
-  /** Puts another program at a place and returns the one that was there. Slots are the caller's work. */
+  /** Puts another program where one begins and returns the one that was there. Slots are the caller's work. */
   exchange(place: string, program: LoadedProgram): LoadedProgram {
     const old = this.program(place);
     this.#programs.set(place, program);
     return old;
   }
 
-  /** Loads a program for one place of this generation; no slot leads to it yet. */
+  /** Loads the program that begins at a place for this generation; no slot leads to it yet. */
   loadOne(workshop: Workshop, { programs }: CompiledChain, place: string): Promise<LoadedProgram> {
     const program = programs.get(place);
     if (program === undefined) throw new ChainError('absent', `'${place}' is not in this chain`);
@@ -156,15 +165,28 @@ export class Generation implements Disposable {
   }
 }
 
-function placementOf(plan: ChainPlan, state: StateLayout, place: Place): Placement {
-  return {
+function partOf(plan: ChainPlan, state: StateLayout, place: Place, crossing: Crossing | undefined): FusedPart {
+  const crosses = plan.hook === 'xdp' && crossing ? { crossing } : {};
+  const edge = (label: string, to: Destination): Edge => {
+    const plain = edgeOf(plan, place, label, to);
+    if (!('slot' in plain) || !('place' in to) || !isFused(plan, place.name)) return plain;
+    const needed = fieldsFrom(plan, to.place).union(new Set(crosses.crossing?.fields.map(({ name }) => name)));
+    return { ...plain, carries: [...needed].flatMap((field) => state.fields.get(field) ?? []) };
+  };
+  const placement: Placement = {
     array: reference.array,
     // where the body never goes on, any verdict will do
-    next: place.outcomes.next ? edgeOf(plan, place, 'next', place.next) : { verdict: 'pass' },
-    exits: Object.fromEntries(Object.entries(place.exits).map(([label, to]) => [label, edgeOf(plan, place, `exit:${label}`, to)])),
+    next: place.outcomes.next ? edge('next', place.next) : { verdict: 'pass' },
+    exits: Object.fromEntries(Object.entries(place.exits).map(([label, to]) => [label, edge(`exit:${label}`, to)])),
     ...(place.outcomes.reasons.length > 0 ? { reasons: place.outcomes.reasons } : {}),
     ...statePlacement(plan, state, place, reference.state),
+    ...crosses,
   };
+  return { name: place.name, stage: place.stage, placement };
+}
+
+function isFused({ programs }: ChainPlan, place: string): boolean {
+  return (programs.get(entryOf(programs, place))?.length ?? 0) > 1;
 }
 
 function loadStage(workshop: Workshop, array: LoadedMap, { program, maps }: CompiledStage): Promise<LoadedProgram> {

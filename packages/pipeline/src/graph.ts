@@ -4,7 +4,19 @@
  * checked here; slots, depth and metadata are left to plan.ts.
  */
 import type { StageOutcomes } from '@tailrace/compiler';
-import { type AnyFunction, type AnyStage, type AnyTarget, type ChainMember, chainKeys, hookFits, withTargets } from '@tailrace/stage';
+import {
+  type AnyFunction,
+  type AnyFused,
+  type AnyStage,
+  type AnyTarget,
+  type ChainItem,
+  type ChainMember,
+  chainKeys,
+  hookFits,
+  isFused,
+  membersIn,
+  withTargets,
+} from '@tailrace/stage';
 import { ChainError } from './chain-error.ts';
 import { type ChainHook, hookTitle, verdictNamesOf } from './chain-hook.ts';
 
@@ -21,6 +33,8 @@ export interface Place {
   readonly stage: AnyStage;
   /** The function that it belongs to. */
   readonly owner: AnyFunction | undefined;
+  /** The outermost group that it is fused in, which stages in front of it may be fused with it by. */
+  readonly group: AnyFused | undefined;
   /** Where `next()` leads. */
   readonly next: Destination;
   /** Where its exits lead, by label, sorted. */
@@ -48,7 +62,7 @@ export interface GraphOptions {
 }
 
 /** Builds the graph of a chain. Throws ChainError. */
-export function chainGraph(members: readonly ChainMember[], options: GraphOptions): ChainGraph {
+export function chainGraph(members: readonly ChainItem[], options: GraphOptions): ChainGraph {
   const { hook } = options;
   if (members.length === 0) throw new ChainError('empty', `the ${hook} chain has no members, expected at least one`);
   const builder = new GraphBuilder(options);
@@ -87,20 +101,20 @@ export function sameStage(a: AnyStage, b: AnyStage): boolean {
 }
 
 /**
- * The functions among members, also behind exits and in other functions, each once: a function that was wired differently in
+ * The functions among items, also behind exits and in other functions, each once: a function that was wired differently in
  * two chains is still one. Throws ChainError where two share a name.
  */
-export function functionsIn(members: readonly ChainMember[]): readonly AnyFunction[] {
+export function functionsIn(items: readonly ChainItem[]): readonly AnyFunction[] {
   const seen = new Set<ChainMember>();
-  const visit = (items: readonly Item[]): void => {
-    for (const item of items) {
-      if (typeof item === 'string' || seen.has(item)) continue;
-      seen.add(item);
-      if (item.kind === 'function') visit(Object.values(item.stages).flat());
-      visit(Object.values(item.wiring).flat());
+  const visit = (members: readonly ChainMember[]): void => {
+    for (const member of members) {
+      if (seen.has(member)) continue;
+      seen.add(member);
+      if (member.kind === 'function') visit(Object.values(member.stages).flat());
+      visit(Object.values(member.wiring).flat().flatMap(membersIn));
     }
   };
-  visit(members);
+  visit(items.flatMap(membersIn));
   const functions = new Map<string, AnyFunction>();
   for (const member of seen) {
     if (member.kind !== 'function') continue;
@@ -119,10 +133,11 @@ const pass: Destination = { verdict: 'pass' };
 interface Scope {
   readonly prefix: string;
   readonly owner: AnyFunction | undefined;
+  readonly group: AnyFused | undefined;
   /** Exits that were wired on the function: targets and `'next'` as seen from where the function stands. */
   readonly wired: { readonly wiring: AnyFunction['wiring']; readonly scope: Scope; readonly next: Destination } | undefined;
 }
-const pipelineScope: Scope = { prefix: '', owner: undefined, wired: undefined };
+const pipelineScope: Scope = { prefix: '', owner: undefined, group: undefined, wired: undefined };
 
 type Item = Exclude<AnyTarget, readonly unknown[]>;
 
@@ -145,7 +160,7 @@ class GraphBuilder {
         if (behind !== undefined)
           throw new ChainError('unreachable', `${describe(behind)} can never be reached: '${item}' before it ends the sub-chain`);
         next = item === 'next' ? rejoin : this.#verdict(item);
-      } else next = this.#member(item, scope, next);
+      } else next = this.#item(item, scope, next);
     }
     return next;
   }
@@ -180,11 +195,17 @@ class GraphBuilder {
     return place;
   }
 
+  #item(item: ChainItem, scope: Scope, next: Destination): Destination {
+    if (!isFused(item)) return this.#member(item, scope, next);
+    return this.list(item.members, { ...scope, group: scope.group ?? item }, next, next);
+  }
+
   #member(member: ChainMember, scope: Scope, next: Destination): Destination {
     if (member.kind === 'stage') return this.#stage(member, scope, next);
     const stages = member.stages[this.#options.hook];
     if (stages === undefined) throw new ChainError('hook', `'${member.name}' has no stages for ${this.#options.hook}`);
-    const inner: Scope = { prefix: `${scope.prefix}${member.name}.`, owner: member, wired: { wiring: member.wiring, scope, next } };
+    const wired = { wiring: member.wiring, scope, next };
+    const inner: Scope = { prefix: `${scope.prefix}${member.name}.`, owner: member, group: scope.group, wired };
     const first = this.list(stages, inner, next, next);
     this.#checkLabels(member);
     return first;
@@ -198,7 +219,10 @@ class GraphBuilder {
         throw new ChainError('duplicate', `'${name}' is in this chain twice`, {
           hint: scope.owner ? `name one '${scope.owner.name}' with .as()` : 'name one with .as()',
         });
-      return { place: this.#place(name).name };
+      const place = this.#place(name);
+      // packets come to it from elsewhere too
+      if (place.group !== scope.group) this.#places.set(name, { ...place, group: undefined });
+      return { place: name };
     }
     const stage = this.#options.replacements?.get(name) ?? declared;
     for (const { hook } of [declared, stage])
@@ -209,7 +233,7 @@ class GraphBuilder {
     const exits = Object.fromEntries(outcomes.exits.map((label) => [label, this.#exit(label, stage, declared, scope, next)]));
     for (const label of Object.keys(stage.wiring))
       if (!Object.hasOwn(exits, label)) throw new ChainError('exit', `'${name}' has no exit '${label}'`, hasHint(Object.keys(exits)));
-    this.#places.set(name, { name, stage, owner: scope.owner, next, exits, outcomes });
+    this.#places.set(name, { name, stage, owner: scope.owner, group: scope.group, next, exits, outcomes });
     return { place: name };
   }
 
@@ -218,7 +242,8 @@ class GraphBuilder {
     const own = stage.wiring[label];
     const before = declared.wiring[label];
     // A variant of the declared stage brings the same targets: they are still the function's.
-    if (own !== undefined) return this.#target(own, stage === declared || own === before ? scope : pipelineScope, next);
+    const outer = { ...pipelineScope, group: scope.group };
+    if (own !== undefined) return this.#target(own, stage === declared || own === before ? scope : outer, next);
     if (before !== undefined) return this.#target(before, scope, next);
     const wired = scope.wired;
     const outside = wired?.wiring[label];
@@ -231,7 +256,7 @@ class GraphBuilder {
 
   #target(target: AnyTarget, scope: Scope, next: Destination): Destination {
     if (typeof target === 'string') return target === 'next' ? next : this.#verdict(target);
-    return isList(target) ? this.list(target, scope, pass, next) : this.#member(target, scope, pass);
+    return isList(target) ? this.list(target, scope, pass, next) : this.#item(target, scope, pass);
   }
 
   #verdict(name: EndVerdict): Destination {
@@ -257,7 +282,9 @@ function isList(target: AnyTarget): target is Extract<AnyTarget, readonly unknow
 }
 
 function describe(item: Item): string {
-  return typeof item === 'string' ? `'${item}'` : `${item.kind} '${item.name}'`;
+  if (typeof item === 'string') return `'${item}'`;
+  if (isFused(item)) return `a fused group of ${item.members.map(describe).join(', ')}`;
+  return `${item.kind} '${item.name}'`;
 }
 
 function hasHint(labels: readonly string[]): { readonly hint: string } {

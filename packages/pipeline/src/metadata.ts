@@ -75,7 +75,7 @@ export function unwritten(graph: ChainGraph, { place, field }: MissingField, hin
 }
 
 /** Places so that each comes after all that lead to it. */
-function inOrder(graph: ChainGraph): readonly Place[] {
+export function inOrder(graph: ChainGraph): readonly Place[] {
   const ordered: Place[] = [];
   const seen = new Set<string>();
   const visit = (name: string): void => {

@@ -4,7 +4,7 @@
  */
 
 import type { StageOutcomes } from '@tailrace/compiler';
-import { type AnyStage, type ChainMember, type Chains, describeLayout, sameLayout } from '@tailrace/stage';
+import { type AnyStage, type ChainItem, type Chains, describeLayout, sameLayout } from '@tailrace/stage';
 import { ChainError } from './chain-error.ts';
 import { type ChainHook, chainHooks } from './chain-hook.ts';
 import { functionsIn } from './graph.ts';
@@ -46,15 +46,15 @@ export function planPipeline(pipeline: string, chains: Chains, options: PlanOpti
   return { chains: plans, crossing };
 }
 
-/** The members of every chain, in the order in which packets meet them. Throws ChainError. */
-export function membersOf(pipeline: string, chains: Chains): ReadonlyMap<ChainHook, readonly ChainMember[]> {
+/** The items of every chain, in the order in which packets meet them. Throws ChainError. */
+export function membersOf(pipeline: string, chains: Chains): ReadonlyMap<ChainHook, readonly ChainItem[]> {
   const members = new Map(chainHooks.flatMap((hook) => (chains[hook] ? [[hook, chains[hook]] as const] : [])));
   if (members.size === 0) throw new ChainError('empty', `pipeline '${pipeline}' has no chain, expected ${chainHooks.join(', ')}`);
   return members;
 }
 
 /** A function must stand in every chain that it has stages for: half of it would not work. */
-function checkPlaced(chains: ReadonlyMap<ChainHook, readonly ChainMember[]>): void {
+function checkPlaced(chains: ReadonlyMap<ChainHook, readonly ChainItem[]>): void {
   const placed = new Map([...chains].map(([hook, members]) => [hook, new Set(functionsIn(members).map(({ name }) => name))]));
   for (const { name, stages } of functionsIn([...chains.values()].flat()))
     for (const hook of chainHooks)

@@ -1,6 +1,17 @@
 /** Pipelines: stages and functions composed over the hooks. The types check what they can; `run()` checks the rest before it loads. */
 import { ArgumentError, type Engine as BpfEngine } from '@tailrace/bpf';
-import { type Chains, type CheckChains, type Checked, chainKeys, isMember, type LayoutOf, type Override } from '@tailrace/stage';
+import {
+  type AnyFused,
+  type ChainItem,
+  type Chains,
+  type CheckChains,
+  type Checked,
+  chainKeys,
+  isFused,
+  isMember,
+  type LayoutOf,
+  type Override,
+} from '@tailrace/stage';
 import { type CompiledProgram, programsOf } from './compiled-program.ts';
 import { Composition } from './composition.ts';
 import { describePipeline, type PipelineDescription } from './description.ts';
@@ -28,6 +39,15 @@ export interface Pipeline<N extends string, L> {
   compile(): readonly CompiledProgram[];
 }
 
+/** How a pipeline is built. */
+export interface PipelineOptions {
+  /**
+   * Every chain is one fused group, see `fuse()`; default false: each stage is a program of its own. Stages out of objects
+   * stand alone in it.
+   */
+  readonly fuse?: boolean;
+}
+
 /** How to run a pipeline. */
 export interface RunOptions {
   /** Replacements for services (clock, health checker, registry …), made with `override()`. */
@@ -43,10 +63,11 @@ export interface RunOptions {
 export function pipeline<const N extends string, const D extends Chains>(
   name: N,
   chains: Checked<D, CheckChains<D>>,
+  options: PipelineOptions = {},
 ): Pipeline<N, LayoutOf<D>> {
   if (!/^[A-Za-z][\w-]*$/.test(name))
     throw new ArgumentError(`pipeline: name '${name}', expected a letter, then letters, digits, '_' and '-'`);
-  const checked = checkChains(name, chains as Chains);
+  const checked = checkChains(name, chains as Chains, options);
   return Object.freeze<Pipeline<N, LayoutOf<D>>>({
     name,
     chains: checked,
@@ -91,12 +112,14 @@ async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: 
   });
 }
 
-function checkChains(name: string, chains: Chains): Chains {
+function checkChains(name: string, chains: Chains, { fuse = false }: PipelineOptions): Chains {
+  const whole = (members: readonly ChainItem[]): readonly ChainItem[] =>
+    fuse && members.length > 0 ? [Object.freeze<AnyFused>({ kind: 'fused', members, objects: 'apart' })] : members;
   for (const [key, members] of Object.entries(chains)) {
     if (!chainKeys.some((known) => known === key))
       throw new ArgumentError(`pipeline '${name}': '${key}' is not a chain, expected ${chainKeys.join(', ')}`);
-    if (!Array.isArray(members) || !members.every(isMember))
+    if (!Array.isArray(members) || !members.every((member) => isMember(member) || isFused(member)))
       throw new ArgumentError(`pipeline '${name}': ${key} holds something that is neither a stage nor a function`);
   }
-  return Object.freeze(Object.fromEntries(Object.entries(chains).map(([key, members]) => [key, Object.freeze([...members])])));
+  return Object.freeze(Object.fromEntries(Object.entries(chains).map(([key, members]) => [key, Object.freeze(whole([...members]))])));
 }

@@ -3,10 +3,10 @@
  * `run()`; a network function's controller may ask for any of them.
  */
 import type { Engine as BpfEngine, EngineInstance as BpfEngineInstance } from '@tailrace/bpf';
-import { compileRoot, type compileStage, outcomesOf } from '@tailrace/compiler';
+import { type compileFused, compileRoot, type compileStage, outcomesOf } from '@tailrace/compiler';
 import { token } from '@tailrace/stage';
 import { asyncScheduler, type SchedulerLike } from 'rxjs';
-import { compileOnce } from './compiled-stages.ts';
+import { compileFusedOnce, compileOnce } from './compiled-stages.ts';
 import type { MapRegistry as Registry } from './registry.ts';
 
 /** What runs the pipeline: what was handed to `run()`. */
@@ -29,13 +29,14 @@ export const MapRegistry = token<Registry>('MapRegistry');
 /** From stages to programs. */
 export interface StageCompiler {
   readonly compileStage: typeof compileStage;
+  readonly compileFused: typeof compileFused;
   readonly compileRoot: typeof compileRoot;
   readonly outcomesOf: typeof outcomesOf;
 }
 /** The compiler. */
 export const Compiler = token<StageCompiler>('Compiler');
 /** The compiler of @tailrace/compiler; it compiles a stage at a place once. */
-export const defaultCompiler: StageCompiler = { compileStage: compileOnce, compileRoot, outcomesOf };
+export const defaultCompiler: StageCompiler = { compileStage: compileOnce, compileFused: compileFusedOnce, compileRoot, outcomesOf };
 
 /** Time, as RxJS takes it: `interval(1000, clock)`, `clock.now()`. A VirtualTimeScheduler makes a fake clock. */
 export const Clock = token<SchedulerLike>('Clock');

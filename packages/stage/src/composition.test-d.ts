@@ -7,7 +7,7 @@
 import {
   type AnyFunction, type AnyStage, type ArrayMap, 
   arrayMap, be16, bits, type Chains, type CheckChains, type Checked, type CheckKnown, type CheckPlaced, type CheckReplace,
-  type ControllerOf, defineFunction, defineStructure, devmap, encode, flag, fn, type HandleOf, hash, hashOf, type Infer, Ipv4, ipv4Prefix, type LayoutOf, lpmTrie, type MapDecl, nothing, type Override, override, packed, perCpuArray,type Ref, type Resource, 
+  type ControllerOf, defineFunction, defineStructure, devmap, encode, flag, fn, fuse, type HandleOf, hash, hashOf, type Infer, Ipv4, ipv4Prefix, type LayoutOf, lpmTrie, type MapDecl, nothing, type Override, override, packed, perCpuArray,type Ref, type Resource, 
   ref, type Schema, type Structure, stage, struct, token, u8, u16, u32, u64,type Verdict,
 } from './index.ts';
 
@@ -309,6 +309,30 @@ defineFunction({ name: 'x', stages: { xdp: [log] }, controller: { needs: { healt
 
 const nothingYet: Observable<boolean> = { subscribe() {} };
 
+// --- fused groups --------------------------------------------------------------------------------
+
+const fusedPipeline = pipeline('fused', {
+  xdp: [fuse(acl.on({ expired: [fuse(icmpTimeExceeded)] }), classify), fuse(lb, meter)],
+  tcIngress: [fuse(policy.on({ audit: 'pass' }), account)],
+  tcEgress: [fuse(lb, fuse(shaper))],
+});
+pipeline('fusedBehind', { xdp: [acl.on({ expired: fuse(classify, meter) })] });
+pipeline('fusedDynamic', { xdp: [fuse(log, ...fromConfig)] });
+// @ts-expect-error an unwired exit in a group
+pipeline('g1', { xdp: [fuse(log, acl)] });
+// @ts-expect-error a stage of another hook in a group
+pipeline('g2', { xdp: [fuse(log, shaper)] });
+// @ts-expect-error twice under one name, in a group and beside it
+pipeline('g3', { xdp: [log, fuse(classify, log)] });
+// @ts-expect-error read in a group, written behind it
+pipeline('g4', { xdp: [fuse(log, meter), classify] });
+// @ts-expect-error in a group of one of its two hooks only
+pipeline('g5', { xdp: [fuse(lb)] });
+// @ts-expect-error a group behind an exit with an open exit
+acl.on({ expired: fuse(log, acl.as('second')) });
+// @ts-expect-error no group without members
+fuse();
+
 // --- 6. running --------------------------------------------------------------------------------
 
 const nat = defineFunction({ name: 'nat', stages: { xdp: [log] } });
@@ -329,6 +353,12 @@ export async function main(): Promise<void> {
   // @ts-expect-error here `policy` stands at egress too
   await both.replace(policy, peer);
   await running.replace(icmpTimeExceeded, icmpTimeExceeded.as('quiet'));   // it stands behind an exit
+
+  const fusedRun = await fusedPipeline.run();
+  fusedRun.stats$.subscribe((stats) => [stats.xdp.acl.packets, stats.xdp.icmpTimeExceeded.packets, stats.xdp['l4lb.pick'].packets, stats.tcEgress.shaper.bytes]);
+  await fusedRun.replace(classify, classify.as('again'));
+  // @ts-expect-error no such stage in a pipeline of groups
+  fusedRun.stats$.subscribe((stats) => stats.xdp.log.packets);
 
   // @ts-expect-error the value is a u64
   running.map(acl.uses.blocked).set({ prefixLen: 24, addr: 1 }, 0);

@@ -3,15 +3,17 @@
  * them on `pipeline()` and `Running`; what they cannot tell (lists built at run time) it checks before load.
  */
 import type { ChainHooks, ChainKey } from './hook.ts';
-import type { AnyFunction, AnyStage, ChainMember } from './member.ts';
+import type { AnyFunction, AnyFused, AnyStage, ChainItem, ChainMember } from './member.ts';
 import type { parts, phantom } from './resource.ts';
 import type { Read, ReadsOf, WritesOf } from './traits.ts';
-import type { CheckHook, ExitsOf, PartIn, StageNames, Unwired } from './wiring.ts';
+import type { CheckedGroup, CheckHook, ExitsOf, MembersOf, PartIn, StageNames, Unwired } from './wiring.ts';
 
 /** The members of each chain, in order. */
-export type Chains = { readonly [K in ChainKey]?: readonly ChainMember[] };
+export type Chains = { readonly [K in ChainKey]?: readonly ChainItem[] };
 
-type WrittenIn<L, K> = L extends readonly (infer T)[] ? WritesOf<T extends unknown ? PartIn<T, K> : never> : never;
+type WrittenIn<L, K> = L extends readonly (infer T)[]
+  ? WritesOf<MembersOf<T> extends infer M ? (M extends unknown ? PartIn<M, K> : never) : never>
+  : never;
 
 /** XDP metadata reaches TC ingress (data_meta); nothing is carried to TC egress or to sockets. */
 type WrittenBefore<D, K> = K extends 'tcIngress' ? (D extends { readonly xdp: infer L } ? WrittenIn<L, 'xdp'> : never) : never;
@@ -26,7 +28,16 @@ type CheckChain<
   Out extends readonly unknown[] = [],
 > = L extends readonly [infer A extends ChainMember, ...infer Rest]
   ? CheckChain<Rest, K, D, Written | WritesOf<PartIn<A, K>>, Seen | A['name'], [...Out, CheckMember<A, K, D, Written, Seen>]>
-  : Out;
+  : L extends readonly [infer G extends AnyFused, ...infer Rest]
+    ? CheckChain<
+        Rest,
+        K,
+        D,
+        Written | WrittenIn<G['members'], K>,
+        Seen | MembersOf<G>['name'],
+        [...Out, CheckedGroup<G, CheckList<G['members'], K, D, Written, Seen>>]
+      >
+    : Out;
 type CheckMember<A extends ChainMember, K extends ChainKey, D, Written extends string, Seen extends string> = string extends A['name']
   ? A
   : A['name'] extends Seen
@@ -51,13 +62,13 @@ type ForgottenChain<A, D> = A extends AnyFunction
     }[keyof A[typeof parts]]
   : never;
 /** The names of all stages in the chain `K`. */
-export type NamesIn<D, K> = K extends keyof D ? (D[K] extends readonly (infer T)[] ? StageNames<T, K> : never) : never;
+export type NamesIn<D, K> = K extends keyof D ? (D[K] extends readonly (infer T)[] ? StageNames<MembersOf<T>, K> : never) : never;
 
 /** A list that is no tuple was built at run time: load time checks it. */
-type CheckList<L, K extends ChainKey, D, Written extends string> = L extends readonly unknown[]
+type CheckList<L, K extends ChainKey, D, Written extends string, Seen extends string = never> = L extends readonly unknown[]
   ? number extends L['length']
     ? L
-    : CheckChain<L, K, D, Written>
+    : CheckChain<L, K, D, Written, Seen>
   : never;
 /** For `pipeline(name, chains: Checked<D, CheckChains<D>>)`: every member that may stand where it does, or a message. */
 export type CheckChains<D> = {

@@ -8,7 +8,16 @@ import type { Stage, Uses } from './stage.ts';
 import { checkStageName } from './stage-value.ts';
 import type { Given, Need } from './token.ts';
 import type { AnyTraits, Read, ReadsOf, Trait, TraitsOf, WritesOf } from './traits.ts';
-import { type CheckHook, type CheckTargets, checkWiring, type ExitsOf, type NamesOf, type NoExit, type Wired } from './wiring.ts';
+import {
+  type CheckHook,
+  type CheckTargets,
+  checkWiring,
+  type ExitsOf,
+  membersIn,
+  type NamesOf,
+  type NoExit,
+  type Wired,
+} from './wiring.ts';
 
 /** Stages for one or several hooks and the controller `C` that fills their maps. `P` says what goes into each chain. Frozen. */
 export interface NetworkFunction<N extends string, C, P extends AnyParts> extends AnyFunction {
@@ -125,16 +134,7 @@ function functionOf(data: FunctionData): PlainFunction {
 /** The stages of a list and those wired behind their own exits: all of them are the function's. */
 export function withTargets(members: readonly ChainMember[]): readonly AnyStage[] {
   return members.flatMap((member) =>
-    member.kind === 'function'
-      ? []
-      : [
-          member,
-          ...withTargets(
-            Object.values(member.wiring)
-              .flat()
-              .filter((target) => typeof target === 'object'),
-          ),
-        ],
+    member.kind === 'function' ? [] : [member, ...withTargets(Object.values(member.wiring).flat().flatMap(membersIn))],
   );
 }
 

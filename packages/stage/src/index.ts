@@ -9,6 +9,7 @@ export * from './decoder.ts';
 export * from './events.ts';
 export * from './fn.ts';
 export * from './function.ts';
+export * from './fuse.ts';
 export * from './handle.ts';
 export * from './hash.ts';
 export * from './headers.ts';

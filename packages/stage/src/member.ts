@@ -82,10 +82,19 @@ export interface AnyFunction {
   readonly [parts]: AnyParts;
 }
 
-/** What may stand in a chain, or behind an exit. A function stands for its stages of that hook. */
+/** Stages and functions. A function stands for its stages of that hook. */
 export type ChainMember = AnyStage | AnyFunction;
+/** Members that become one program where the way of packets allows it; made by `fuse()`. */
+export interface AnyFused {
+  readonly kind: 'fused';
+  readonly members: readonly ChainItem[];
+  /** Stages out of objects are whole programs: among the members they are refused, or stand apart. */
+  readonly objects: 'refused' | 'apart';
+}
+/** What may stand in a chain, or behind an exit. */
+export type ChainItem = ChainMember | AnyFused;
 /** Where an exit may lead. In a sub-chain, `next()` of the last member is the hook's default verdict. */
-export type Target<H extends Hook> = VerdictNames[H] | 'next' | ChainMember | readonly (ChainMember | VerdictNames[H] | 'next')[];
+export type Target<H extends Hook> = VerdictNames[H] | 'next' | ChainItem | readonly (ChainItem | VerdictNames[H] | 'next')[];
 /** A target of whatever hook. */
 export type AnyTarget = Target<Hook>;
 /** Targets by the labels of the exits `X`. */

@@ -123,8 +123,24 @@ test('every misuse gets its message', { timeout: 60_000 }, async () => {
       TS2322: Type 'Stage<"log", "xdp", never, Plain, { seen: ArrayMap<number>; }>' is not assignable to type '"stage 'log' has hook 'xdp'; 'tcEgress' is needed here"'.
     the controller gets a HealthChecker, which has no ping()
       TS2339: Property 'ping' does not exist on type 'HealthChecker'.
+    an unwired exit in a group
+      TS2322: Type 'Fused<readonly [Stage<"log", "xdp", never, Plain, { seen: ArrayMap<number>; }>, Stage<"acl", "xdp", "expired", Plain, { blocked: LpmTrie<{ prefixLen: number; addr: number; }, bigint>; minTtl: number; }>]>' is not assignable to type '"exit 'expired' of 'acl' leads nowhere; wire it with .on()"'.
+    a stage of another hook in a group
+      TS2322: Type 'Fused<readonly [Stage<"log", "xdp", never, Plain, { seen: ArrayMap<number>; }>, Stage<"shaper", "tcEgress", never, Plain, Empty>]>' is not assignable to type '"stage 'shaper' has hook 'tcEgress'; 'xdp' is needed here"'.
+    twice under one name, in a group and beside it
+      TS2322: Type 'Fused<readonly [Stage<"classify", "xdp", never, Traits<never, "flow" | "tenant", never>, Empty>, Stage<"log", "xdp", never, Plain, { seen: ArrayMap<number>; }>]>' is not assignable to type '"'log' is in this chain twice; name one with .as()"'.
+    read in a group, written behind it
+      TS2322: Type 'Fused<readonly [Stage<"log", "xdp", never, Plain, { seen: ArrayMap<number>; }>, Stage<"meter", "xdp", never, Traits<Read<"flow", "meter">, never, never>, Empty>]>' is not assignable to type '"stage 'meter' reads 'flow', which no earlier stage writes"'.
+    in a group of one of its two hooks only
+      TS2322: Type 'Fused<readonly [NetworkFunction<"l4lb", L4lbController, { readonly xdp: Part<"affinity" | "encap" | "pick", never, Traits<never, "real", never>>; readonly tcEgress: Part<"reply", never, Plain>; }>]>' is not assignable to type '"'l4lb' must also be placed in tcEgress"'.
+    a group behind an exit with an open exit
+      TS2322: Type 'Fused<readonly [Stage<"log", "xdp", never, Plain, { seen: ArrayMap<number>; }>, Stage<"second", "xdp", "expired", Plain, { blocked: LpmTrie<{ prefixLen: number; addr: number; }, bigint>; minTtl: number; }>]>' is not assignable to type '"exit 'expired' of 'second' leads nowhere; wire it with .on()"'.
+    no group without members
+      TS2555: Expected at least 1 arguments, but got 0.
     here \`policy\` stands at egress too
       TS2345: Argument of type 'Stage<"peer", "tcIngress", never, Plain, Empty>' is not assignable to parameter of type '"stage 'peer' has hook 'tcIngress'; 'tcEgress' is needed here"'.
+    no such stage in a pipeline of groups
+      TS2339: Property 'log' does not exist on type '{ readonly acl: StageStats; readonly classify: StageStats; readonly icmpTimeExceeded: StageStats; readonly "l4lb.affinity": StageStats; readonly "l4lb.encap": StageStats; readonly "l4lb.pick": StageStats; readonly meter: StageStats; }'.
     the value is a u64
       TS2345: Argument of type 'number' is not assignable to parameter of type 'bigint'.
     a structure is no map

@@ -7,7 +7,7 @@
  */
 import { ArgumentError } from '@tailrace/bpf';
 import { type ChainKey, type ChainOf, chainKeys, type Fits, type Hook, hookFits, verdictNames } from './hook.ts';
-import type { AnyFunction, AnyStage, AnyTarget, ChainMember } from './member.ts';
+import type { AnyFunction, AnyFused, AnyStage, AnyTarget, ChainItem, ChainMember } from './member.ts';
 import type { parts, phantom } from './resource.ts';
 import type { Read, ReadsOf, Trait, Traits, TraitsOf, WritesOf } from './traits.ts';
 
@@ -27,8 +27,14 @@ export type StageNames<T, K = ChainKey> = T extends AnyFunction
     ? T['name'] | Trait<T, 'behind'>
     : never;
 
+/** The stages and functions among items, those of fused groups too; distributes over unions. */
+export type MembersOf<T> = T extends { readonly kind: 'fused'; readonly members: readonly (infer M)[] }
+  ? AnyFused extends M
+    ? ChainMember
+    : MembersOf<M>
+  : Extract<T, ChainMember>;
 /** The stages and functions among the targets of a wiring, as a union. */
-export type Targets<W> = { [L in keyof W]: Extract<W[L] extends readonly (infer T)[] ? T : W[L], ChainMember> }[keyof W];
+export type Targets<W> = { [L in keyof W]: MembersOf<W[L] extends readonly (infer T)[] ? T : W[L]> }[keyof W];
 
 /** A member whose name is not a literal was put together at run time: load time checks it. */
 export type CheckHook<T, H extends Hook> = T extends AnyStage
@@ -45,7 +51,17 @@ export type CheckHook<T, H extends Hook> = T extends AnyStage
         : `'${T['name']}' has no stages for ${ChainOf<H>}`
     : T;
 /** One target: the right hook, and no exits of its own left open. */
-type CheckTarget<T, H extends Hook> = CheckHook<T, H> extends string ? CheckHook<T, H> : CheckClosed<T, ChainOf<H>>;
+type CheckTarget<T, H extends Hook> = T extends AnyFused
+  ? [TargetMessage<MembersOf<T>, H>] extends [never]
+    ? T
+    : TargetMessage<MembersOf<T>, H>
+  : CheckMember<T, H>;
+type CheckMember<T, H extends Hook> = CheckHook<T, H> extends string ? CheckHook<T, H> : CheckClosed<T, ChainOf<H>>;
+type TargetMessage<M, H extends Hook> = M extends unknown ? Extract<CheckMember<M, H>, string> : never;
+/** A fused group, or the message for one of its members. */
+export type CheckedGroup<G extends AnyFused, C extends readonly unknown[]> = [Extract<C[number], string>] extends [never]
+  ? G
+  : Extract<C[number], string>;
 type CheckClosed<T, K> = T extends ChainMember
   ? string extends T['name']
     ? T
@@ -103,19 +119,23 @@ export function checkWiring(
 /** The hook that a `tc` stage has once it is wired; every other stage keeps its own. */
 export function hookWired(hook: Hook, wiring: Readonly<Record<string, AnyTarget>>): Hook {
   if (hook !== 'tc') return hook;
-  const targets = Object.values(wiring).flat();
-  const narrowed = new Set(targets.flatMap((t) => (typeof t === 'object' && t.kind === 'stage' && t.hook !== 'tc' ? [t.hook] : [])));
+  const targets = Object.values(wiring).flat().flatMap(membersIn);
+  const narrowed = new Set(targets.flatMap((t) => (t.kind === 'stage' && t.hook !== 'tc' ? [t.hook] : [])));
   if (narrowed.size > 1)
     throw new ArgumentError(`the stage is wired to ${[...narrowed].sort().join(' and ')} stages, expected one direction`);
   return [...narrowed][0] ?? 'tc';
 }
 
-function checkTarget(path: string, hooks: readonly Hook[], target: unknown): ChainMember | AnyVerdictName {
+function checkTarget(path: string, hooks: readonly Hook[], target: unknown): ChainItem | AnyVerdictName {
   if (typeof target === 'string') {
     const names = [...new Set<string>(['next', ...hooks.flatMap((hook) => verdictNames[hook])])];
     if (!names.includes(target))
       throw new ArgumentError(`${path}: '${target}' is no verdict, expected ${names.join(', ')}, a stage or a function`);
     return target as AnyVerdictName;
+  }
+  if (isFused(target)) {
+    for (const member of target.members) checkTarget(path, hooks, member);
+    return target;
   }
   if (!isMember(target)) throw new ArgumentError(`${path}: a target is ${typeof target}, expected a verdict's name, a stage or a function`);
   if (!hooks.some((hook) => memberFits(target, hook)))
@@ -137,4 +157,15 @@ export function memberFits(member: ChainMember, hook: Hook): boolean {
 /** True for stages and functions. */
 export function isMember(value: unknown): value is ChainMember {
   return typeof value === 'object' && value !== null && 'kind' in value && (value.kind === 'stage' || value.kind === 'function');
+}
+
+/** True for what `fuse()` makes. */
+export function isFused(value: unknown): value is AnyFused {
+  return typeof value === 'object' && value !== null && 'kind' in value && value.kind === 'fused';
+}
+
+/** The stages and functions that an item of a chain or a target stands for: itself, or the members of a fused group. */
+export function membersIn(item: ChainItem | string): readonly ChainMember[] {
+  if (typeof item === 'string') return [];
+  return item.kind === 'fused' ? item.members.flatMap(membersIn) : [item];
 }

@@ -68,7 +68,7 @@ function walk(list: readonly Item[], state: State, maps: SimulatedMaps, rejoin: 
   const [item, ...rest] = list;
   if (item === undefined) return ended('pass')(state);
   if (typeof item === 'string') return item === 'next' ? rejoin(state) : ended(item)(state);
-  if (item.kind === 'function') throw new TypeError(`'${item.name}' is a function`);
+  if (item.kind !== 'stage') throw new TypeError(`a ${item.kind} item is no stage`);
   return enter(item, state, maps, (after) => walk(rest, after, maps, rejoin));
 }
 

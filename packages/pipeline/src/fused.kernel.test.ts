@@ -1,0 +1,4 @@
+import { kernel } from '@tailrace/kernel';
+import { fusedSuite } from './fused.suite.ts';
+
+fusedSuite(kernel({ interfaces: [] }));
