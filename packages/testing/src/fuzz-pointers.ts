@@ -106,6 +106,8 @@ class Chaos {
       () => this.#checkedMove(),
       () => this.#spill(),
       () => this.#spill(),
+      () => this.#slot(),
+      () => this.#slot(),
       () => this.#access('packet'),
       () => this.#access('packet'),
       () => this.#access('value'),
@@ -164,6 +166,16 @@ class Chaos {
       return `*(u64 *)(r10 -${slot}) = r${from}`;
     }
     return `${this.#give(this.#target(), this.#slots.get(slot) ?? 'number')} = *(u64 *)(r10 -${slot})`;
+  }
+
+  /** A part of some slots, at any place and of any size. */
+  #slot(): string {
+    const random = this.#random;
+    const bits = random.pick(BITS);
+    const place = `*(${random.chance(30) && bits < 64 ? 's' : 'u'}${bits} *)(r10 -${random.between(bits / 8, 48)})`;
+    if (random.chance(45)) return `${this.#give(this.#target(), 'number')} = ${place}`;
+    const stored = place.replace('*(s', '*(u');
+    return `${stored} = ${random.chance(30) ? random.pick([0, 0, -1, 7]) : `r${this.#register('number', 'value', 'packet')}`}`;
   }
 
   #access(guess: Guess): string {

@@ -19,6 +19,8 @@ export const FUZZ_MAPS = {
   out: { name: 'fuzz/out', type: 'array', keySize: 4, valueSize: 128, maxEntries: 1, flags: 0 },
   table: { name: 'fuzz/table', type: 'array', keySize: 4, valueSize: 40, maxEntries: 5, flags: 0 },
   flows: { name: 'fuzz/flows', type: 'hash', keySize: 8, valueSize: 24, maxEntries: 16, flags: 0 },
+  tuples: { name: 'fuzz/tuples', type: 'hash', keySize: 16, valueSize: 8, maxEntries: 16, flags: 0 },
+  names: { name: 'fuzz/names', type: 'lruHash', keySize: 13, valueSize: 8, maxEntries: 64, flags: 0 },
   recent: { name: 'fuzz/recent', type: 'lruHash', keySize: 4, valueSize: 8, maxEntries: 64, flags: 0 },
   prefixes: { name: 'fuzz/prefixes', type: 'lpmTrie', keySize: 8, valueSize: 8, maxEntries: 16, flags: 1 },
   jobs: { name: 'fuzz/jobs', type: 'queue', keySize: 0, valueSize: 8, maxEntries: 4, flags: 0 },
@@ -119,6 +121,9 @@ class Program {
       () => this.#arithmetic(scope),
       () => this.#arithmetic(scope),
       () => this.#stack(scope),
+      () => this.#slots(scope),
+      () => this.#slots(scope),
+      () => this.#gathered(scope),
       () => this.#table(scope),
       () => this.#keyed(scope),
       () => this.#direct(scope),
@@ -266,6 +271,64 @@ class Program {
     // a place that is not known before
     const mask = scope.bytes / 2 - 1;
     return `r3 = ${this.#variable(scope)}\nr3 &= ${mask}\nr1 = r10\nr1 += -${scope.buffer}\nr1 += r3\nr2 = *(u8 *)(r1 +${random.below(mask)})\n${this.#variable(scope)} = r2`;
+  }
+
+  /** Accesses of all sizes to the same few bytes, by r10 itself or a copy. */
+  #slots(scope: Scope): string {
+    const random = this.#random;
+    const from = scope.buffer - 8 * random.below(scope.bytes / 8 - 1);
+    const base = random.chance(70) ? 'r10' : 'r3';
+    const lines = Array.from({ length: random.between(3, 9) }, () => {
+      const bits = random.pick(SIZES);
+      const place = `(${base} -${from - random.below(128 / bits) * (bits / 8)})`;
+      return random.pick([
+        `*(u${bits} *)${place} = ${random.pick([0, 0, random.immediate()])}`,
+        `*(u${bits} *)${place} = r${random.between(1, 2)}`,
+        `*(u${bits} *)${place} = r${random.between(1, 2)}`,
+        `r${random.between(1, 2)} = *(u${bits} *)${place}`,
+        `r${random.between(1, 2)} = *(${bits === 64 ? 'u' : 's'}${bits} *)${place}`,
+        `r1 ^= r2`,
+        `if r1 ${random.pick(COMPARE)} r2 goto +1`,
+      ]);
+    });
+    // what a jump may pass over is there all the same
+    return [
+      `r1 = ${this.#variable(scope)}`,
+      `r2 = ${this.#variable(scope)}`,
+      'r3 = r10',
+      ...lines,
+      'r1 ^= r2',
+      `${this.#variable(scope)} = r1`,
+    ].join('\n');
+  }
+
+  /** A key that comes by and by, as compilers write structures, and is looked up, written or deleted. */
+  #gathered(scope: Scope): string {
+    const random = this.#random;
+    const [map, keyBytes] = random.pick([
+      ['flows', 8],
+      ['tuples', 16],
+      ['tuples', 16],
+      ['names', 13],
+      ['recent', 4],
+    ] as const);
+    const at = scope.buffer - random.pick([0, 4, 8]);
+    const zeros = Array.from({ length: 4 }, (_, index) => `*(u32 *)(r10 -${at - 4 * index}) = 0`);
+    const parts = Array.from({ length: random.between(1, 4) }, () => {
+      const bits = random.pick([8, 16, 32]);
+      const start = random.below(keyBytes / (bits / 8)) * (bits / 8);
+      // few keys, so that some meet
+      return `r1 = ${this.#variable(scope)}\nr1 &= 3\n*(u${bits} *)(r10 -${at - (start > keyBytes - bits / 8 ? 0 : start)}) = r1`;
+    });
+    const end = this.#label();
+    const skips = random.chance(30) ? [`r1 = ${this.#variable(scope)}`, `if r1 & 1 goto ${end}a`, ...parts, `${end}a:`] : parts;
+    const place = [`r1 = map[${map}]`, 'r2 = r10', `r2 += -${at}`];
+    const lookup = [...place, 'call bpf_map_lookup_elem', `if r0 == 0 goto ${end}`, 'r1 = r0', this.#access(scope, 8, 'atomic'), `${end}:`];
+    const value = `r3 = r10\nr3 += -${scope.buffer}\nr4 = ${random.below(3)}`;
+    const update = [...place, value, 'call bpf_map_update_elem', `${this.#variable(scope)} = r0`];
+    const remove = [...place, 'call bpf_map_delete_elem', `${this.#variable(scope)} = r0`];
+    const calls = random.pick([lookup, update, [...lookup, ...update], [...update, ...lookup], remove]);
+    return [...(random.chance(80) ? zeros : []), ...skips, ...calls].join('\n');
   }
 
   /** An index, perhaps one too many, and what is there. */

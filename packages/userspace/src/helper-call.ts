@@ -62,8 +62,9 @@ class HelperCall {
   }
 
   write(): void {
-    const { writer, registers, context } = this.#translator.parts;
+    const { writer, registers, context, tiles } = this.#translator.parts;
     const map = this.#map;
+    tiles?.gather(this.#pc);
     if (this.#spec.name === 'map_lookup_elem' && map && this.#isFlat(map)) this.#arrayLookup(map);
     else {
       if (this.#spec.takesWorker || this.#spec.result === 'record') writer.i32(context.worker);

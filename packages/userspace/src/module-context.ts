@@ -2,6 +2,7 @@
 import type { Registers } from './arithmetic.ts';
 import type { Entry, LinkedProgram } from './linked-program.ts';
 import type { Provenance } from './provenance.ts';
+import type { TileWriter } from './tile-writer.ts';
 import { type FunctionWriter, type ModuleWriter, Type, type ValueType } from './wasm-writer.ts';
 
 /** What the programs of one module share. */
@@ -43,6 +44,8 @@ export interface FunctionParts {
   readonly functions: ReadonlyMap<number, number>;
   readonly writer: FunctionWriter;
   readonly registers: Registers;
+  /** What of the function's frame is in locals; undefined where nothing is. */
+  readonly tiles: TileWriter | undefined;
   /** Set where the function's code stands inside of another function: what takes its place. */
   readonly inlined?: InlinedFunction;
 }

@@ -23,10 +23,19 @@ import {
   WORKER_PACKET,
 } from './layout.ts';
 import type { LinkedProgram } from './linked-program.ts';
-import { ENTRY_PARAMETERS, type InlinedFunction, type ModuleContext, RESULT, SUBPROGRAM_PARAMETERS } from './module-context.ts';
+import {
+  ENTRY_PARAMETERS,
+  type FunctionParts,
+  type InlinedFunction,
+  type ModuleContext,
+  RESULT,
+  SUBPROGRAM_PARAMETERS,
+} from './module-context.ts';
 import { pointerTo } from './pointer.ts';
 import type { Access, Provenance } from './provenance.ts';
 import { structure } from './structure.ts';
+import { TileWriter } from './tile-writer.ts';
+import { FrameTiles } from './tiles.ts';
 import { AtomicOp, FunctionWriter, MemoryOp, Op, Type } from './wasm-writer.ts';
 
 /** Distance from a frame's end to that of the frame it calls: its region is the next one. */
@@ -38,7 +47,7 @@ export function translateProgram(context: ModuleContext, program: LinkedProgram,
   for (const [place, graph] of program.graphs.entries()) {
     const writer = new FunctionWriter(place === 0 ? ENTRY_PARAMETERS : SUBPROGRAM_PARAMETERS, RESULT);
     const registers = place === 0 ? entryRegisters(context, writer) : subprogramRegisters(writer);
-    new FunctionTranslator({ context, program, provenance, functions, writer, registers }).write(graph);
+    writeFunction({ context, program, provenance, functions, writer, registers }, graph);
     context.module.define(functions.get(graph.start) as number, writer);
   }
 }
@@ -60,12 +69,19 @@ export function inlineProgram(
   // nothing of the packet before is left
   for (const register of registers.slice(0, 10)) writer.i64(0n).set(register);
   writeEntryRegisters(context, writer, registers);
-  new FunctionTranslator({ context, program, provenance, functions, writer, registers, inlined }).write(entry as FunctionGraph);
+  writeFunction({ context, program, provenance, functions, writer, registers, inlined }, entry as FunctionGraph);
   for (const graph of subprograms) {
     const own = new FunctionWriter(SUBPROGRAM_PARAMETERS, RESULT);
-    new FunctionTranslator({ context, program, provenance, functions, writer: own, registers: subprogramRegisters(own) }).write(graph);
+    writeFunction({ context, program, provenance, functions, writer: own, registers: subprogramRegisters(own) }, graph);
     context.module.define(functions.get(graph.start) as number, own);
   }
+}
+
+function writeFunction(parts: Omit<FunctionParts, 'tiles'>, graph: FunctionGraph): void {
+  const { program, provenance, writer, registers } = parts;
+  const known = FrameTiles.of(program.code, graph, provenance);
+  const tiles = known && new TileWriter(writer, known, registers[10] as number);
+  new FunctionTranslator({ ...parts, tiles }).write(graph);
 }
 
 /** Numbers of a program's functions, by the slots where they start. */
@@ -151,8 +167,12 @@ class FunctionTranslator extends AccessWriter {
   }
 
   #block(block: Block): void {
-    const { code } = this.parts.program;
-    for (let pc = block.start; pc < block.end; pc += operationAt(code, pc).slots) this.#operation(operationAt(code, pc), pc);
+    const { tiles, program } = this.parts;
+    tiles?.enter(block);
+    for (let pc = block.start; pc < block.end; pc += operationAt(program.code, pc).slots) {
+      this.#operation(operationAt(program.code, pc), pc);
+      tiles?.leave(pc);
+    }
   }
 
   #operation(operation: Operation, pc: number): void {
@@ -193,8 +213,9 @@ class FunctionTranslator extends AccessWriter {
   }
 
   #load(operation: Operation, pc: number): void {
-    const { writer, registers } = this.parts;
+    const { writer, registers, tiles } = this.parts;
     const { src, offset, dst } = operation;
+    if (tiles?.load(pc, isSignedLoad(operation))) return void writer.set(registers[dst] as number);
     const bytes = bytesOf(operation);
     const access = this.#access(pc);
     const op = (isSignedLoad(operation) ? SIGNED_LOADS : LOADS)[bytes] as number;
@@ -262,13 +283,19 @@ class FunctionTranslator extends AccessWriter {
   }
 
   #store(operation: Operation, pc: number): void {
-    const { writer, context } = this.parts;
-    const bytes = bytesOf(operation);
-    const access = this.#access(pc);
+    const { writer, tiles } = this.parts;
     const value = (): void => {
       if ((operation.opcode & OpcodeMask.class) === InstructionClass.st) writer.i64(BigInt(operation.imm));
       else this.register(operation.src);
     };
+    this.#storeToMemory(operation, value, pc);
+    tiles?.store(pc, value);
+  }
+
+  #storeToMemory(operation: Operation, value: () => void, pc: number): void {
+    const { writer, context } = this.parts;
+    const bytes = bytesOf(operation);
+    const access = this.#access(pc);
     const op = STORES[bytes] as number;
     if (access.kind === 'context') {
       const { holds, size } = this.contextField(access.offset, bytes, true, pc);
