@@ -18,8 +18,9 @@ export function repeatableLoads(graph: Graph): Set<Value> {
   }
   const check = (value: Value, user: Node | undefined, at: Block): void => {
     if (!candidates.has(value) || value.kind !== 'load') return;
-    const there = user ? versions.before(user) : versions.atEnd(at);
-    if (there[value.space] !== versions.before(value)[value.space]) unrepeatable.add(value);
+    const { space } = value;
+    const there = user ? versions.before(user, space) : versions.atEnd(at, space);
+    if (there !== versions.before(value, space)) unrepeatable.add(value);
     if (value.pointer !== undefined && !isOnlyEnd(value, user, at)) unrepeatable.add(value);
   };
   for (const block of graph.blocks) {

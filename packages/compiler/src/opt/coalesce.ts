@@ -17,12 +17,17 @@ export function coalesceStores(graph: Graph): boolean {
   const readByCalls = new Set<StackSlot>();
   for (const block of graph.blocks)
     for (const node of block.nodes) if (node.kind === 'call') for (const slot of node.readsStack) readByCalls.add(slot);
+  let versions: MemoryVersions | undefined;
   for (const block of graph.blocks) {
     const groups = storeGroups(block);
     if (groups.length === 0) continue;
-    // Versions name nodes of other blocks, which rewriting one block may remove.
-    const versions = memoryVersions(graph);
-    for (const group of groups) if (rewrite(graph, group, versions, readByCalls)) changed = true;
+    versions ??= memoryVersions(graph);
+    let rewritten = false;
+    for (const group of groups) if (rewrite(graph, group, versions, readByCalls)) rewritten = true;
+    if (!rewritten) continue;
+    changed = true;
+    // they name nodes, which rewriting the block may have removed
+    versions = undefined;
   }
   return changed;
 }
@@ -116,10 +121,9 @@ function rewrite(graph: Graph, group: StoreGroup, versions: MemoryVersions, read
     joins: first.base.kind === 'stackAddress' && readByCalls.has(first.base.slot),
     // The group's own stores move to the last one's place, so memory there is as it was before the first.
     canReload: (load) => {
-      const now = versions.before(last);
-      const then = versions.before(load);
-      const current = load.space === first.space ? versions.before(first)[load.space] : now[load.space];
-      return load.space !== 'context' && load.space !== 'skb' && then[load.space] === current;
+      const { space } = load;
+      if (space === 'context' || space === 'skb') return false;
+      return versions.before(load, space) === versions.before(space === first.space ? first : last, space);
     },
     known: new KnownValues(),
     place: last.place,

@@ -8,7 +8,7 @@ import { dominance } from './dominance.ts';
 import { floatingKey } from './float.ts';
 import { constant } from './fold-operand.ts';
 import { KnownValues } from './known.ts';
-import { clobbers, type MemoryVersion, memoryVersions } from './memory.ts';
+import { clobbered, type MemoryVersion, memoryVersions, SPACES } from './memory.ts';
 import { SettledSlots } from './slots.ts';
 import { Substitution } from './substitution.ts';
 
@@ -18,7 +18,6 @@ export function numberValues(graph: Graph): boolean {
 }
 
 const COMMUTATIVE: ReadonlySet<string> = new Set(['add', 'mul', 'and', 'or', 'xor']);
-const SPACES: readonly Space[] = ['context', 'skb', 'packet', 'stack', 'map', 'ring'];
 
 /** A load or store that is known to hold a value, by the version of memory in which it does. */
 interface Held {
@@ -59,10 +58,10 @@ class Numbering {
   }
 
   private block(block: Block, held: Map<string, readonly Held[]>, added: string[], start: (space: Space) => MemoryVersion): void {
-    const versions = new Map<Space, MemoryVersion>(SPACES.map((space) => [space, start(space)]));
+    const versions = new Map<Space, string>(SPACES.map((space) => [space, this.versionName(space, start(space))]));
+    const version = (space: Space): string => versions.get(space) ?? '';
     for (const node of [...block.nodes]) {
       if (node.kind !== 'phi') mapOperands(node, this.substitution.resolve);
-      const version = (space: Space): string => `${space}#${this.versionId(versions.get(space))}`;
       if (node.kind === 'load') {
         const at = this.held(node.base, node.offset, node.size, node);
         const list = held.get(version(node.space)) ?? [];
@@ -82,7 +81,7 @@ class Numbering {
         }
         continue;
       }
-      this.clobber(node, held, versions, version);
+      this.clobber(node, held, versions);
     }
     mapTerminatorOperands(block.terminator, this.substitution.resolve);
   }
@@ -100,23 +99,18 @@ class Numbering {
   }
 
   /** Starts new versions, into which goes what the node leaves as it was, and what it stored. */
-  private clobber(
-    node: Node,
-    held: Map<string, readonly Held[]>,
-    versions: Map<Space, MemoryVersion>,
-    version: (space: Space) => string,
-  ): void {
-    for (const space of SPACES) {
-      if (!clobbers(node, space)) continue;
-      const before = held.get(version(space)) ?? [];
-      versions.set(space, node);
+  private clobber(node: Node, held: Map<string, readonly Held[]>, versions: Map<Space, string>): void {
+    for (const space of clobbered(node)) {
+      const before = held.get(versions.get(space) ?? '') ?? [];
+      const version = this.versionName(space, node);
+      versions.set(space, version);
       if (node.kind !== 'store') continue;
       const stored = this.held(node.base, node.offset, node.size, node.value);
       const kept = before.filter(
         (h) => h.base === stored.base && (h.offset + h.size <= stored.offset || stored.offset + stored.size <= h.offset),
       );
       const isWhole = node.value.kind === 'const' || this.known.fitsUnsigned(node.value, node.size * 8);
-      held.set(version(space), isWhole ? [...kept, { ...stored, value: this.stored(node) }] : kept);
+      held.set(version, isWhole ? [...kept, { ...stored, value: this.stored(node) }] : kept);
     }
   }
 
@@ -163,11 +157,9 @@ class Numbering {
     return floatingKey(value) ?? `%${value.id}`;
   }
 
-  private versionId(version: MemoryVersion): number {
-    const known = this.versionIds.get(version);
-    if (known !== undefined) return known;
-    const id = this.versionIds.size;
+  private versionName(space: Space, version: MemoryVersion): string {
+    const id = this.versionIds.get(version) ?? this.versionIds.size;
     this.versionIds.set(version, id);
-    return id;
+    return `${space}#${id}`;
   }
 }

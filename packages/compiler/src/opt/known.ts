@@ -152,9 +152,13 @@ function union(a: Known, b: Known): Known {
   };
 }
 
-/** All ones up to the highest bit of `value`. */
+const MASKS: readonly bigint[] = Array.from({ length: 65 }, (_, bits) => (1n << BigInt(bits)) - 1n);
+
+/** All ones up to the highest bit of `value`, which has 64 at most. */
 function maskOf(value: bigint): bigint {
-  return value === 0n ? 0n : (1n << BigInt(value.toString(2).length)) - 1n;
+  const high = Number(value >> 32n);
+  const bits = high > 0 ? 64 - Math.clz32(high) : 32 - Math.clz32(Number(value));
+  return MASKS[bits] ?? U64;
 }
 
 function sizeMask(size: MemorySize): bigint {

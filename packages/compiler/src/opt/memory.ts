@@ -16,75 +16,89 @@ export type MemoryVersion = Node | Block | undefined;
 export interface MemoryVersions {
   /** The version of a space at the start of a block. */
   atStart(block: Block, space: Space): MemoryVersion;
-  /** The versions of all spaces just before a node of a block. */
-  before(node: Node): Readonly<Record<Space, MemoryVersion>>;
-  /** The versions of all spaces at the end of a block. */
-  atEnd(block: Block): Readonly<Record<Space, MemoryVersion>>;
+  /** The version of a space just before a node of a block. */
+  before(node: Node, space: Space): MemoryVersion;
+  /** The version of a space at the end of a block. */
+  atEnd(block: Block, space: Space): MemoryVersion;
 }
 
-const SPACES: readonly Space[] = ['context', 'skb', 'packet', 'stack', 'map', 'ring'];
+/** Every space there is. */
+export const SPACES: readonly Space[] = ['context', 'skb', 'packet', 'stack', 'map', 'ring'];
 
-/** True where the node may change what loads from `space` yield. */
-export function clobbers(node: Node, space: Space): boolean {
+const NONE: readonly Space[] = [];
+const ALONE: Readonly<Record<Space, readonly Space[]>> = {
+  context: ['context'],
+  skb: ['skb'],
+  packet: ['packet'],
+  stack: ['stack'],
+  map: ['map'],
+  ring: ['ring'],
+};
+
+/** The spaces of which loads may yield something else behind a node. */
+export function clobbered(node: Node): readonly Space[] {
   switch (node.kind) {
     case 'store':
     case 'atomicAdd':
-      return node.space === space;
-    case 'call':
-      if (node.pure) return false;
-      if (space === 'map') return true;
-      if (space === 'skb' || space === 'ring') return false;
-      if (space === 'stack') return node.writesStack.length > 0;
-      return node.movesPacket;
+      return ALONE[node.space];
+    case 'call': {
+      if (node.pure) return NONE;
+      const spaces: Space[] = ['map'];
+      if (node.writesStack.length > 0) spaces.push('stack');
+      if (node.movesPacket) spaces.push('context', 'packet');
+      return spaces;
+    }
     default:
-      return false;
+      return NONE;
   }
 }
 
-/** Computes the versions of a graph as it stands. */
+/** Computes the versions at the starts of blocks; those within are read off the blocks when they are asked for. */
 export function memoryVersions(graph: Graph): MemoryVersions {
   const order = reversePostOrder(graph);
   const starts = new Map<Space, Map<Block, MemoryVersion>>();
-  for (const space of SPACES) starts.set(space, startVersions(graph, order, space));
-  const atStart = (block: Block, space: Space): MemoryVersion => starts.get(space)?.get(block);
-  const upTo = (block: Block, end: Node | undefined): Record<Space, MemoryVersion> => {
-    const versions: Record<Space, MemoryVersion> = {
-      context: undefined,
-      skb: undefined,
-      packet: undefined,
-      stack: undefined,
-      map: undefined,
-      ring: undefined,
-    };
-    for (const space of SPACES) versions[space] = atStart(block, space);
-    for (const node of block.nodes) {
-      if (node === end) break;
-      for (const space of SPACES) if (clobbers(node, space)) versions[space] = node;
+  for (const [space, last] of lastChanges(order)) if (space !== 'map') starts.set(space, startVersions(graph.entry, order, last));
+  const atStart = (block: Block, space: Space): MemoryVersion => (space === 'map' ? block : starts.get(space)?.get(block));
+  const behind = (block: Block, count: number, space: Space): MemoryVersion => {
+    if (space !== 'map' && !starts.has(space)) return undefined;
+    for (let i = count - 1; i >= 0; i--) {
+      const node = block.nodes[i];
+      if (node && clobbered(node).includes(space)) return node;
     }
-    return versions;
+    return atStart(block, space);
   };
   return {
     atStart,
-    before: (node) => {
+    before: (node, space) => {
       if (!node.block) throw new RangeError('a node that stands in no block has no memory before it');
-      return upTo(node.block, node);
+      return behind(node.block, node.block.nodes.indexOf(node), space);
     },
-    atEnd: (block) => upTo(block, undefined),
+    atEnd: (block, space) => behind(block, block.nodes.length, space),
   };
 }
 
-function startVersions(graph: Graph, order: readonly Block[], space: Space): Map<Block, MemoryVersion> {
+/** The node of each block that changes a space last, for those that are changed anywhere. */
+function lastChanges(order: readonly Block[]): Map<Space, Map<Block, Node>> {
+  const last = new Map<Space, Map<Block, Node>>();
+  for (const block of order)
+    for (const node of block.nodes)
+      for (const space of clobbered(node)) {
+        const known = last.get(space);
+        if (known) known.set(block, node);
+        else last.set(space, new Map([[block, node]]));
+      }
+  return last;
+}
+
+function startVersions(entry: Block, order: readonly Block[], last: ReadonlyMap<Block, Node>): Map<Block, MemoryVersion> {
   const starts = new Map<Block, MemoryVersion>();
   const ends = new Map<Block, MemoryVersion>();
-  const visited = new Set<Block>();
-  const last = new Map(order.map((block) => [block, block.nodes.findLast((node) => clobbers(node, space))]));
   for (let changed = true; changed; ) {
     changed = false;
     for (const block of order) {
-      const start = space === 'map' ? block : startOf(block, graph.entry, ends, visited, starts);
+      const start = startOf(block, entry, ends, starts);
       const end = last.get(block) ?? start;
-      if (visited.has(block) && starts.get(block) === start && ends.get(block) === end) continue;
-      visited.add(block);
+      if (ends.has(block) && starts.get(block) === start && ends.get(block) === end) continue;
       starts.set(block, start);
       ends.set(block, end);
       changed = true;
@@ -98,11 +112,18 @@ function startOf(
   block: Block,
   entry: Block,
   ends: ReadonlyMap<Block, MemoryVersion>,
-  visited: ReadonlySet<Block>,
   starts: ReadonlyMap<Block, MemoryVersion>,
 ): MemoryVersion {
   if (block === entry) return undefined;
   if (starts.get(block) === block) return block;
-  const seen = block.predecessors.filter((p) => visited.has(p)).map((p) => ends.get(p));
-  return seen.every((version) => version === seen[0]) ? seen[0] : block;
+  let first: MemoryVersion;
+  let isFirst = true;
+  for (const p of block.predecessors) {
+    if (!ends.has(p)) continue;
+    const end = ends.get(p);
+    if (isFirst) first = end;
+    else if (end !== first) return block;
+    isFirst = false;
+  }
+  return first;
 }

@@ -35,12 +35,14 @@ export function optimise(graph: Graph): void {
   rederiveDistances(graph);
 }
 
-/** Runs the passes that feed each other until none changes anything. */
+/** Runs the passes that feed each other in turn until each of them finds nothing to change. */
 function settle(graph: Graph, threading: ThreadingState): void {
-  for (let round = 0; round < ROUND_LIMIT; round++) {
-    const passes = [simplifyCfg, fold, numberValues, (g: Graph) => threadJumps(g, threading), mergeChecks, mergeSlots, eliminateDeadCode];
-    let changed = false;
-    for (const pass of passes) changed = pass(graph) || changed;
-    if (!changed) return;
-  }
+  const thread = (g: Graph): boolean => threadJumps(g, threading);
+  const passes = [simplifyCfg, fold, numberValues, thread, mergeChecks, mergeSlots, eliminateDeadCode];
+  let quiet = 0;
+  for (let round = 0; round < ROUND_LIMIT; round++)
+    for (const pass of passes) {
+      quiet = pass(graph) ? 0 : quiet + 1;
+      if (quiet === passes.length) return;
+    }
 }

@@ -5,19 +5,18 @@
 import {
   type Block,
   type Graph,
-  operands,
   type Phi,
   redirect,
   reversePostOrder,
   setTerminator,
   successors,
   type Terminator,
-  terminatorOperands,
   type Value,
 } from '../ir.ts';
 import { evaluateCompare } from './evaluate.ts';
 import { floatingKey } from './float.ts';
 import { Substitution } from './substitution.ts';
+import { countUses } from './uses.ts';
 
 /** Rewrites until nothing changes. Returns true where something did. */
 export function simplifyCfg(graph: Graph): boolean {
@@ -121,12 +120,16 @@ function mergeReturns(graph: Graph): boolean {
 /** Edges to a block that holds nothing but a jump go where it jumps to. */
 function skipJumps(graph: Graph): boolean {
   let changed = false;
+  let uses: ReadonlyMap<Value, number> | undefined;
   for (const block of [...graph.blocks]) {
     const t = block.terminator;
     if (t?.kind !== 'jump' || block === graph.entry || t.target === block) continue;
     if (block.nodes.some((node) => node.kind !== 'phi')) continue;
     const target = t.target;
-    if (block.nodes.length > 0 && !onlyFeedsPhisOf(graph, block, target)) continue;
+    if (block.nodes.length > 0) {
+      uses ??= countUses(graph);
+      if (!onlyFeedsPhisOf(block, target, uses)) continue;
+    }
     for (const p of [...block.predecessors]) {
       if (p === block || !canSkip(p, block, target)) continue;
       const inputs = target.nodes.flatMap((node) => {
@@ -134,6 +137,7 @@ function skipJumps(graph: Graph): boolean {
         return input ? [inputFrom(input, block, p)] : [];
       });
       redirect(p, block, target, inputs);
+      uses = undefined;
       changed = true;
     }
   }
@@ -148,19 +152,14 @@ function inputFrom(value: Value, block: Block, predecessor: Block): Value {
 }
 
 /** True where phis of `block` are read by phis of `target` alone, along the edge between them. */
-function onlyFeedsPhisOf(graph: Graph, block: Block, target: Block): boolean {
-  const phis = new Set<Value>(block.nodes.filter((node) => node.kind === 'phi'));
+function onlyFeedsPhisOf(block: Block, target: Block, uses: ReadonlyMap<Value, number>): boolean {
   const at = target.predecessors.indexOf(block);
-  const isForeign = (value: Value): boolean => phis.has(value);
-  for (const other of graph.blocks) {
-    for (const node of other.nodes) {
-      if (node.kind === 'phi') {
-        if (node.inputs.some((input, i) => isForeign(input) && !(other === target && i === at))) return false;
-      } else if (operands(node).some(isForeign)) return false;
-    }
-    if (terminatorOperands(other.terminator).some(isForeign)) return false;
+  const fed = new Map<Value, number>();
+  for (const node of target.nodes) {
+    const input = node.kind === 'phi' ? node.inputs[at] : undefined;
+    if (input) fed.set(input, (fed.get(input) ?? 0) + 1);
   }
-  return true;
+  return block.nodes.every((node) => node.kind !== 'phi' || (uses.get(node) ?? 0) === (fed.get(node) ?? 0));
 }
 
 /** An edge can skip `block` unless its predecessor already leads to `target` with other phi inputs. */

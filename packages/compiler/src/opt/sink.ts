@@ -77,7 +77,7 @@ class Sinker {
     const to = this.destination(node);
     if (!to || this.tree.loopDepth(to.block) > this.tree.loopDepth(from)) return false;
     if (to.block === from && !callBetween(node, to)) return false;
-    if (node.kind === 'load' && this.versionAt(node, to) !== this.versions.before(node)[node.space]) return false;
+    if (node.kind === 'load' && this.versionAt(node, to) !== this.versions.before(node, node.space)) return false;
     if (operands(node).some((value) => !isFloating(value) && !this.isNeededAfter(value, to))) return false;
     remove(node);
     if (to.before) insertBefore(to.before, node);
@@ -106,7 +106,7 @@ class Sinker {
   }
 
   private versionAt(node: Load, to: Position): unknown {
-    return (to.before ? this.versions.before(to.before) : this.versions.atEnd(to.block))[node.space];
+    return to.before ? this.versions.before(to.before, node.space) : this.versions.atEnd(to.block, node.space);
   }
 
   /** True where a value is still read behind a place. */
