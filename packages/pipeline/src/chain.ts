@@ -25,7 +25,7 @@ import type { MapClaim, MapHold, MapRegistry } from './registry.ts';
 import type { StageCompiler } from './service.ts';
 import { attachToSockets, socketMapsOf } from './socket-attachment.ts';
 import { LENGTH_OFFSET, MISSES_OFFSET } from './state.ts';
-import { ChainCounters, type ChainStats } from './stats.ts';
+import { type CarriedCounts, ChainCounters, type ChainStats } from './stats.ts';
 
 /** What a packet came to. `N` are the names of the stages that it can have met. */
 export interface RunResult<N extends string = string> {
@@ -55,6 +55,13 @@ export interface ChainBlueprint {
   readonly name: string;
   readonly compiled: CompiledChain;
   readonly root: ProgramSpec;
+}
+
+/** What another process left of a chain. `compiled` of its blueprint says as much as is known of it. */
+export interface ChainLeft {
+  readonly carried: CarriedCounts;
+  /** What the root leads to now. */
+  head(entry: LoadedMap): LoadedProgram;
 }
 
 /** The root of a chain: a small stable program that is attached. */
@@ -115,11 +122,14 @@ export class LiveChain {
     this.#root = parts.root;
     this.#maps = parts.maps;
     this.#generation = parts.generation;
-    this.#counters = new ChainCounters(blueprint.hook, workshop.state, blueprint.compiled.state);
+    this.#counters = new ChainCounters(blueprint.hook, workshop.state, blueprint.compiled.state, parts.carried);
   }
 
-  /** Loads a chain and makes it ready for packets, without attaching it. What it leaves open on an error is closed with the instance. */
-  static async load(blueprint: ChainBlueprint, claims: readonly MapClaim[], services: ChainServices): Promise<LiveChain> {
+  /**
+   * Loads a chain and makes it ready for packets, without attaching it; with `left`, packets go where they go. What it leaves open
+   * on an error is closed with the instance.
+   */
+  static async load(blueprint: ChainBlueprint, claims: readonly MapClaim[], services: ChainServices, left?: ChainLeft): Promise<LiveChain> {
     const { instance, registry } = services;
     const { name, compiled } = blueprint;
     const maps = registry.hold(claims);
@@ -133,16 +143,21 @@ export class LiveChain {
     });
     const entry = instance.createMap({ name: `${name}.entry`, type: 'programArray', keySize: 4, valueSize: 4, maxEntries: 1, flags: 0 });
     const workshop: Workshop = { instance, registry, state, name };
-    const generation = await Generation.load(workshop, compiled);
+    const generation = left ? Generation.ofOthers(compiled.plan, left.head(entry)) : await Generation.load(workshop, compiled);
     const references = new Map([[reference.entry, entry] as const, [reference.state, state] as const]);
     const root = await instance.loadProgram(blueprint.root, references);
-    await entry.setProgram(0, generation.head);
-    return new LiveChain(blueprint, workshop, { entry, root, maps, generation });
+    if (left === undefined) await entry.setProgram(0, generation.head);
+    return new LiveChain(blueprint, workshop, { entry, root, maps, generation, carried: left?.carried });
   }
 
   /** What packets follow now. */
   get compiled(): CompiledChain {
     return this.#compiled;
+  }
+
+  /** For who keeps it beyond this process. */
+  get kept(): { readonly hook: ChainHook; readonly carried: CarriedCounts; readonly array: LoadedMap } {
+    return { hook: this.hook, carried: this.#counters.carried, array: this.#generation.array };
   }
 
   /**
@@ -341,6 +356,7 @@ interface Parts {
   readonly root: LoadedProgram;
   readonly maps: MapHold;
   readonly generation: Generation;
+  readonly carried: CarriedCounts | undefined;
 }
 
 /** The maps that a plan's stages use. Those of a function are scoped by its name, all others by the pipeline's. */

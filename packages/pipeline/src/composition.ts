@@ -7,7 +7,7 @@ import { ArgumentError, type Engine as BpfEngine, type EngineInstance as BpfEngi
 import { type AnyFunction, type AnyResource, type ControllerRecipe, mapsIn, type Override, type Token, token } from '@tailrace/stage';
 import { Container, ContainerModule, type ResolvedValueInjectOptions, type ServiceIdentifier } from 'inversify';
 import { ChainError } from './chain-error.ts';
-import { EngineMapRegistry, type MapHold, type MapRegistry as Registry } from './registry.ts';
+import { EngineMapRegistry, type MapHold, type MapKeeper, type MapRegistry as Registry } from './registry.ts';
 import { Clock, Compiler, defaultClock, defaultCompiler, Engine, EngineInstance, GracePeriod, MapRegistry } from './service.ts';
 
 // Without `jitless` inversify generates code after some resolutions, which hardened Node flags forbid.
@@ -29,6 +29,7 @@ export interface FunctionsChange {
 export class Composition {
   readonly #platform = new Container(containerOptions);
   readonly #overrides: Override[];
+  #keeper: MapKeeper | undefined;
   #functions: ReadonlyMap<string, FunctionContainer>;
   /** Gone, and still at work. */
   #late: readonly FunctionContainer[] = [];
@@ -39,7 +40,9 @@ export class Composition {
     platform.bind(Engine).toConstantValue(engine);
     platform.bind(Compiler).toConstantValue(defaultCompiler);
     platform.bind(Clock).toConstantValue(defaultClock);
-    platform.bind(MapRegistry).toResolvedValue((instance: BpfEngineInstance) => new EngineMapRegistry(instance), [EngineInstance]);
+    platform
+      .bind(MapRegistry)
+      .toResolvedValue((instance: BpfEngineInstance) => new EngineMapRegistry(instance, this.#keeper), [EngineInstance]);
     platform.bind(GracePeriod).toResolvedValue((instance: BpfEngineInstance) => () => instance.gracePeriod(), [EngineInstance]);
     this.#functions = new Map(functions.map((declared) => [declared.name, new FunctionContainer(declared, platform)]));
     this.#overrides = [...overrides];
@@ -51,8 +54,9 @@ export class Composition {
     return this.#platform.get(service);
   }
 
-  /** Makes the opened engine known. */
-  bindInstance(instance: BpfEngineInstance): void {
+  /** Makes the opened engine known, and what keeps maps beyond the process. */
+  bindInstance(instance: BpfEngineInstance, keeper?: MapKeeper): void {
+    this.#keeper = keeper;
     this.#platform.bind(EngineInstance).toConstantValue(instance);
   }
 

@@ -88,13 +88,14 @@ export interface Workshop {
 
 /** A generation as it is loaded. */
 export class Generation implements Disposable {
-  readonly array: LoadedMap;
+  readonly #array: LoadedMap | undefined;
   readonly #plan: ChainPlan;
   readonly #programs = new Map<string, LoadedProgram>();
+  /** In front of the first place. */
   #importer: LoadedProgram | undefined;
 
-  private constructor(array: LoadedMap, plan: ChainPlan) {
-    this.array = array;
+  private constructor(array: LoadedMap | undefined, plan: ChainPlan) {
+    this.#array = array;
     this.#plan = plan;
   }
 
@@ -125,9 +126,22 @@ export class Generation implements Disposable {
     return generation;
   }
 
+  /** One that another process loaded: nothing is known of it but what the root leads to. Packets can be led away, and back. */
+  static ofOthers(plan: ChainPlan, head: LoadedProgram): Generation {
+    const generation = new Generation(undefined, plan);
+    generation.#importer = head;
+    return generation;
+  }
+
   /** What the root has to lead to. */
   get head(): LoadedProgram {
     return this.#importer ?? this.program(this.#plan.first);
+  }
+
+  /** The program array. Throws ChainError for a generation of others. */
+  get array(): LoadedMap {
+    if (this.#array === undefined) throw new ChainError('absent', 'the program array of this chain is not known here');
+    return this.#array;
   }
 
   /** The slot of this generation that leads to its first place; undefined where the root does. */
@@ -161,7 +175,7 @@ export class Generation implements Disposable {
     for (const program of this.#programs.values()) program.close();
     this.#programs.clear();
     this.#importer?.close();
-    this.array.close();
+    this.#array?.close();
   }
 }
 

@@ -10,6 +10,8 @@ import { type ChainServices, claimsOf, LiveChain, type PreparedChange, type RunR
 import { ChainError } from './chain-error.ts';
 import { type ChainHook, hookTitle } from './chain-hook.ts';
 import { type CompiledPipeline, compilePipeline, type PipelineChange, planChange } from './change.ts';
+import type { Keeper, SettledChain } from './keeper.ts';
+import { compiledLeft } from './left.ts';
 import { type PipelinePlan, planPipeline } from './pipeline-plan.ts';
 import type { StageCompiler } from './service.ts';
 import { checkAttachedMaps } from './socket-attachment.ts';
@@ -47,7 +49,7 @@ export interface LoadedUpdate {
   /** Leads packets over, from the stack outwards, all or none. */
   commit(): Promise<void>;
   /** After `commit` and a grace period: closes what is old. */
-  settle(): void;
+  settle(): Promise<void>;
   /** Without a grace period: what is old stays open until the pipeline stops. */
   settleLate(): void;
   /** Before `commit`, or where that failed: closes what was made. */
@@ -68,23 +70,34 @@ export class LivePipeline {
   /** When the event loop last had its turn. */
   #turned = performance.now();
 
+  readonly #keeper: Keeper | undefined;
+  #interfaces: readonly string[] = [];
+
   private constructor({ declared, compiled }: PipelineBlueprint, services: LiveServices, chains: readonly LiveChain[]) {
     this.#declared = declared;
     this.#compiled = compiled;
     this.#compiler = services.compiler;
     this.#instance = services.instance;
+    this.#keeper = services.keeper;
     this.#chains = new Map(chains.map((chain) => [chain.hook, chain]));
   }
 
-  /** Loads every chain. What it leaves open on an error is closed with the instance. */
+  /**
+   * Loads every chain; where a process left them, they are what that made, and the first update makes them what is declared. What
+   * it leaves open on an error is closed with the instance.
+   */
   static async load(blueprint: PipelineBlueprint, services: LiveServices): Promise<LivePipeline> {
-    const { name, chains: compiled } = blueprint.compiled;
+    const found = services.keeper?.found;
+    const compiled = found ? compiledLeft(blueprint.compiled, found) : blueprint.compiled;
+    const { name } = compiled;
     const chains: LiveChain[] = [];
-    for (const [hook, chain] of compiled) {
+    for (const [hook, chain] of compiled.chains) {
       const root = blueprint.roots.get(hook) as ProgramSpec;
-      chains.push(await LiveChain.load({ hook, name: `${name}/${hook}`, compiled: chain, root }, claimsOf(chain.plan, name), services));
+      const left = services.keeper?.left(hook, root);
+      const own = { hook, name: `${name}/${hook}`, compiled: chain, root };
+      chains.push(await LiveChain.load(own, claimsOf(chain.plan, name), services, left));
     }
-    return new LivePipeline(blueprint, services, chains);
+    return new LivePipeline({ ...blueprint, compiled }, services, chains);
   }
 
   /** The chains that it has, in the order in which packets meet them. */
@@ -120,6 +133,7 @@ export class LivePipeline {
       attached.defer(() => attachment.detach());
       interfaces = attachment.interfaces;
     }
+    this.#interfaces = interfaces;
     const kept = attached.move();
     return { interfaces, [Symbol.asyncDispose]: () => kept.disposeAsync() };
   }
@@ -170,7 +184,7 @@ export class LivePipeline {
       update.settleLate();
       throw error;
     }
-    update.settle();
+    await update.settle();
   }
 
   /**
@@ -201,11 +215,34 @@ export class LivePipeline {
       for (const one of prepared) one[how]();
     };
     return {
-      commit: () => makeAll(this.#steps(prepared)),
-      settle: () => settle('settle'),
-      settleLate: () => settle('settleLate'),
+      commit: async () => {
+        this.#keeper?.announce(change.compiled);
+        try {
+          await makeAll(this.#steps(prepared));
+        } catch (error) {
+          this.#keeper?.retract();
+          throw error;
+        }
+      },
+      settle: async () => {
+        settle('settle');
+        await this.#keeper?.settle(this.#compiled, this.#kept(), this.#interfaces);
+      },
+      settleLate: () => {
+        settle('settleLate');
+        this.#keeper?.write(this.#compiled, this.#kept());
+      },
       abandon,
     };
+  }
+
+  /** Says in the manifest what was loaded: from here on it outlives the process. */
+  keep(): void {
+    this.#keeper?.write(this.#compiled, this.#kept());
+  }
+
+  #kept(): readonly SettledChain[] {
+    return [...this.#chains.values()].map(({ kept }) => kept);
   }
 
   /** Returns once no packet is in what was led away from before the call. */
@@ -251,4 +288,6 @@ export class LivePipeline {
 /** What a pipeline is loaded with. */
 export interface LiveServices extends ChainServices {
   readonly compiler: StageCompiler;
+  /** Set where the pipeline outlives its process. */
+  readonly keeper?: Keeper | undefined;
 }

@@ -16,7 +16,9 @@ import { type CompiledProgram, programsOf } from './compiled-program.ts';
 import { Composition } from './composition.ts';
 import { describePipeline, type PipelineDescription } from './description.ts';
 import { functionsIn } from './graph.ts';
+import { KeptInstance } from './kept-instance.ts';
 import { blueprintOf, LivePipeline } from './live-pipeline.ts';
+import { commitAdoption, keeperOf } from './persistence.ts';
 import { membersOf, planPipeline } from './pipeline-plan.ts';
 import { Replay } from './replay.ts';
 import { type Running, runningOf } from './running.ts';
@@ -54,6 +56,11 @@ export interface RunOptions {
   readonly services?: readonly Override[];
   /** Time between two values of `stats$`; default 1,000. */
   readonly statsIntervalMs?: number;
+  /**
+   * The pipeline outlives its process, under its name: maps, programs and links are pinned, and the next process that runs it goes
+   * on with them. Packets go on in between. Default false: all is gone with the process.
+   */
+  readonly persist?: boolean;
 }
 
 /**
@@ -78,7 +85,7 @@ export function pipeline<const N extends string, const D extends Chains>(
 }
 
 async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: RunOptions = {}): Promise<Running<L>> {
-  const { services = [], statsIntervalMs = 1000 } = options;
+  const { services = [], statsIntervalMs = 1000, persist = false } = options;
   if (!Number.isFinite(statsIntervalMs) || statsIntervalMs <= 0)
     throw new ArgumentError(`pipeline '${name}': statsIntervalMs is ${statsIntervalMs}, expected more than 0`);
   const members = [...membersOf(name, chains).values()].flat();
@@ -90,13 +97,32 @@ async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: 
 
   const instance = await composition.get(Engine).open();
   resources.defer(() => instance.close());
-  composition.bindInstance(instance);
+  const keeper = persist ? await keeperOf(instance, name, blueprint.roots) : undefined;
+  if (keeper) resources.defer(() => keeper.end());
+  composition.bindInstance(instance, keeper);
   const registry = composition.get(MapRegistry);
-  resources.defer(() => registry.close());
+  resources.defer(() => {
+    keeper?.close();
+    registry.close();
+  });
   composition.hold(registry);
-  const live = await LivePipeline.load(blueprint, { instance, compiler, registry });
+  const live = await LivePipeline.load(blueprint, {
+    instance: keeper ? new KeptInstance(instance, keeper) : instance,
+    compiler,
+    registry,
+    keeper,
+  });
+  const adoption = keeper?.found && (await live.load(live.planUpdate(chains)));
   resources.use(await composition.start(registry));
+  if (!adoption) live.keep();
   const attached = resources.use(await live.attach());
+  if (adoption) await commitAdoption(adoption);
+  // packets follow what was made here: whatever fails from here on, it stays
+  if (keeper) keeper.ending = 'leave';
+  if (adoption) {
+    await live.gracePeriod();
+    await adoption.settle();
+  }
   const replay = instance.traffic && new Replay(live, instance.traffic);
   if (replay) resources.defer(() => replay.stop());
   return runningOf({
@@ -108,6 +134,7 @@ async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: 
     clock: composition.get(Clock),
     statsIntervalMs,
     replay,
+    keeper,
     resources: resources.move(),
   });
 }

@@ -2,7 +2,7 @@
  * The map registry: which declaration is which live map. Identity is the declaration's value, so that two stages which
  * use one declaration share one map; declarations marked global are one by name. A map lives as long as someone holds it.
  */
-import { type LoadedMap, MapFlag } from '@tailrace/bpf';
+import { type LoadedMap, MapFlag, type MapSpec } from '@tailrace/bpf';
 import { type AnyMap, type AnyStructure, ConflictError, mapDifferences, type Resource, toMapSpec } from '@tailrace/stage';
 import { ChainError } from './chain-error.ts';
 import { mapHandle } from './map-handle.ts';
@@ -36,6 +36,14 @@ export interface MapRegistry {
   readonly names: ReadonlyMap<string, LoadedMap>;
 }
 
+/** Keeps maps beyond the process. */
+export interface MapKeeper {
+  /** The map of that name as it was left, or a new one. */
+  openMap(map: AnyMap, spec: MapSpec, create: (spec: MapSpec) => LoadedMap): { readonly loaded: LoadedMap; readonly isNew: boolean };
+  /** Nobody holds it any more. */
+  closeMap(name: string): void;
+}
+
 interface OpenMap {
   readonly name: string;
   readonly claim: MapClaim;
@@ -49,13 +57,16 @@ interface OpenMap {
 /** The registry that pipelines use unless a service of theirs replaces it. */
 export class EngineMapRegistry implements MapRegistry {
   readonly #instance: MapMaker;
+  readonly #keeper: MapKeeper | undefined;
   /** Declarations of one global name share one entry. */
   readonly #open = new Map<AnyMap, OpenMap>();
   readonly #byName = new Map<string, OpenMap>();
   readonly #structures = new WeakMap<object, { readonly parts: readonly unknown[]; readonly handle: unknown }>();
 
-  constructor(instance: MapMaker) {
+  /** `keeper` has what outlives the process. */
+  constructor(instance: MapMaker, keeper?: MapKeeper) {
     this.#instance = instance;
+    this.#keeper = keeper;
   }
 
   get names(): ReadonlyMap<string, LoadedMap> {
@@ -122,13 +133,21 @@ export class EngineMapRegistry implements MapRegistry {
     }
     const name = this.#nameOf(claim, claims);
     using resources = new DisposableStack();
-    const loaded = this.#instance.createMap(toMapSpec(map, name));
-    resources.defer(() => loaded.close());
-    fill(map, loaded);
+    const { loaded, isNew } = this.#make(map, toMapSpec(map, name));
+    resources.defer(() => {
+      loaded.close();
+      this.#keeper?.closeMap(name);
+    });
+    if (isNew) fill(map, loaded);
     const handle = mapHandle(map, loaded, { maker: this.#instance, resources });
     const entry: OpenMap = { name, claim, loaded, handle, resources: resources.move(), holds: 0 };
     this.#byName.set(name, entry);
     return entry;
+  }
+
+  #make(map: AnyMap, spec: MapSpec): { readonly loaded: LoadedMap; readonly isNew: boolean } {
+    const create = (wanted: MapSpec): LoadedMap => this.#instance.createMap(wanted);
+    return this.#keeper ? this.#keeper.openMap(map, spec, create) : { loaded: create(spec), isNew: true };
   }
 
   /**
@@ -143,6 +162,9 @@ export class EngineMapRegistry implements MapRegistry {
     const twin = rivals.find((other) => other.user === user);
     if (twin !== undefined && map.global !== true) throw takenName(`${scope}/${map.name}`, twin, claim);
     const name = map.global === true ? map.name : rivals.length > 0 ? `${scope}/${user}.${map.name}` : `${scope}/${map.name}`;
+    const open = this.#byName.get(name);
+    // the next process knows it by its name alone
+    if (open && this.#keeper) throw takenName(name, open.claim, claim);
     let free = name;
     for (let count = 2; this.#byName.has(free); count++) free = `${name}.${count}`;
     return free;

@@ -17,6 +17,7 @@ import type { ChainHook } from './chain-hook.ts';
 import type { Composition } from './composition.ts';
 import { describePipeline, type PipelineDescription } from './description.ts';
 import { type Injected, type InjectOptions, inject, injectOne, type PacketSource } from './injection.ts';
+import type { Ending, Keeper } from './keeper.ts';
 import type { LivePipeline } from './live-pipeline.ts';
 import type { MapRegistry } from './registry.ts';
 import { nothingToReplay, type Replay, type ReplayTotals } from './replay.ts';
@@ -75,8 +76,23 @@ export interface Running<L> extends AsyncDisposable {
   replayed(): Promise<ReplayTotals>;
   /** Stages and edges as they are now. */
   describe(): PipelineDescription<L>;
-  /** Detaches the chains, stops controllers last first, and closes everything. Idempotent. */
+  /**
+   * Maps of an earlier run of a persistent pipeline that nothing uses now, by name: they keep what they hold until they are
+   * forgotten.
+   */
+  readonly orphans: readonly string[];
+  /** Deletes such a map with all that it holds. Throws ArgumentError for one that is used or not there. */
+  forget(map: string): void;
+  /**
+   * Detaches the chains, stops controllers last first, and closes everything; of a persistent pipeline it deletes all that is
+   * pinned. Idempotent.
+   */
   stop(): Promise<void>;
+  /**
+   * Lets go of a persistent pipeline, which goes on: controllers stop, and another process can run it. Disposing of it does the
+   * same. Throws ArgumentError for a pipeline that is not persistent.
+   */
+  leave(): Promise<void>;
 }
 
 type HooksOf<L> = keyof L & ChainHook;
@@ -109,6 +125,8 @@ export interface RunningParts {
   readonly statsIntervalMs: number;
   /** Set where the engine brought packets along. */
   readonly replay: Replay | undefined;
+  /** Set where the pipeline outlives its process. */
+  readonly keeper: Keeper | undefined;
   /** Undoes the run. */
   readonly resources: AsyncDisposableStack;
 }
@@ -205,20 +223,42 @@ class RunningPipeline implements AsyncDisposable {
     return describePipeline(this.name, this.#parts.live.plan);
   }
 
+  get orphans(): readonly string[] {
+    return this.#parts.keeper?.orphans ?? [];
+  }
+
+  forget(map: string): void {
+    this.#checkRunning();
+    this.#requireKeeper('there is no map to forget').forget(map);
+  }
+
   stop(): Promise<void> {
-    this.#stop ??= this.#end();
+    this.#stop ??= this.#end('stop');
     return this.#stop;
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.stop();
+  async leave(): Promise<void> {
+    this.#requireKeeper('it ends with its process');
+    this.#stop ??= this.#end('leave');
+    await this.#stop;
   }
 
-  async #end(): Promise<void> {
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#parts.keeper ? this.leave() : this.stop();
+  }
+
+  #requireKeeper(otherwise: string): Keeper {
+    const { keeper } = this.#parts;
+    if (keeper) return keeper;
+    throw new ArgumentError(`pipeline '${this.name}' is not persistent: ${otherwise}`, { hint: 'run(engine, { persist: true })' });
+  }
+
+  async #end(ending: Ending): Promise<void> {
     this.#stopped.next();
     this.#stopped.complete();
     await this.#queue;
     await this.#parts.live.idle();
+    if (this.#parts.keeper) this.#parts.keeper.ending = ending;
     await this.#parts.resources.disposeAsync();
   }
 

@@ -47,6 +47,9 @@ export interface ChainStats {
   readonly root: RootStats;
 }
 
+/** Counts by place and name that no block of the state has, or that a block has too many where they are negative. */
+export type CarriedCounts = ReadonlyMap<string, ReadonlyMap<string, bigint>>;
+
 /** Reads the counters of one chain. */
 export class ChainCounters {
   readonly #hook: ChainHook;
@@ -55,10 +58,17 @@ export class ChainCounters {
   readonly #carried = new Map<string, Map<string, bigint>>();
   #blocks: ReadonlyMap<string, CounterBlock>;
 
-  constructor(hook: ChainHook, map: LoadedMap, state: StateLayout) {
+  /** `carried` is what another's counters had carried of the same map. */
+  constructor(hook: ChainHook, map: LoadedMap, state: StateLayout, carried: CarriedCounts = new Map()) {
     this.#hook = hook;
     this.#map = map;
     this.#blocks = state.counters;
+    for (const [place, counts] of carried) this.#carried.set(place, new Map(counts));
+  }
+
+  /** By place: what is to be added to its block's counts. */
+  get carried(): CarriedCounts {
+    return this.#carried;
   }
 
   /**

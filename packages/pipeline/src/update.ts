@@ -53,6 +53,6 @@ export async function updatePipeline(parts: UpdateParts, next: NextPipeline, { s
     functions.settleLate();
     throw error;
   }
-  chains.settle();
+  await chains.settle();
   await functions.settle();
 }

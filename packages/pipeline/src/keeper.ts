@@ -1,0 +1,319 @@
+/**
+ * Keeps a pipeline beyond its process: what it makes is pinned as it is made, and a manifest beside the pins says which of them
+ * count. A chain's programs are held by its program arrays, those by pins, and the root by its links. Whatever moment a process
+ * dies at, the next one finds chains that work, and knows the half-made by their absence from the manifest.
+ */
+import { createHash } from 'node:crypto';
+import {
+  ArgumentError,
+  type AttachHook,
+  encode,
+  type LoadedMap,
+  type LoadedProgram,
+  type MapSpec,
+  type PinFolder,
+  type PinningInstance,
+  type ProgramSpec,
+} from '@tailrace/bpf';
+import { type AnyMap, ConflictError, mapDifferences } from '@tailrace/stage';
+import type { ChainLeft } from './chain.ts';
+import { ChainError } from './chain-error.ts';
+import { type ChainHook, hookTitle } from './chain-hook.ts';
+import type { CompiledPipeline } from './change.ts';
+import { bothLayouts, type KeptMap, type Manifest, manifestText, parseManifest, shapeOf } from './manifest.ts';
+import type { StateLayout } from './state.ts';
+import type { CarriedCounts } from './stats.ts';
+
+/** What chains are like once a change is settled. */
+export interface SettledChain {
+  readonly hook: ChainHook;
+  readonly carried: CarriedCounts;
+  /** The program array that packets go through. */
+  readonly array: LoadedMap;
+}
+
+/** How the process lets go of a pipeline. */
+export type Ending =
+  /** Starting it failed: what this process made goes. */
+  | 'undo'
+  /** All of it goes. */
+  | 'stop'
+  /** It goes on. */
+  | 'leave';
+
+const pinOf = {
+  root: (hook: ChainHook) => `root:${hook}`,
+  map: (name: string) => `map:${name}`,
+  own: (name: string) => `own:${name}`,
+  array: (name: string, number: number) => `array:${number}:${name}`,
+};
+
+/** The pins of a running pipeline. */
+export class Keeper {
+  /** What this process found: undefined where the pipeline starts anew. */
+  readonly found: Manifest | undefined;
+  /** What becomes of the pipeline when it is let go of. */
+  ending: Ending = 'undo';
+  readonly #name: string;
+  readonly #folder: PinFolder;
+  readonly #roots: ReadonlyMap<ChainHook, ProgramSpec>;
+  readonly #arrays = new Map<string, LoadedMap>();
+  /** Pins that were made here. */
+  readonly #fresh = new Set<string>();
+  /** Loaded here, and not pinned yet. */
+  readonly #newRoots = new Map<ChainHook, LoadedProgram>();
+  readonly #maps: Map<string, KeptMap>;
+  #written: Manifest | undefined;
+  /** Maps that are closed from here on stay what they are. */
+  #isOver = false;
+
+  private constructor(name: string, folder: PinFolder, roots: ReadonlyMap<ChainHook, ProgramSpec>) {
+    this.#name = name;
+    this.#folder = folder;
+    this.#roots = roots;
+    const text = folder.read();
+    this.found = text === undefined ? undefined : parseManifest(name, text);
+    this.#written = this.found;
+    this.#maps = new Map([...(this.found?.maps ?? [])].map(([map, kept]) => [map, { ...kept, used: false }]));
+  }
+
+  /**
+   * Takes a pipeline's pins, and removes what a process that died had half made. `roots` are those that it is to run with. Throws
+   * what `PinStore.take` does, ManifestError, ConflictError for pins of another namespace, ChainError for other hooks.
+   */
+  static async take(instance: PinningInstance, name: string, roots: ReadonlyMap<ChainHook, ProgramSpec>): Promise<Keeper> {
+    const folder = instance.pins.take(name);
+    try {
+      const keeper = new Keeper(name, folder, roots);
+      if (keeper.found === undefined) await folder.clear();
+      else keeper.#checkFound(keeper.found);
+      return keeper;
+    } catch (error) {
+      folder.release();
+      throw error;
+    }
+  }
+
+  /** Names of pinned maps that nothing uses. */
+  get orphans(): readonly string[] {
+    return [...this.#maps].flatMap(([name, { used }]) => (used ? [] : [name])).sort();
+  }
+
+  /**
+   * The map of that name as it was left, or a new one. Throws ConflictError with the fields in which a pinned one differs, and
+   * what the engine throws.
+   */
+  openMap(map: AnyMap, spec: MapSpec, create: (spec: MapSpec) => LoadedMap): { readonly loaded: LoadedMap; readonly isNew: boolean } {
+    const { name } = spec;
+    const kept = this.#maps.get(name);
+    if (kept === undefined) {
+      const loaded = this.#pinned(create(spec), pinOf.map(name));
+      this.#maps.set(name, { pin: pinOf.map(name), declaration: shapeOf(map), used: true });
+      return { loaded, isNew: true };
+    }
+    const differences = mapDifferences(map, { ...map, inner: undefined, ...kept.declaration } as AnyMap);
+    if (differences.length > 0)
+      throw new ConflictError(
+        `map '${name}' as it is declared, and as it is pinned`,
+        differences,
+        `declare it as it was, or delete what it holds: tailrace forget ${this.#name} ${name}`,
+      );
+    const loaded = this.#folder.openMap(kept.pin, spec);
+    this.#maps.set(name, { ...kept, used: true });
+    return { loaded, isNew: false };
+  }
+
+  /** A map that is no longer used stays pinned, unless it was made for a change that came to nothing. */
+  closeMap(name: string): void {
+    const kept = this.#maps.get(name);
+    if (kept === undefined || this.#isOver) return;
+    if (this.#written === undefined || this.#written.maps.has(name)) this.#maps.set(name, { ...kept, used: false });
+    else {
+      this.#maps.delete(name);
+      this.#folder.remove(kept.pin);
+    }
+  }
+
+  /** A chain's map that there is one of: as it was left, or a new one. */
+  openOwn(spec: MapSpec, create: (spec: MapSpec) => LoadedMap): LoadedMap {
+    const pin = pinOf.own(spec.name);
+    return this.found ? this.#folder.openMap(pin, spec) : this.#pinned(create(spec), pin);
+  }
+
+  /** Pins a program array of a generation. */
+  keepArray(array: LoadedMap): LoadedMap {
+    const taken = new Set(this.#folder.list());
+    let number = 1;
+    while (taken.has(pinOf.array(array.spec.name, number))) number += 1;
+    const pin = pinOf.array(array.spec.name, number);
+    this.#pinned(array, pin);
+    this.#arrays.set(pin, array);
+    return array;
+  }
+
+  /** The hook that a program is the root of. */
+  rootHook(spec: ProgramSpec): ChainHook | undefined {
+    return [...this.#roots].find(([, root]) => root === spec)?.[0];
+  }
+
+  /** The root as it was left, where its code is the same, or a new one. */
+  async openRoot(hook: ChainHook, spec: ProgramSpec, load: () => Promise<LoadedProgram>): Promise<LoadedProgram> {
+    if (this.found?.chains.get(hook)?.root === rootDigest(spec)) return this.#folder.openProgram(pinOf.root(hook), spec);
+    const root = await load();
+    this.#newRoots.set(hook, root);
+    return root;
+  }
+
+  /** Attaches a root. Detaching it means what `ending` says. */
+  async attach(program: LoadedProgram, hook: AttachHook): ReturnType<PinFolder['attach']> {
+    const attachment = await this.#folder.attach(program, hook);
+    return {
+      ...attachment,
+      detach: async () => {
+        if (this.ending === 'undo') await attachment.detach();
+        if (this.ending === 'stop') for (const place of this.#folder.links()) if (place.hook === hook) await this.#folder.detach(place);
+      },
+    };
+  }
+
+  /** What was left of a chain; undefined where the pipeline starts anew. */
+  left(hook: ChainHook, root: ProgramSpec): ChainLeft | undefined {
+    const chain = this.found?.chains.get(hook);
+    return chain && { carried: chain.carried, head: (entry) => this.#head(hook, entry, root) };
+  }
+
+  /** Before packets are led elsewhere: what there is now and what there will be are both in the manifest. */
+  announce(next: CompiledPipeline): void {
+    const written = this.#written;
+    if (written === undefined) return;
+    // a process that died may have led packets to what it had announced
+    const nextOf = (hook: ChainHook, before: StateLayout | undefined): StateLayout | undefined => {
+      const state = next.chains.get(hook)?.state;
+      return state && before ? bothLayouts(state, before) : state;
+    };
+    this.#write({
+      ...written,
+      maps: new Map(this.#maps),
+      crossing: { ...written.crossing, version: next.crossing.version },
+      chains: new Map([...written.chains].map(([hook, chain]) => [hook, { ...chain, next: nextOf(hook, chain.next) }])),
+    });
+  }
+
+  /** Once nothing runs the old any more: the manifest says what there is, arrays of others go, and links where none should be. */
+  async settle(now: CompiledPipeline, chains: readonly SettledChain[], interfaces: readonly string[]): Promise<void> {
+    this.write(now, chains);
+    this.#sweepArrays(new Set(chains.map(({ array }) => array)));
+    for (const place of this.#folder.links()) if (!interfaces.includes(place.interface)) await this.#folder.detach(place);
+  }
+
+  /** Writes what there is. */
+  write({ chains, crossing }: CompiledPipeline, settled: readonly SettledChain[]): void {
+    for (const [hook, root] of this.#newRoots) this.#folder.pinProgram(pinOf.root(hook), root);
+    this.#newRoots.clear();
+    this.#write({
+      place: this.#folder.place,
+      crossing,
+      maps: new Map(this.#maps),
+      chains: new Map(
+        settled.map(({ hook, carried }) => {
+          const compiled = chains.get(hook);
+          const root = this.#roots.get(hook);
+          if (compiled === undefined || root === undefined) throw new ChainError('absent', `no chain at ${hook}`);
+          return [hook, { root: rootDigest(root), layout: compiled.state, next: undefined, carried, depth: compiled.plan.depth }];
+        }),
+      ),
+    });
+  }
+
+  /** Deletes a pinned map that nothing uses. Throws ArgumentError for one that is used or not there. */
+  forget(name: string): void {
+    const kept = this.#maps.get(name);
+    if (kept === undefined || kept.used)
+      throw new ArgumentError(`pipeline '${this.#name}' ${kept ? 'uses' : 'has no'} map '${name}'`, {
+        hint: this.orphans.length > 0 ? `nothing uses ${this.orphans.join(', ')}` : 'it has none that nothing uses',
+      });
+    this.#maps.delete(name);
+    if (this.#written) this.#write({ ...this.#written, maps: new Map(this.#maps) });
+    this.#folder.remove(kept.pin);
+  }
+
+  /** Announced, and not made: what there was before is all there is. */
+  retract(): void {
+    const written = this.#written;
+    if (written === undefined) return;
+    this.#write({ ...written, chains: new Map([...written.chains].map(([hook, chain]) => [hook, { ...chain, next: undefined }])) });
+  }
+
+  /** From here on maps are closed because the process lets go of them. */
+  close(): void {
+    this.#isOver = true;
+  }
+
+  /** Lets go of the pins, by `ending`. */
+  async end(): Promise<void> {
+    try {
+      if (this.ending === 'stop' || (this.ending === 'undo' && this.found === undefined)) await this.#folder.destroy();
+      else if (this.ending === 'undo') {
+        if (this.found) this.#folder.write(manifestText(this.found));
+        for (const pin of this.#fresh) this.#folder.remove(pin);
+      }
+    } finally {
+      this.#folder.release();
+    }
+  }
+
+  #head(hook: ChainHook, entry: LoadedMap, spec: ProgramSpec): LoadedProgram {
+    const head = this.#folder.programAt(entry, 0, spec);
+    if (head) return head;
+    throw new ChainError('absent', `the pinned chain of pipeline '${this.#name}' at ${hookTitle[hook]} leads nowhere`, {
+      hint: `somebody emptied its slot: tailrace stop ${this.#name} removes it with all state`,
+    });
+  }
+
+  #checkFound({ place, chains, maps }: Manifest): void {
+    if (place !== this.#folder.place)
+      throw new ConflictError(
+        `pipeline '${this.#name}' is pinned elsewhere`,
+        [{ field: 'network namespace', ours: this.#folder.place, theirs: place }],
+        `run it there, or remove it with all state: tailrace stop ${this.#name}`,
+      );
+    const [ours, theirs] = [[...this.#roots.keys()], [...chains.keys()]];
+    if (ours.join() !== theirs.join())
+      throw new ChainError('hook', `pipeline '${this.#name}' is pinned at ${theirs.join(', ')}, and cannot be run at ${ours.join(', ')}`, {
+        hint: `give it another name, or remove it with all state: tailrace stop ${this.#name}`,
+      });
+    const known = new Set([...maps.values()].map(({ pin }) => pin));
+    for (const pin of this.#folder.list()) if (pin.startsWith('map:') && !known.has(pin)) this.#folder.remove(pin);
+  }
+
+  #sweepArrays(live: ReadonlySet<LoadedMap>): void {
+    for (const pin of this.#folder.list()) {
+      const array = this.#arrays.get(pin);
+      if (!pin.startsWith('array:') || (array && live.has(array))) continue;
+      this.#folder.remove(pin);
+      this.#arrays.delete(pin);
+    }
+  }
+
+  #pinned(map: LoadedMap, pin: string): LoadedMap {
+    try {
+      this.#folder.pinMap(pin, map);
+    } catch (error) {
+      map.close();
+      throw error;
+    }
+    this.#fresh.add(pin);
+    return map;
+  }
+
+  #write(manifest: Manifest): void {
+    this.#folder.write(manifestText(manifest));
+    this.#written = manifest;
+  }
+}
+
+/** Tells the code of a root from that of others. */
+function rootDigest({ type, frags, instructions, mapReferences }: ProgramSpec): string {
+  const hash = createHash('sha256').update(encode(instructions));
+  return hash.update(JSON.stringify({ type, frags, mapReferences })).digest('hex');
+}

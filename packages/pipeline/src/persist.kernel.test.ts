@@ -1,0 +1,216 @@
+/** Pipelines that outlive their process: what the next one finds, takes over, refuses and deletes. */
+import { readdirSync } from 'node:fs';
+import { createNamespace, kernel, type NetworkNamespace, PacketSocket, Rtnetlink } from '@tailrace/kernel';
+import { hash, stage, struct, u32, u64 } from '@tailrace/stage';
+import { userspace } from '@tailrace/userspace';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { pipeline } from './pipeline.ts';
+
+const name = `persist-${process.pid}`;
+const folder = `/sys/fs/bpf/tailrace/${name}`;
+let namespace: NetworkNamespace;
+let route: Rtnetlink;
+let sender: PacketSocket;
+
+beforeAll(() => {
+  namespace = createNamespace();
+  route = new Rtnetlink(namespace);
+  route.createVeth({ name: 'left' }, { name: 'right' });
+  for (const end of ['left', 'right']) route.change(end, { up: true });
+  sender = new PacketSocket(namespace, 'left');
+});
+
+afterAll(() => {
+  sender.close();
+  route.close();
+  namespace.close();
+});
+
+const engine = () => kernel({ interfaces: ['right'], netns: namespace });
+
+/** A process's own declarations: another one has others, of the same names. */
+function declared() {
+  const seen = hash({ name: 'seen', key: u32, value: u64, maxEntries: 8 });
+  const mark = stage({
+    name: 'mark',
+    hook: 'xdp',
+    writes: { colour: u32 },
+    program(ctx) {
+      ctx.meta.colour = 7;
+      return ctx.next();
+    },
+  });
+  const count = stage({
+    name: 'count',
+    hook: 'xdp',
+    uses: { seen },
+    program(ctx, { seen }) {
+      const entry = seen.lookup(ctx.length);
+      if (entry) entry.value += 1n;
+      return ctx.next();
+    },
+  });
+  const check = stage({
+    name: 'check',
+    hook: 'tcIngress',
+    reads: { colour: u32 },
+    program: (ctx) => (ctx.meta.colour === 7 ? ctx.drop('marked') : ctx.next()),
+  });
+  return { seen, mark, count, check, edge: pipeline(name, { xdp: [mark, count], tcIngress: [check] }) };
+}
+
+/** Frames of a length that nothing else sends. */
+function send(count: number, length = 321): void {
+  for (let i = 0; i < count; i++) {
+    const frame = new Uint8Array(length).fill(0xff, 0, 6);
+    frame.set([0x88, 0xb5], 12);
+    sender.send(frame);
+  }
+}
+
+async function until(holds: () => boolean): Promise<void> {
+  for (let i = 0; i < 200 && !holds(); i++) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+test('left and run again: entries, counters and links are as they were, packets went on in between', async () => {
+  const first = declared();
+  const one = await first.edge.run(engine(), { persist: true });
+  const { programId } = route.interface('right').xdp[0] ?? {};
+  one.map(first.seen).set(321, 0n);
+  send(10);
+  await until(() => one.stats().tcIngress.check.packets >= 10n);
+  await one.leave();
+  await one.leave();
+  expect(() => one.stats()).toThrow('was stopped');
+  expect(route.interface('right').xdp[0]?.programId).toBe(programId);
+  send(7);
+
+  const second = declared();
+  const two = await second.edge.run(engine(), { persist: true });
+  expect(route.interface('right').xdp[0]?.programId).toBe(programId);
+  expect(two.map(second.seen).get(321)).toBe(17n);
+  send(5);
+  await until(() => two.map(second.seen).get(321) === 22n);
+  expect(two.map(second.seen).get(321)).toBe(22n);
+  const { xdp, tcIngress, roots } = two.stats();
+  expect(xdp.count.packets).toBeGreaterThanOrEqual(22n);
+  expect(xdp.mark.packets).toBe(xdp.count.packets);
+  expect(tcIngress.check.drops).toEqual({ marked: xdp.count.packets });
+  expect(roots).toEqual({ xdp: { misses: 0n, withoutMetadata: 0n }, tcIngress: { misses: 0n, withoutMetadata: 0n } });
+  await two.stop();
+  expect(readdirSync('/sys/fs/bpf/tailrace')).not.toContain(name);
+  expect(route.interface('right').xdp).toEqual([]);
+});
+
+test('swaps are kept too, and what they leave behind goes', async () => {
+  const first = declared();
+  const one = await first.edge.run(engine(), { persist: true });
+  one.map(first.seen).set(321, 0n);
+  const pins = readdirSync(folder).length;
+  for (let i = 0; i < 3; i++) {
+    const spare = hash({ name: `spare${i}`, key: u32, value: u32, maxEntries: 1 });
+    const { count } = declared();
+    await one.replace(
+      first.count,
+      stage({ name: 'count', hook: 'xdp', uses: { seen: first.seen, spare }, program: count.program as never }),
+    );
+  }
+  await one.leave();
+  send(4);
+  const second = declared();
+  const two = await second.edge.run(engine(), { persist: true });
+  expect(two.map(second.seen).get(321)).toBe(4n);
+  expect(two.orphans).toEqual([`${name}/spare0`, `${name}/spare1`, `${name}/spare2`]);
+  two.forget(`${name}/spare1`);
+  expect(two.orphans).toEqual([`${name}/spare0`, `${name}/spare2`]);
+  expect(() => two.forget(`${name}/seen`)).toThrow(`pipeline '${name}' uses map '${name}/seen'`);
+  for (const spare of two.orphans) two.forget(spare);
+  expect(readdirSync(folder)).toHaveLength(pins);
+  await two.stop();
+});
+
+test('a map that differs is refused with its fields, and everything stays', async () => {
+  const first = declared();
+  const one = await first.edge.run(engine(), { persist: true });
+  one.map(first.seen).set(321, 5n);
+  await one.leave();
+  const { mark, check } = declared();
+  const before = readdirSync(folder);
+  const seen = hash({ name: 'seen', key: u32, value: u64, maxEntries: 16 });
+  const touch = stage({
+    name: 'count',
+    hook: 'xdp',
+    uses: { seen },
+    program: (ctx, { seen }) => (seen.lookup(ctx.length) ? ctx.drop() : ctx.next()),
+  });
+  const larger = pipeline(name, { xdp: [mark, touch], tcIngress: [check] });
+  await expect(larger.run(engine(), { persist: true })).rejects.toThrow(
+    `map '${name}/seen' as it is declared, and as it is pinned: maxEntries is 16 and 8`,
+  );
+  const rich = hash({ name: 'seen', key: u32, value: struct({ packets: u64, bytes: u64 }), maxEntries: 8 });
+  const wide = stage({
+    name: 'count',
+    hook: 'xdp',
+    uses: { rich },
+    program: (ctx, { rich }) => (rich.lookup(ctx.length) ? ctx.drop() : ctx.next()),
+  });
+  const wider = pipeline(name, { xdp: [mark, wide], tcIngress: [check] });
+  await expect(wider.run(engine(), { persist: true })).rejects.toThrow('value is { packets: u64, bytes: u64 } and u64');
+  expect(readdirSync(folder)).toEqual(before);
+  send(3);
+  const again = declared();
+  const two = await again.edge.run(engine(), { persist: true });
+  expect(two.map(again.seen).get(321)).toBe(8n);
+  await two.stop();
+});
+
+test('two never have it at once, and elsewhere or at other hooks it is another', async () => {
+  const one = await declared().edge.run(engine(), { persist: true });
+  await expect(declared().edge.run(engine(), { persist: true })).rejects.toThrow(`pipeline '${name}' belongs to process ${process.pid}`);
+  await one.leave();
+  const { mark, count } = declared();
+  await expect(pipeline(name, { xdp: [mark, count] }).run(engine(), { persist: true })).rejects.toThrow(
+    `pipeline '${name}' is pinned at xdp, tcIngress, and cannot be run at xdp`,
+  );
+  await expect(declared().edge.run(kernel({ interfaces: ['lo'] }), { persist: true })).rejects.toMatchObject({
+    code: 'conflict',
+    differences: [{ field: 'network namespace' }],
+  });
+  await (await declared().edge.run(engine(), { persist: true })).stop();
+});
+
+test('what starts anew and fails leaves nothing', async () => {
+  const { mark, count } = declared();
+  const taken = pipeline('other', { xdp: [mark] });
+  await using other = await taken.run(engine());
+  await expect(pipeline(name, { xdp: [mark, count] }).run(engine(), { persist: true })).rejects.toMatchObject({ code: 'conflict' });
+  expect(readdirSync('/sys/fs/bpf/tailrace')).not.toContain(name);
+  await other.stop();
+});
+
+test('disposing of it leaves it; without persist there is nothing to leave', async () => {
+  {
+    await using running = await declared().edge.run(engine(), { persist: true });
+    expect(running.orphans).toEqual([]);
+  }
+  expect(readdirSync('/sys/fs/bpf/tailrace')).toContain(name);
+  await (await declared().edge.run(engine(), { persist: true })).stop();
+  const plain = await declared().edge.run(engine());
+  await expect(plain.leave()).rejects.toThrow('is not persistent');
+  expect(() => plain.forget('x')).toThrow('is not persistent');
+  await plain.stop();
+});
+
+test('what cannot outlive its process says so', async () => {
+  const { mark, count } = declared();
+  await expect(pipeline(name, { xdp: [mark, count] }).run(userspace(), { persist: true })).rejects.toThrow(
+    `pipeline '${name}': the userspace engine keeps nothing beyond its process, which persist asks for`,
+  );
+  const talk = stage({ name: 'talk', hook: 'sockOps', program: (ctx) => ctx.pass() });
+  await expect(
+    pipeline('talks', { sockOps: [talk] }).run(kernel({ interfaces: [] }), { persist: true }),
+  ).rejects.toThrowErrorMatchingInlineSnapshot(
+    `[UnsupportedError: pipeline 'talks': its chain at socket events cannot outlive the process, whose sockets end with it]`,
+  );
+  expect(readdirSync('/sys/fs/bpf/tailrace')).not.toContain('talks');
+});

@@ -1,0 +1,34 @@
+/** How a pipeline begins that outlives its process: anew, or where another left it. */
+import { canPin, type EngineInstance, type ProgramSpec, UnsupportedError } from '@tailrace/bpf';
+import { type ChainHook, hookTitle, isPacketHook } from './chain-hook.ts';
+import { Keeper } from './keeper.ts';
+import type { LoadedUpdate } from './live-pipeline.ts';
+
+/**
+ * Takes what is pinned of a pipeline, or begins it. Throws UnsupportedError where it cannot outlive the process, and what
+ * `Keeper.take` does.
+ */
+export async function keeperOf(instance: EngineInstance, name: string, roots: ReadonlyMap<ChainHook, ProgramSpec>): Promise<Keeper> {
+  const onSockets = [...roots.keys()].find((hook) => !isPacketHook(hook));
+  if (onSockets)
+    throw new UnsupportedError(
+      `pipeline '${name}': its chain at ${hookTitle[onSockets]} cannot outlive the process, whose sockets end with it`,
+      {
+        hint: 'run the chains of packets as a pipeline of their own, with persist',
+      },
+    );
+  if (canPin(instance)) return Keeper.take(instance, name, roots);
+  throw new UnsupportedError(`pipeline '${name}': the ${instance.kind} engine keeps nothing beyond its process, which persist asks for`, {
+    hint: 'run it with kernel(), or without persist',
+  });
+}
+
+/** Leads packets from what another process left to what is declared. */
+export async function commitAdoption(adoption: LoadedUpdate): Promise<void> {
+  try {
+    await adoption.commit();
+  } catch (error) {
+    adoption.abandon();
+    throw error;
+  }
+}
