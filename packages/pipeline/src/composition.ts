@@ -6,6 +6,7 @@
 import { ArgumentError, type Engine as BpfEngine, type EngineInstance as BpfEngineInstance } from '@tailrace/bpf';
 import { type AnyFunction, type AnyResource, type ControllerRecipe, mapsIn, type Override, type Token, token } from '@tailrace/stage';
 import { Container, ContainerModule, type ResolvedValueInjectOptions, type ServiceIdentifier } from 'inversify';
+import type { SchedulerLike } from 'rxjs';
 import { ChainError } from './chain-error.ts';
 import { EngineMapRegistry, type MapHold, type MapKeeper, type MapRegistry as Registry } from './registry.ts';
 import { Clock, Compiler, defaultClock, defaultCompiler, Engine, EngineInstance, GracePeriod, MapRegistry } from './service.ts';
@@ -42,7 +43,10 @@ export class Composition {
     platform.bind(Clock).toConstantValue(defaultClock);
     platform
       .bind(MapRegistry)
-      .toResolvedValue((instance: BpfEngineInstance) => new EngineMapRegistry(instance, this.#keeper), [EngineInstance]);
+      .toResolvedValue(
+        (instance: BpfEngineInstance, clock: SchedulerLike) => new EngineMapRegistry(instance, { keeper: this.#keeper, clock }),
+        [EngineInstance, Clock],
+      );
     platform.bind(GracePeriod).toResolvedValue((instance: BpfEngineInstance) => () => instance.gracePeriod(), [EngineInstance]);
     this.#functions = new Map(functions.map((declared) => [declared.name, new FunctionContainer(declared, platform)]));
     this.#overrides = [...overrides];

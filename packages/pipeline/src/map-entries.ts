@@ -61,10 +61,13 @@ export class Entries<V> {
   }
 
   *all(): Generator<[key: unknown, value: V], undefined, undefined> {
-    const { count, keys, values } = this.loaded.readAll();
-    const [keyView, valueView] = [viewOf(keys), viewOf(values)];
-    for (let i = 0; i < count; i++)
-      yield [this.#key.read(keyView, i * this.#key.bytes), this.#value.read(valueView, i * this.#value.bytes)];
+    const batch = this.loaded.readAll();
+    for (let i = 0; i < batch.count; i++) yield this.decoded(batch, i);
+  }
+
+  /** An entry of a batch of this map. */
+  decoded({ keys, values }: Batch, i: number): [key: unknown, value: V] {
+    return [this.#key.read(viewOf(keys), i * this.#key.bytes), this.#value.read(viewOf(values), i * this.#value.bytes)];
   }
 
   keys(): unknown[] {

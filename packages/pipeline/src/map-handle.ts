@@ -14,16 +14,20 @@ import {
   type Schema,
   sumValues,
 } from '@tailrace/stage';
+import { ReplaySubject, type SchedulerLike } from 'rxjs';
 import { codec, Entries, perCpuCodec } from './map-entries.ts';
 import { InnerMaps, type MapMaker } from './maps-handle.ts';
 import { FilterHandle, ValuesHandle } from './queue-handle.ts';
 import { RingHandle } from './ring-handle.ts';
 import { DescriptorSlots, SocketEntries } from './socket-handle.ts';
+import { type Watch, WatchedEntries } from './watched-entries.ts';
 
 /** What handles are made with. */
 export interface HandleContext {
   /** Makes the inner maps of maps of maps, and reads rings. */
   readonly maker: MapMaker;
+  /** Tells streams of changes when to look. */
+  readonly clock: SchedulerLike;
   /** What the handle opens is closed with it. */
   readonly resources: DisposableStack;
 }
@@ -50,75 +54,71 @@ export function mapHandle(map: AnyMap, loaded: LoadedMap, context: HandleContext
     case 'hashOfMaps':
       return new InnerMaps(map, loaded, context, mapHandle);
     default:
-      return entriesHandle(map, loaded);
+      return entriesHandle(map, loaded, context);
   }
 }
 
-function entriesHandle(map: AnyMap, loaded: LoadedMap): unknown {
+function entriesHandle(map: AnyMap, loaded: LoadedMap, { clock, resources }: HandleContext): unknown {
+  const closed$ = new ReplaySubject<void>(1);
+  resources.defer(() => closed$.next());
+  const watch: Watch = { clock, closed$ };
   const isArray = map.type === 'array' || map.type === 'perCpuArray';
   if (isPerCpu(map.type)) {
     const entries = new Entries(loaded, map.key, perCpuCodec(map.value, loaded), map.name);
-    return isArray ? new PerCpuIndexedHandle(entries, map.value) : new PerCpuKeyedHandle(entries, map.value);
+    return isArray ? new PerCpuIndexedHandle(entries, watch, map.value) : new PerCpuKeyedHandle(entries, watch, map.value);
   }
   const entries = new Entries(loaded, map.key, codec(map.value, `value of '${map.name}'`), map.name);
-  return isArray ? new IndexedHandle(entries) : new SimpleHandle(entries);
+  return isArray ? new IndexedHandle(entries, watch) : new SimpleHandle(entries, watch);
 }
 
-class SimpleHandle implements KeyedHandle<unknown, unknown> {
-  readonly #entries: Entries<unknown>;
-
-  constructor(entries: Entries<unknown>) {
-    this.#entries = entries;
-  }
-
+class SimpleHandle extends WatchedEntries<unknown, unknown> implements KeyedHandle<unknown, unknown> {
   get(key: unknown): unknown {
-    return this.#entries.get(key);
+    return this.store.get(key);
   }
 
   set(key: unknown, value: unknown, flag?: UpdateFlag): void {
-    this.#entries.set(key, value, flag);
+    this.store.set(key, value, flag);
   }
 
   delete(key: unknown): boolean {
-    return this.#entries.delete(key);
+    return this.store.delete(key);
   }
 
   entries(): Iterable<[key: unknown, value: unknown]> {
-    return this.#entries.all();
+    return this.store.all();
   }
 
   getAll(): [key: unknown, value: unknown][] {
-    return [...this.#entries.all()];
+    return [...this.store.all()];
   }
 
   setMany(entries: Iterable<readonly [key: unknown, value: unknown]>): void {
-    this.#entries.setMany(entries);
+    this.store.setMany(entries);
   }
 
   deleteMany(keys: Iterable<unknown>): number {
-    return this.#entries.deleteMany(keys);
+    return this.store.deleteMany(keys);
   }
 
   get size(): number {
-    return this.#entries.count();
+    return this.store.count();
   }
 }
 
-class IndexedHandle implements ArrayHandle<unknown> {
-  readonly #entries: Entries<unknown>;
+class IndexedHandle extends WatchedEntries<number, unknown> implements ArrayHandle<unknown> {
   readonly size: number;
 
-  constructor(entries: Entries<unknown>) {
-    this.#entries = entries;
+  constructor(entries: Entries<unknown>, watch: Watch) {
+    super(entries, watch);
     this.size = entries.loaded.spec.maxEntries;
   }
 
   get(index: number): unknown {
-    return this.#entries.get(index);
+    return this.store.get(index);
   }
 
   set(index: number, value: unknown): void {
-    this.#entries.set(index, value);
+    this.store.set(index, value);
   }
 
   entries(): Iterable<[index: number, value: unknown]> {
@@ -126,43 +126,42 @@ class IndexedHandle implements ArrayHandle<unknown> {
   }
 
   getAll(): [index: number, value: unknown][] {
-    return ordered(this.#entries.all());
+    return ordered(this.store.all());
   }
 
   setMany(entries: Iterable<readonly [index: number, value: unknown]>): void {
-    this.#entries.setMany(entries);
+    this.store.setMany(entries);
   }
 }
 
-class PerCpuKeyedHandle implements PerCpuHandle<unknown, unknown> {
-  readonly #entries: Entries<readonly unknown[]>;
+class PerCpuKeyedHandle extends WatchedEntries<unknown, unknown[], readonly unknown[]> implements PerCpuHandle<unknown, unknown> {
   readonly #schema: Schema<unknown>;
 
-  constructor(entries: Entries<readonly unknown[]>, schema: Schema<unknown>) {
-    this.#entries = entries;
+  constructor(entries: Entries<readonly unknown[]>, watch: Watch, schema: Schema<unknown>) {
+    super(entries, watch);
     this.#schema = schema;
   }
 
   get(key: unknown): unknown[] | undefined {
-    const values = this.#entries.get(key);
+    const values = this.store.get(key);
     return values && [...values];
   }
 
   sum(key: unknown): ReturnType<PerCpuHandle<unknown, unknown>['sum']> {
-    const values = this.#entries.get(key);
+    const values = this.store.get(key);
     return values && sumValues(this.#schema, values);
   }
 
   set(key: unknown, values: readonly unknown[], flag?: UpdateFlag): void {
-    this.#entries.set(key, values, flag);
+    this.store.set(key, values, flag);
   }
 
   delete(key: unknown): boolean {
-    return this.#entries.delete(key);
+    return this.store.delete(key);
   }
 
   *entries(): Iterable<[key: unknown, values: unknown[]]> {
-    for (const [key, values] of this.#entries.all()) yield [key, [...values]];
+    for (const [key, values] of this.store.all()) yield [key, [...values]];
   }
 
   getAll(): [key: unknown, values: unknown[]][] {
@@ -170,41 +169,40 @@ class PerCpuKeyedHandle implements PerCpuHandle<unknown, unknown> {
   }
 
   setMany(entries: Iterable<readonly [key: unknown, values: readonly unknown[]]>): void {
-    this.#entries.setMany(entries);
+    this.store.setMany(entries);
   }
 
   deleteMany(keys: Iterable<unknown>): number {
-    return this.#entries.deleteMany(keys);
+    return this.store.deleteMany(keys);
   }
 
   get size(): number {
-    return this.#entries.count();
+    return this.store.count();
   }
 }
 
-class PerCpuIndexedHandle implements PerCpuArrayHandle<unknown> {
-  readonly #entries: Entries<readonly unknown[]>;
+class PerCpuIndexedHandle extends WatchedEntries<number, unknown[], readonly unknown[]> implements PerCpuArrayHandle<unknown> {
   readonly #schema: Schema<unknown>;
   readonly size: number;
 
-  constructor(entries: Entries<readonly unknown[]>, schema: Schema<unknown>) {
-    this.#entries = entries;
+  constructor(entries: Entries<readonly unknown[]>, watch: Watch, schema: Schema<unknown>) {
+    super(entries, watch);
     this.#schema = schema;
     this.size = entries.loaded.spec.maxEntries;
   }
 
   get(index: number): unknown[] | undefined {
-    const values = this.#entries.get(index);
+    const values = this.store.get(index);
     return values && [...values];
   }
 
   sum(index: number): ReturnType<PerCpuArrayHandle<unknown>['sum']> {
-    const values = this.#entries.get(index);
+    const values = this.store.get(index);
     return values && sumValues(this.#schema, values);
   }
 
   set(index: number, values: readonly unknown[]): void {
-    this.#entries.set(index, values);
+    this.store.set(index, values);
   }
 
   entries(): Iterable<[index: number, values: unknown[]]> {
@@ -212,11 +210,11 @@ class PerCpuIndexedHandle implements PerCpuArrayHandle<unknown> {
   }
 
   getAll(): [index: number, values: unknown[]][] {
-    return ordered(this.#entries.all()).map(([index, values]) => [index, [...values]]);
+    return ordered(this.store.all()).map(([index, values]) => [index, [...values]]);
   }
 
   setMany(entries: Iterable<readonly [index: number, values: readonly unknown[]]>): void {
-    this.#entries.setMany(entries);
+    this.store.setMany(entries);
   }
 }
 

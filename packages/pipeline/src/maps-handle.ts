@@ -4,6 +4,7 @@
  */
 import { ArgumentError, type EngineInstance, type LoadedMap } from '@tailrace/bpf';
 import { type AnyMap, type InnerHandle, type MapsHandle, toMapSpec } from '@tailrace/stage';
+import type { SchedulerLike } from 'rxjs';
 import { type Codec, codec, encoded, viewOf } from './map-entries.ts';
 
 /** What makes maps, and reads those that are rings. */
@@ -11,6 +12,7 @@ export type MapMaker = Pick<EngineInstance, 'createMap' | 'openRing'>;
 
 interface Context {
   readonly maker: MapMaker;
+  readonly clock: SchedulerLike;
   readonly resources: DisposableStack;
 }
 type HandleMaker = (map: AnyMap, loaded: LoadedMap, context: Context) => unknown;
@@ -22,16 +24,18 @@ export class InnerMaps implements MapsHandle<unknown, object> {
   readonly #inner: AnyMap;
   readonly #key: Codec<unknown>;
   readonly #maker: MapMaker;
+  readonly #clock: SchedulerLike;
   readonly #handleOf: HandleMaker;
   readonly #open = new Map<number, { readonly loaded: LoadedMap; readonly handle: Inner }>();
 
   /** `handleOf` makes the handles of inner maps; what is still open is closed with `resources`. */
-  constructor(map: AnyMap, outer: LoadedMap, { maker, resources }: Context, handleOf: HandleMaker) {
+  constructor(map: AnyMap, outer: LoadedMap, { maker, clock, resources }: Context, handleOf: HandleMaker) {
     if (map.key === undefined || map.inner === undefined) throw new ArgumentError(`map '${map.name}' is no map of maps`);
     this.#outer = outer;
     this.#inner = map.inner;
     this.#key = codec(map.key, `key of '${map.name}'`);
     this.#maker = maker;
+    this.#clock = clock;
     this.#handleOf = handleOf;
     resources.defer(() => {
       for (const { handle } of [...this.#open.values()]) handle.close();
@@ -42,7 +46,7 @@ export class InnerMaps implements MapsHandle<unknown, object> {
     using resources = new DisposableStack();
     const loaded = this.#maker.createMap(toMapSpec(this.#inner, `${this.#outer.spec.name}.${this.#inner.name}`));
     resources.defer(() => loaded.close());
-    const handle = this.#handleOf(this.#inner, loaded, { maker: this.#maker, resources }) as Inner;
+    const handle = this.#handleOf(this.#inner, loaded, { maker: this.#maker, clock: this.#clock, resources }) as Inner;
     const kept = resources.move();
     const close = (): void => {
       this.#open.delete(loaded.id);

@@ -4,6 +4,7 @@
  */
 import { type LoadedMap, MapFlag, type MapSpec } from '@tailrace/bpf';
 import { type AnyMap, type AnyStructure, ConflictError, mapDifferences, type Resource, toMapSpec } from '@tailrace/stage';
+import { asyncScheduler, type SchedulerLike } from 'rxjs';
 import { ChainError } from './chain-error.ts';
 import { mapHandle } from './map-handle.ts';
 import type { MapMaker } from './maps-handle.ts';
@@ -44,6 +45,14 @@ export interface MapKeeper {
   closeMap(name: string): void;
 }
 
+/** What a registry is made with besides. */
+export interface RegistryOptions {
+  /** Has what outlives the process. */
+  readonly keeper?: MapKeeper | undefined;
+  /** Tells streams of changes when to look. */
+  readonly clock?: SchedulerLike;
+}
+
 interface OpenMap {
   readonly name: string;
   readonly claim: MapClaim;
@@ -58,15 +67,16 @@ interface OpenMap {
 export class EngineMapRegistry implements MapRegistry {
   readonly #instance: MapMaker;
   readonly #keeper: MapKeeper | undefined;
+  readonly #clock: SchedulerLike;
   /** Declarations of one global name share one entry. */
   readonly #open = new Map<AnyMap, OpenMap>();
   readonly #byName = new Map<string, OpenMap>();
   readonly #structures = new WeakMap<object, { readonly parts: readonly unknown[]; readonly handle: unknown }>();
 
-  /** `keeper` has what outlives the process. */
-  constructor(instance: MapMaker, keeper?: MapKeeper) {
+  constructor(instance: MapMaker, { keeper, clock = asyncScheduler }: RegistryOptions = {}) {
     this.#instance = instance;
     this.#keeper = keeper;
+    this.#clock = clock;
   }
 
   get names(): ReadonlyMap<string, LoadedMap> {
@@ -139,7 +149,7 @@ export class EngineMapRegistry implements MapRegistry {
       this.#keeper?.closeMap(name);
     });
     if (isNew) fill(map, loaded);
-    const handle = mapHandle(map, loaded, { maker: this.#instance, resources });
+    const handle = mapHandle(map, loaded, { maker: this.#instance, clock: this.#clock, resources });
     const entry: OpenMap = { name, claim, loaded, handle, resources: resources.move(), holds: 0 };
     this.#byName.set(name, entry);
     return entry;

@@ -1,6 +1,6 @@
 import { ArgumentError } from '@tailrace/bpf';
 import { defineFunction, hash, override, sockmap, stage, token, u32, u64 } from '@tailrace/stage';
-import { firstValueFrom, VirtualTimeScheduler } from 'rxjs';
+import { firstValueFrom, lastValueFrom, map, VirtualTimeScheduler } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { FakeEngine, fakeCompiler, PlannedFailure } from './fake-engine.ts';
 import { pipeline } from './pipeline.ts';
@@ -123,6 +123,26 @@ describe('stats$', () => {
     expect((await firstValueFrom(running.stats$)).xdp.counting.packets).toBe(1n);
     await running.stop();
     expect(ended).toBe(true);
+  });
+
+  test('who leaves ends the ticking, who fails fails alone, and who comes late is told that it is over', async () => {
+    const clock = new VirtualTimeScheduler(undefined, 2500);
+    const running = await edge.run(new FakeEngine(), { services: [...withFakeCompiler, override(Clock, clock)], statsIntervalMs: 1000 });
+    const errors: unknown[] = [];
+    let ticks = 0;
+    const failing = map(() => {
+      throw new RangeError('mine');
+    });
+    running.stats$.pipe(failing).subscribe({ error: (error) => errors.push(error) });
+    const other = running.stats$.subscribe(() => {
+      ticks += 1;
+    });
+    clock.flush();
+    expect([errors, ticks]).toEqual([[new RangeError('mine')], 3]);
+    other.unsubscribe();
+    expect(clock.actions).toEqual([]);
+    await running.stop();
+    await expect(lastValueFrom(running.stats$, { defaultValue: 'over' })).resolves.toBe('over');
   });
 });
 

@@ -11,7 +11,7 @@ import type {
   MapDecl,
   Resource,
 } from '@tailrace/stage';
-import { map, type Observable, type SchedulerLike, Subject, shareReplay, takeUntil, timer } from 'rxjs';
+import { map, type Observable, ReplaySubject, type SchedulerLike, shareReplay, takeUntil, timer } from 'rxjs';
 import type { RunResult } from './chain.ts';
 import type { ChainHook } from './chain-hook.ts';
 import type { Composition } from './composition.ts';
@@ -146,7 +146,8 @@ class RunningPipeline implements AsyncDisposable {
   readonly interfaces: readonly string[];
   readonly stats$: Observable<PlainStats>;
   readonly #parts: RunningParts;
-  readonly #stopped = new Subject<void>();
+  /** Tells those too that come later. */
+  readonly #stopped = new ReplaySubject<void>(1);
   /** The change that goes on, or the last one. */
   #queue: Promise<unknown> = Promise.resolve();
   #stop: Promise<void> | undefined;

@@ -4,9 +4,31 @@
  * where the kernel refuses (E2BIG: the map is full).
  */
 import type { LoadedProgram, UpdateFlag } from '@tailrace/bpf';
+import type { Observable } from 'rxjs';
+
+/** What became different in a map between two looks at it. Values are different where a byte of them is. */
+export interface MapChanges<K, V> {
+  /** Entries that came. */
+  readonly added: readonly (readonly [key: K, value: V])[];
+  /** Entries that have another value now. */
+  readonly changed: readonly (readonly [key: K, value: V, before: V])[];
+  /** Entries that are gone, with the value that was seen last. */
+  readonly removed: readonly (readonly [key: K, value: V])[];
+}
+
+/** What handles of maps with entries have in common; per-CPU maps have a value for each CPU. */
+export interface WatchedHandle<K, V> {
+  /**
+   * What changes, looked for every so many milliseconds of the pipeline's clock: first everything that is there, as added, then
+   * whatever became different since, and nothing where nothing did. What comes and goes between two looks is not seen. Each look
+   * reads the whole map as `getAll` does, and each subscriber has looks of its own (`share()` makes them one); they end when it
+   * leaves. Completes when the map is closed, ends with what reading throws. Throws ArgumentError for a period that is none.
+   */
+  changes$(periodMs: number): Observable<MapChanges<K, V>>;
+}
 
 /** A map with keys that come and go. */
-export interface KeyedHandle<K, V> {
+export interface KeyedHandle<K, V> extends WatchedHandle<K, V> {
   /** The value, copied; `undefined` where there is no such key. */
   get(key: K): V | undefined;
   /** Throws SyscallError EEXIST or ENOENT where `flag` forbids the write. */
@@ -32,7 +54,7 @@ export interface KeyedHandle<K, V> {
 }
 
 /** A map of indices 0..maxEntries-1 that all exist from the start, zeroed. */
-export interface ArrayHandle<V> {
+export interface ArrayHandle<V> extends WatchedHandle<number, V> {
   /** The value, copied; `undefined` outside the array. */
   get(index: number): V | undefined;
   set(index: number, value: V): void;
@@ -54,7 +76,7 @@ export type Sum<V> = V extends number
       : { readonly [K in keyof V]: Sum<V[K]> };
 
 /** A keyed map with one value for each possible CPU. */
-export interface PerCpuHandle<K, V> {
+export interface PerCpuHandle<K, V> extends WatchedHandle<K, V[]> {
   /** One value for each CPU, in order. */
   get(key: K): V[] | undefined;
   /** The values of all CPUs as one. */
@@ -70,7 +92,7 @@ export interface PerCpuHandle<K, V> {
 }
 
 /** An array with one value for each possible CPU in every place. */
-export interface PerCpuArrayHandle<V> {
+export interface PerCpuArrayHandle<V> extends WatchedHandle<number, V[]> {
   /** One value for each CPU, in order; `undefined` outside the array. */
   get(index: number): V[] | undefined;
   /** The values of all CPUs as one. */

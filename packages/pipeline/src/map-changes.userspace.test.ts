@@ -1,0 +1,4 @@
+import { userspace } from '@tailrace/userspace';
+import { mapChangesSuite } from './map-changes.suite.ts';
+
+mapChangesSuite(userspace({ compile: 'quickly', cpus: 2 }));
