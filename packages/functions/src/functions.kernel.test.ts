@@ -1,4 +1,6 @@
 import { kernelAlone } from '@tailrace/testing';
+import { describe } from 'vitest';
 import { functionsSuite } from './functions.suite.ts';
 
-functionsSuite(kernelAlone());
+describe('chained', () => functionsSuite(kernelAlone()));
+describe('fused', () => functionsSuite(kernelAlone(), { fuse: true }));

@@ -1,7 +1,7 @@
 /** Functions as they are imported: with their controllers, in pipelines on an engine, packet by packet. */
 import '@tailrace/testing/matchers';
 import type { Engine } from '@tailrace/bpf';
-import { pipeline } from '@tailrace/pipeline';
+import { type PipelineOptions, pipeline } from '@tailrace/pipeline';
 import { override } from '@tailrace/stage';
 import { fragments, type Packet, packet, parse, run } from '@tailrace/testing';
 import { of } from 'rxjs';
@@ -29,11 +29,11 @@ function ends(frame: Uint8Array): string {
   return `${network?.saddr}:${transport?.sport} > ${network?.daddr}:${transport?.dport}`;
 }
 
-/** The cases, on an engine. */
-export function functionsSuite(engine: Engine): void {
+/** The cases, on an engine, every stage a program of its own or fused. */
+export function functionsSuite(engine: Engine, built: PipelineOptions = {}): void {
   test('acl: what is blocked while it runs', async () => {
     const filter = acl({ blocked: ['203.0.113.0/24', '2001:db8:bad::/48'] });
-    await using running = await pipeline('edge', { xdp: [filter] }).run(engine);
+    await using running = await pipeline('edge', { xdp: [filter] }, built).run(engine);
     const verdictOf = async (frame: Packet) => (await running.run(frame.bytes())).verdict;
     const four = (saddr: string) => packet().ipv4({ saddr }).tcp();
     const six = (saddr: string) => packet().ipv6({ saddr }).udp();
@@ -53,7 +53,7 @@ export function functionsSuite(engine: Engine): void {
 
   test('mark: found at XDP, told to what TC ingress runs', async () => {
     const marker = mark({ marks: { '192.0.2.0/24': 7 } });
-    await using running = await pipeline('edge', { xdp: [marker], tcIngress: [marker] }).run(engine);
+    await using running = await pipeline('edge', { xdp: [marker], tcIngress: [marker] }, built).run(engine);
     const found = await running.run(packet().ipv4({ saddr: CLIENT }).udp().bytes());
     expect([found.verdict, found.path]).toEqual(['pass', [{ stage: 'mark.find', verdict: 'next' }]]);
     expect(running.describe().crossing).toEqual(['mark']);
@@ -80,8 +80,8 @@ export function functionsSuite(engine: Engine): void {
       shards: 2,
     }).on({ notVip: 'next' });
     const inner = decap({ addresses: [REAL], sources: [SOURCE] });
-    await using running = await pipeline('edge', { xdp: [balancer] }).run(engine, { services });
-    await using real = await pipeline('real', { xdp: [inner] }).run(engine);
+    await using running = await pipeline('edge', { xdp: [balancer] }, built).run(engine, { services });
+    await using real = await pipeline('real', { xdp: [inner] }, built).run(engine);
     const request = packet().ipv4({ saddr: CLIENT, daddr: VIP }).tcp({ sport: 1234, dport: 80, syn: true }).payload('hello');
     const sent = await running.run(request.bytes());
     expect(sent.verdict).toBe('tx');
@@ -115,7 +115,7 @@ export function functionsSuite(engine: Engine): void {
       shards: 2,
     };
     const balancer = l4lb(options).on({ notVip: 'next' });
-    const chains = pipeline('edge', { xdp: [balancer], tcIngress: [balancer], tcEgress: [balancer] });
+    const chains = pipeline('edge', { xdp: [balancer], tcIngress: [balancer], tcEgress: [balancer] }, built);
     await using running = await chains.run(engine, { services });
     for (const [request, answer] of [
       [
@@ -160,7 +160,7 @@ export function functionsSuite(engine: Engine): void {
       endpoints: [{ name: 'host', address: ['10.0.0.5'], rules: [{ direction: 'ingress', protocol: 'tcp', ports: [80] }] }],
     }).on({ denied: 'drop' });
     const meter = monitor();
-    await using running = await pipeline('edge', { tcIngress: [guard, meter], tcEgress: [guard, meter] }).run(engine);
+    await using running = await pipeline('edge', { tcIngress: [guard, meter], tcEgress: [guard, meter] }, built).run(engine);
     const to = (fields: object) =>
       packet()
         .ipv4({ saddr: CLIENT, daddr: '10.0.0.5' })

@@ -2,6 +2,7 @@
 import { outcomeNamed } from '@tailrace/compiler';
 import { mapsIn } from '@tailrace/stage';
 import type { ChainHook } from './chain-hook.ts';
+import { entryOf } from './fusion.ts';
 import { edgesOf } from './graph.ts';
 import type { PipelinePlan } from './pipeline-plan.ts';
 import { type ChainPlan, edgeKey } from './plan.ts';
@@ -15,7 +16,7 @@ export interface EdgeDescription {
   readonly to?: string;
   /** The verdict that it ends the chain with. */
   readonly verdict?: string;
-  /** Its slot in the chain's program array. */
+  /** Its slot in the chain's program array; absent where it is a jump within a fused program too. */
   readonly slot?: number;
 }
 
@@ -27,6 +28,8 @@ export interface StageDescription {
   readonly stage: string;
   /** The network function that it belongs to. */
   readonly function?: string;
+  /** Where it is fused: the place that its program begins at. */
+  readonly program?: string;
   /** `next` first, where the stage goes on, then exits by label. */
   readonly edges: readonly EdgeDescription[];
   /** Why it drops or aborts packets, where it says so, sorted. */
@@ -62,6 +65,7 @@ export function describeChain(plan: ChainPlan): ChainDescription {
       name,
       stage: stage.name,
       ...(owner ? { function: owner.name } : {}),
+      ...fusedIn(plan, name),
       edges,
       reasons: [...new Set(place.outcomes.reasons.flatMap((name) => outcomeNamed(name).reason ?? []))].sort(),
       reads: Object.keys(stage.reads),
@@ -70,6 +74,11 @@ export function describeChain(plan: ChainPlan): ChainDescription {
     };
   });
   return { hook: plan.hook, first: plan.first, stages, depth: plan.depth };
+}
+
+function fusedIn({ programs }: ChainPlan, place: string): { readonly program?: string } {
+  const program = entryOf(programs, place);
+  return (programs.get(program)?.length ?? 0) > 1 ? { program } : {};
 }
 
 /** A pipeline. `L` holds the names of its stages by chain. */

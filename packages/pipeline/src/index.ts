@@ -8,7 +8,7 @@ export type { Injected, InjectedStep, InjectOptions, PacketSource } from './inje
 export { MemoryRing } from './memory-ring.ts';
 export type { PathStep } from './path.ts';
 export { drawChain, drawPipeline, type PictureOptions, type PipelinePictureOptions } from './picture.ts';
-export { type Pipeline, pipeline, type RunOptions } from './pipeline.ts';
+export { type Pipeline, type PipelineOptions, pipeline, type RunOptions } from './pipeline.ts';
 export { MAX_TAIL_CALLS } from './plan.ts';
 export { EngineMapRegistry, type MapClaim, type MapHold } from './registry.ts';
 export type { ReplayTotals } from './replay.ts';

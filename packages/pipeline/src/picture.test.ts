@@ -1,8 +1,12 @@
+import { fuse } from '@tailrace/stage';
 import { expect, test } from 'vitest';
 import type { ChainVerdict } from './chain-hook.ts';
 import type { ChainDescription } from './description.ts';
 import { drawChain, drawPipeline } from './picture.ts';
+import { pipeline } from './pipeline.ts';
+import { fork, step } from './sample.ts';
 import type { StageStats } from './stats.ts';
+import { drawSvg } from './svg.ts';
 
 const chain: ChainDescription = {
   hook: 'xdp',
@@ -181,4 +185,53 @@ test('with counters, what no packet took is left out; without, long lines of exi
          │                  expired ─▶ behind.expired · tooBig ─▶ behind.tooBig
          │"
     `);
+});
+
+test('stages of one program have double lines, jumps join them', () => {
+  const fused = pipeline('edge', {
+    xdp: [step('first'), fuse(fork('odd').on({ odd: step('aside') }), step('then')), fuse(step('a'), step('b'))],
+  });
+  const { xdp } = fused.describe().chains;
+  expect(xdp.stages.map(({ name, program }) => [name, program])).toEqual([
+    ['first', undefined],
+    ['odd', 'odd'],
+    ['then', 'odd'],
+    ['a', 'a'],
+    ['b', 'a'],
+    ['aside', 'odd'],
+  ]);
+  expect(drawChain(xdp)).toMatchInlineSnapshot(`
+    "╭──────────╮
+    │ first    │
+    ╰──┬───────╯
+       │
+    ╔══════════╗
+    ║ odd      ║
+    ╚══╦═══════╝  odd ─▶ aside
+       ║
+    ╔══════════╗
+    ║ then     ║
+    ╚══╤═══════╝
+       │
+    ╔══════════╗
+    ║ a        ║
+    ╚══╦═══════╝
+       ║
+    ╔══════════╗
+    ║ b        ║
+    ╚══════════╝  next ─▶ pass
+    ╔══════════╗
+    ║ aside    ║
+    ╚══════════╝  next ─▶ pass"
+  `);
+  const frames = drawSvg(fused.describe())
+    .split('\n')
+    .filter((line) => line.includes('class="fused"'));
+  expect(frames).toMatchInlineSnapshot(`
+    [
+      "<rect x="147.6" y="189" width="146" height="136" rx="10" class="fused"/>",
+      "<rect x="147.6" y="347" width="146" height="136" rx="10" class="fused"/>",
+      "<rect x="147.6" y="493" width="146" height="70" rx="10" class="fused"/>",
+    ]
+  `);
 });

@@ -53,7 +53,8 @@ export function drawPipeline<L>(pipeline: PipelineDescription<L>, options: Pipel
 
 /**
  * Draws a chain: lines without a trailing newline. With counters it shows what packets did: exits that none took are left
- * out, and so are stages behind them, but for a line that tells how many.
+ * out, and so are stages behind them, but for a line that tells how many. Stages with double lines are fused, those that a
+ * double line joins in one program.
  */
 export function drawChain(chain: ChainDescription, options: PictureOptions = {}): string {
   const { stats, from, color = false } = options;
@@ -68,19 +69,25 @@ export function drawChain(chain: ChainDescription, options: PictureOptions = {})
     const next = stage.edges.find((e) => e.kind === 'next');
     const falls = following !== undefined && next?.to === following.name;
     const shown = stage.edges.filter((e) => (e !== next || !falls) && (!counts || e === next || taken(e, counts) > 0n));
+    const line = stage.program === undefined ? single : double;
+    const jumps = stage.program !== undefined && stage.program === following?.program && next?.slot === undefined;
+    const down = jumps ? '║' : '│';
     const [exits = '', ...more] = wrapped(shown.map((e) => edgeText(e, counts)));
     lines.push(
-      `╭──${'─'.repeat(width)}╮`,
-      `│ ${bold(title(stage).padEnd(width))} │  ${counts ? summary(counts, red, green) : ''}`.trimEnd(),
-      `╰──${falls ? '┬' : '─'}${'─'.repeat(width - 1)}╯  ${dim(exits)}`.trimEnd(),
-      ...more.map((text) => `${falls ? '   │' : '    '}${' '.repeat(width + 2)}${dim(text)}`),
+      `${line.top[0]}${line.flat.repeat(width + 2)}${line.top[1]}`,
+      `${line.side} ${bold(title(stage).padEnd(width))} ${line.side}  ${counts ? summary(counts, red, green) : ''}`.trimEnd(),
+      `${line.bottom[0]}${line.flat.repeat(2)}${falls ? (jumps ? '╦' : line.tail) : line.flat}${line.flat.repeat(width - 1)}${line.bottom[1]}  ${dim(exits)}`.trimEnd(),
+      ...more.map((text) => `   ${falls ? down : ' '}${' '.repeat(width + 2)}${dim(text)}`),
     );
-    if (falls) lines.push(`   │ ${counts ? dim(number(counts.next)) : ''}`.trimEnd());
+    if (falls) lines.push(`   ${down} ${counts ? dim(number(counts.next)) : ''}`.trimEnd());
   });
   const idle = chain.stages.length - stages.length;
   if (idle > 0) lines.push(`   ${dim(`and ${idle} ${idle === 1 ? 'stage' : 'stages'} behind exits that no packet took`)}`);
   return lines.join('\n');
 }
+
+const single = { top: '╭╮', side: '│', flat: '─', tail: '┬', bottom: '╰╯' } as const;
+const double = { top: '╔╗', side: '║', flat: '═', tail: '╤', bottom: '╚╝' } as const;
 
 /** The way of those that never leave through an exit, and every stage that packets came to. */
 function busyStages({ stages, first }: ChainDescription, stats: NonNullable<PictureOptions['stats']>): readonly StageDescription[] {

@@ -97,9 +97,36 @@ export function layoutChain(chain: ChainDescription, counts: CountsByStage | und
             ]),
           );
         }),
+        ...framesOf(boxes).map(({ top, bottom }) =>
+          element('rect', {
+            x: x - FRAME,
+            y: y + top - FRAME,
+            width: boxWidth + 2 * FRAME,
+            height: bottom - top + 2 * FRAME,
+            rx: 10,
+            class: 'fused',
+          }),
+        ),
         ...boxes.map((box, at) => drawBox(box, boxes[at + 1], { x, y, boxWidth, pill })),
       ].join('\n'),
   };
+}
+
+/** From the boxes of a program to its frame. */
+const FRAME = 7;
+
+/** Stages of a fused program that stand below each other are framed. */
+function framesOf(boxes: readonly Box[]): readonly { readonly top: number; readonly bottom: number }[] {
+  const runs: { readonly top: number; bottom: number }[] = [];
+  let before: string | undefined;
+  for (const { stage, y, height } of boxes) {
+    const { program } = stage;
+    const last = runs.at(-1);
+    if (program !== undefined && last && program === before) last.bottom = y + height;
+    else if (program !== undefined) runs.push({ top: y, bottom: y + height });
+    before = program;
+  }
+  return runs;
 }
 
 function layoutBoxes(chain: ChainDescription, counts: CountsByStage | undefined): readonly Box[] {

@@ -57,6 +57,7 @@ export function definitions(): string {
       `.tailrace text{fill:${theme.ink}}`,
       `.tailrace .detail,.tailrace .count{fill:${theme.dim}}`,
       `.tailrace .box{fill:${theme.box};stroke:${theme.frame}}`,
+      `.tailrace .fused{fill:none;stroke:${theme.frame};stroke-dasharray:5 4}`,
       `.tailrace .hookbox{fill:${theme.hook};stroke:${theme.hook}}`,
       `.tailrace .hook{fill:${theme.onHook}}`,
       `.tailrace .place{fill:${theme.page};stroke:${theme.frame}}`,

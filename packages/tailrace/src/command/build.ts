@@ -27,9 +27,9 @@ function listingsOf(pipeline: AnyPipeline): readonly Listing[] {
   return pipeline.compile().map((compiled) => ({ compiled, edges: edgesIn(compiled, chains[compiled.hook]) }));
 }
 
-function edgesIn({ place, program }: CompiledProgram, chain: ChainDescription): ReadonlyMap<number, string> {
+function edgesIn({ place, places, program }: CompiledProgram, chain: ChainDescription): ReadonlyMap<number, string> {
   const first: EdgeDescription = { label: 'first', kind: 'next', to: chain.first };
-  const edges = chain.stages.find(({ name }) => name === place)?.edges ?? [first];
+  const edges = isOwn(place) ? [first] : chain.stages.filter(({ name }) => places.includes(name)).flatMap((stage) => stage.edges);
   return new Map(
     tailCalls(program.instructions).flatMap(({ pc, slot }) => {
       const edge = isOwn(place) ? edges[0] : edges.find((one) => one.slot === slot);
@@ -43,7 +43,7 @@ const isOwn = (place: string): boolean => place === ROOT_PLACE || place === IMPO
 
 function chosen(listings: readonly Listing[], pipeline: string, stage: string | undefined): readonly Listing[] {
   if (stage === undefined) return listings;
-  const found = listings.filter(({ compiled: { place, program } }) => place === stage || program.name === stage);
+  const found = listings.filter(({ compiled: { place, places, program } }) => [place, program.name, ...places].includes(stage));
   if (found.length > 0) return found;
   const names = new Set(listings.map(({ compiled: { place, program } }) => (isOwn(place) ? program.name : place)));
   throw new ArgumentError(`pipeline '${pipeline}' has no stage '${stage}'`, { hint: `it has ${[...names].join(', ')}` });
@@ -51,9 +51,10 @@ function chosen(listings: readonly Listing[], pipeline: string, stage: string | 
 
 /** Heading, then source lines with their instructions. */
 function drawListing({ compiled, edges }: Listing, { bold, dim, green }: Palette): string {
-  const { hook, place, program, stackSize, maps } = compiled;
+  const { hook, place, places, program, stackSize, maps } = compiled;
   const used = [...maps].map(([reference, map]) => (reference === map.name ? reference : `${reference} (${map.name})`));
   const sizes = [
+    ...(places.length > 1 ? [`one program of ${places.join(', ')}`] : []),
     `${slotCount(program.instructions)} instructions`,
     `${stackSize} bytes of stack`,
     ...(used.length > 0 ? [`maps ${used.join(', ')}`] : []),
@@ -79,15 +80,15 @@ function drawListing({ compiled, edges }: Listing, { bold, dim, green }: Palette
 
 /** The same as data: every instruction with the place that it comes from. */
 function asData({ compiled, edges }: Listing): object {
-  const { hook, place, program, stackSize, maps } = compiled;
+  const { hook, place, places, program, stackSize, maps } = compiled;
   const { name, type, frags, license } = program;
-  const places = new Map(program.lines.map(({ pc, ...line }) => [pc, line]));
+  const lines = new Map(program.lines.map(({ pc, ...line }) => [pc, line]));
   let from: Omit<(typeof program.lines)[number], 'pc'> | undefined;
   const instructions = disassemble(program.instructions, { mapReferences: program.mapReferences })
     .split('\n')
     .map((line) => {
       const pc = Number.parseInt(line, 10);
-      from = places.get(pc) ?? from;
+      from = lines.get(pc) ?? from;
       const edge = edges.get(pc);
       const source = from && { file: from.file, line: from.line, column: from.column };
       return { pc, text: line.slice(line.indexOf(':') + 2), ...(edge === undefined ? {} : { edge }), ...(source ? { source } : {}) };
@@ -95,6 +96,7 @@ function asData({ compiled, edges }: Listing): object {
   return {
     hook,
     place,
+    ...(places.length > 1 ? { places } : {}),
     program: { name, type, frags, license },
     slots: slotCount(program.instructions),
     stackBytes: stackSize,
