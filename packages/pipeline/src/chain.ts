@@ -19,13 +19,14 @@ import { type ChainHook, type ChainVerdict, hookTitle, isPacketHook, verdictOf }
 import type { ChainChange } from './change.ts';
 import { Front } from './front.ts';
 import { type CompiledChain, Generation, reference, type Workshop } from './generation.ts';
+import type { Observation } from './observation.ts';
 import { type PathStep, pathOf } from './path.ts';
 import type { ChainPlan } from './plan.ts';
 import type { MapClaim, MapHold, MapRegistry } from './registry.ts';
 import type { StageCompiler } from './service.ts';
 import { attachToSockets, socketMapsOf } from './socket-attachment.ts';
 import { LENGTH_OFFSET, MISSES_OFFSET } from './state.ts';
-import { type CarriedCounts, ChainCounters, type ChainStats } from './stats.ts';
+import { type CarriedCounts, ChainCounters, type ChainStats, type Lost } from './stats.ts';
 
 /** What a packet came to. `N` are the names of the stages that it can have met. */
 export interface RunResult<N extends string = string> {
@@ -65,10 +66,13 @@ export interface ChainLeft {
 }
 
 /** The root of a chain: a small stable program that is attached. */
-export function rootOf(compiler: StageCompiler, hook: ChainHook, name: string): ProgramSpec {
-  const [array, map, misses] = [reference.entry, reference.state, MISSES_OFFSET];
-  if (hook === 'xdp') return compiler.compileRoot({ name, array, state: { map, misses, length: LENGTH_OFFSET } });
-  return compiler.compileRoot({ hook: isPacketHook(hook) ? 'tc' : hook, name, array, state: { map, misses } });
+export function rootOf(compiler: StageCompiler, hook: ChainHook, name: string, observation: Observation): ProgramSpec {
+  const array = reference.entry;
+  const state = { map: reference.state, misses: MISSES_OFFSET };
+  if (!isPacketHook(hook)) return compiler.compileRoot({ hook, name, array, state });
+  const marking = { ...state, ...observation.root(hook) };
+  if (hook === 'xdp') return compiler.compileRoot({ name, array, state: { ...marking, length: LENGTH_OFFSET } });
+  return compiler.compileRoot({ hook: 'tc', name, array, state: marking });
 }
 
 /** A change of a chain that is loaded and not made yet. Exactly one of `settle` and `abandon` ends it. */
@@ -130,7 +134,7 @@ export class LiveChain {
    * on an error is closed with the instance.
    */
   static async load(blueprint: ChainBlueprint, claims: readonly MapClaim[], services: ChainServices, left?: ChainLeft): Promise<LiveChain> {
-    const { instance, registry } = services;
+    const { instance, registry, rings } = services;
     const { name, compiled } = blueprint;
     const maps = registry.hold(claims);
     const state = instance.createMap({
@@ -142,7 +146,7 @@ export class LiveChain {
       flags: 0,
     });
     const entry = instance.createMap({ name: `${name}.entry`, type: 'programArray', keySize: 4, valueSize: 4, maxEntries: 1, flags: 0 });
-    const workshop: Workshop = { instance, registry, state, name };
+    const workshop: Workshop = { instance, registry, state, rings, name };
     const generation = left ? Generation.ofOthers(compiled.plan, left.head(entry)) : await Generation.load(workshop, compiled);
     const references = new Map([[reference.entry, entry] as const, [reference.state, state] as const]);
     const root = await instance.loadProgram(blueprint.root, references);
@@ -217,6 +221,10 @@ export class LiveChain {
 
   stats(): ChainStats {
     return this.#counters.read();
+  }
+
+  lost(): Lost {
+    return this.#counters.lost();
   }
 
   /**
@@ -349,6 +357,8 @@ const stay: Way = {
 export interface ChainServices {
   readonly instance: EngineInstance;
   readonly registry: MapRegistry;
+  /** As `Workshop` has them. */
+  readonly rings: Workshop['rings'];
 }
 
 interface Parts {

@@ -8,16 +8,19 @@ import type { Crossing } from '@tailrace/compiler';
 import type { ChainHook } from './chain-hook.ts';
 import { crossingOf } from './crossing.ts';
 import { type CompiledChain, compileChain, reference } from './generation.ts';
+import type { Observation } from './observation.ts';
 import type { PipelinePlan } from './pipeline-plan.ts';
 import { type ChainPlan, type Change, changeOf, checkDepth } from './plan.ts';
 import type { StageCompiler } from './service.ts';
-import { layoutState, MISSES_OFFSET, type StateLayout } from './state.ts';
+import { type LayoutOptions, layoutState, MISSES_OFFSET, type StateLayout } from './state.ts';
 
 /** The chains of a pipeline as they are compiled, and what has to do with them all. */
 export interface CompiledPipeline {
   /** The pipeline's. */
   readonly name: string;
   readonly chains: ReadonlyMap<ChainHook, CompiledChain>;
+  /** What it tells of packets. */
+  readonly observation: Observation;
   /** Fields that TC ingress gets from XDP, and how. */
   readonly crossing: { readonly version: number; readonly names: readonly string[]; readonly way: Crossing | undefined };
 }
@@ -41,13 +44,13 @@ export interface PipelineChange {
 export const frontSlot = { old: 0, new: 1 } as const;
 
 /** Compiles a plan, all of it. Throws CompileError, and ChainError where there is no room. */
-export function compilePipeline(compiler: StageCompiler, name: string, plan: PipelinePlan): CompiledPipeline {
-  const states = new Map([...plan.chains].map(([hook, chain]) => [hook, layoutState(chain, layoutFor(hook, plan))]));
+export function compilePipeline(compiler: StageCompiler, name: string, plan: PipelinePlan, observation: Observation): CompiledPipeline {
+  const states = new Map([...plan.chains].map(([hook, chain]) => [hook, layoutState(chain, layoutFor(hook, plan, observation))]));
   const way = crossingOf({ pipeline: name, version: 0 }, plan.crossing, states.get('xdp'), states.get('tcIngress'));
   const chains = [...plan.chains].map(([hook, chain]) => {
-    return [hook, compileChain(compiler, chain, states.get(hook) as StateLayout, { pipeline: name, crossing: way })] as const;
+    return [hook, compileChain(compiler, chain, states.get(hook) as StateLayout, { pipeline: name, crossing: way, observation })] as const;
   });
-  return { name, chains: new Map(chains), crossing: { version: 0, names: plan.crossing, way } };
+  return { name, chains: new Map(chains), observation, crossing: { version: 0, names: plan.crossing, way } };
 }
 
 /**
@@ -55,7 +58,7 @@ export function compilePipeline(compiler: StageCompiler, name: string, plan: Pip
  * behind the new XDP chain comes the new one at TC ingress, behind the old the old. Throws CompileError and ChainError.
  */
 export function planChange(compiler: StageCompiler, from: CompiledPipeline, plan: PipelinePlan): PipelineChange {
-  const { name } = from;
+  const { name, observation } = from;
   const before = (hook: ChainHook): CompiledChain => from.chains.get(hook) as CompiledChain;
   const changes = new Map([...plan.chains].map(([hook, chain]) => [hook, changeOf(before(hook).plan, chain)]));
   const layouts = (): ReadonlyMap<ChainHook, StateLayout> =>
@@ -64,7 +67,9 @@ export function planChange(compiler: StageCompiler, from: CompiledPipeline, plan
         const { state: previous } = before(hook);
         return [
           hook,
-          kind === 'none' ? previous : layoutState(chain, { ...layoutFor(hook, plan), previous, apart: kind === 'generation' }),
+          kind === 'none'
+            ? previous
+            : layoutState(chain, { ...layoutFor(hook, plan, observation), previous, apart: kind === 'generation' }),
         ];
       }),
     );
@@ -86,21 +91,21 @@ export function planChange(compiler: StageCompiler, from: CompiledPipeline, plan
   }
   const chains = new Map(
     [...changes].map(([hook, change]): readonly [ChainHook, ChainChange] => {
-      const options = { pipeline: name, crossing: way, before: before(hook) };
+      const options = { pipeline: name, crossing: way, observation, before: before(hook) };
       const compiled = compileChain(compiler, change.plan, states.get(hook) as StateLayout, options);
       const front = together && hook === 'tcIngress' ? gateOf(compiler, before(hook), compiled, from.crossing.way, way) : undefined;
       return [hook, { change, compiled, front }];
     }),
   );
   const compiled = new Map([...chains].map(([hook, chain]) => [hook, chain.compiled]));
-  return { compiled: { name, chains: compiled, crossing: { version, names: plan.crossing, way } }, chains };
+  return { compiled: { name, chains: compiled, observation, crossing: { version, names: plan.crossing, way } }, chains };
 }
 
 /** The chains that metadata go between. */
 const joined: readonly ChainHook[] = ['xdp', 'tcIngress'];
 
-function layoutFor(hook: ChainHook, { crossing }: PipelinePlan): { readonly crossing?: readonly string[] } {
-  return hook === 'tcIngress' ? { crossing } : {};
+function layoutFor(hook: ChainHook, { crossing }: PipelinePlan, observation: Observation): LayoutOptions {
+  return hook === 'tcIngress' ? { crossing, observation } : { observation };
 }
 
 /** Leads packets on by what XDP put in front of them. Throws ChainError where that is one tail call too many. */

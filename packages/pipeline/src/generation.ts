@@ -8,10 +8,11 @@ import type { AnyStage } from '@tailrace/stage';
 import { ChainError } from './chain-error.ts';
 import { entryOf, fieldsFrom } from './fusion.ts';
 import { type Destination, edgesOf, type Place, placeIn, sameStage } from './graph.ts';
+import type { Observation } from './observation.ts';
 import { type ChainPlan, edgeKey, edgeOf } from './plan.ts';
 import type { MapRegistry } from './registry.ts';
 import type { StageCompiler } from './service.ts';
-import { MISSES_OFFSET, MISSING_OFFSET, type StateLayout, statePlacement } from './state.ts';
+import { MISSES_OFFSET, MISSING_OFFSET, outcomeNames, type StateLayout, statePlacement } from './state.ts';
 
 /** Map reference names that no stage's map can have. */
 export const reference = { array: 'chain:array', state: 'chain:state', entry: 'chain:entry', front: 'chain:front' } as const;
@@ -39,6 +40,7 @@ export interface CompileChainOptions {
   readonly pipeline: string;
   /** What XDP sends to TC ingress. */
   readonly crossing: Crossing | undefined;
+  readonly observation: Observation;
   /** What is in here with the same stages and placements is taken from here. */
   readonly before?: CompiledChain | undefined;
 }
@@ -48,11 +50,11 @@ export function compileChain(
   compiler: StageCompiler,
   plan: ChainPlan,
   state: StateLayout,
-  { pipeline, crossing, before }: CompileChainOptions,
+  { pipeline, crossing, observation, before }: CompileChainOptions,
 ): CompiledChain {
   const programs = new Map<string, ChainProgram>();
   for (const [name, places] of plan.programs) {
-    const parts = places.map((place) => partOf(plan, state, placeIn(plan.places, place), crossing));
+    const parts = places.map((place) => partOf(plan, state, placeIn(plan.places, place), { crossing, observation }));
     const [first, ...others] = parts as [FusedPart, ...FusedPart[]];
     const stages = parts.map(({ stage }) => stage);
     const placement = JSON.stringify(parts.map((part) => [part.name, part.placement]));
@@ -82,6 +84,8 @@ export interface Workshop {
   readonly registry: MapRegistry;
   /** The chain's state map. */
   readonly state: LoadedMap;
+  /** Where records go, by the names that programs refer to the rings by. */
+  readonly rings: ReadonlyMap<string, LoadedMap>;
   /** First part of the names of the chain's own maps, e.g. `edge/xdp`. */
   readonly name: string;
 }
@@ -179,7 +183,12 @@ export class Generation implements Disposable {
   }
 }
 
-function partOf(plan: ChainPlan, state: StateLayout, place: Place, crossing: Crossing | undefined): FusedPart {
+function partOf(
+  plan: ChainPlan,
+  state: StateLayout,
+  place: Place,
+  { crossing, observation }: Pick<CompileChainOptions, 'crossing' | 'observation'>,
+): FusedPart {
   const crosses = plan.hook === 'xdp' && crossing ? { crossing } : {};
   const edge = (label: string, to: Destination): Edge => {
     const plain = edgeOf(plan, place, label, to);
@@ -194,6 +203,7 @@ function partOf(plan: ChainPlan, state: StateLayout, place: Place, crossing: Cro
     exits: Object.fromEntries(Object.entries(place.exits).map(([label, to]) => [label, edge(`exit:${label}`, to)])),
     ...(place.outcomes.reasons.length > 0 ? { reasons: place.outcomes.reasons } : {}),
     ...statePlacement(plan, state, place, reference.state),
+    ...observation.placement(plan.hook, place.name, outcomeNames(plan, place)),
     ...crosses,
   };
   return { name: place.name, stage: place.stage, placement };
@@ -208,9 +218,6 @@ function loadStage(workshop: Workshop, array: LoadedMap, { program, maps }: Comp
   return workshop.instance.loadProgram(program, new Map([...references, ...ownReferences(workshop, array)]));
 }
 
-function ownReferences({ state }: Workshop, array: LoadedMap): ReadonlyMap<string, LoadedMap> {
-  return new Map([
-    [reference.array, array],
-    [reference.state, state],
-  ]);
+function ownReferences({ state, rings }: Workshop, array: LoadedMap): ReadonlyMap<string, LoadedMap> {
+  return new Map([[reference.array, array], [reference.state, state], ...rings]);
 }

@@ -17,7 +17,7 @@ export function compiledLeft(declared: CompiledPipeline, { chains, crossing }: M
     };
     return [hook, compiled] as const;
   });
-  return { name: declared.name, chains: new Map(left), crossing };
+  return { name: declared.name, chains: new Map(left), observation: declared.observation, crossing };
 }
 
 /** Only that there is one is known. */

@@ -12,10 +12,11 @@ import { type ChainHook, hookTitle } from './chain-hook.ts';
 import { type CompiledPipeline, compilePipeline, type PipelineChange, planChange } from './change.ts';
 import type { Keeper, SettledChain } from './keeper.ts';
 import { compiledLeft } from './left.ts';
+import { Observation } from './observation.ts';
 import { type PipelinePlan, planPipeline } from './pipeline-plan.ts';
 import type { StageCompiler } from './service.ts';
 import { checkAttachedMaps } from './socket-attachment.ts';
-import type { ChainStats } from './stats.ts';
+import { type ChainStats, type Lost, sumOf } from './stats.ts';
 import { makeAll, type Step } from './transition.ts';
 
 /** A pipeline that is planned and compiled: everything that needs no engine. */
@@ -27,10 +28,10 @@ export interface PipelineBlueprint {
 }
 
 /** Plans and compiles a pipeline. Throws UnsupportedError, ChainError and CompileError. */
-export function blueprintOf(compiler: StageCompiler, name: string, declared: Chains): PipelineBlueprint {
+export function blueprintOf(compiler: StageCompiler, name: string, declared: Chains, observation = new Observation()): PipelineBlueprint {
   const plan = planPipeline(name, declared, compiler);
-  const roots = new Map([...plan.chains.keys()].map((hook) => [hook, rootOf(compiler, hook, `${name}.root`)]));
-  return { declared, compiled: compilePipeline(compiler, name, plan), roots };
+  const roots = new Map([...plan.chains.keys()].map((hook) => [hook, rootOf(compiler, hook, `${name}.root`, observation)]));
+  return { declared, compiled: compilePipeline(compiler, name, plan, observation), roots };
 }
 
 type Replacements = ReadonlyMap<ChainHook, ReadonlyMap<string, AnyStage>>;
@@ -90,12 +91,15 @@ export class LivePipeline {
     const found = services.keeper?.found;
     const compiled = found ? compiledLeft(blueprint.compiled, found) : blueprint.compiled;
     const { name } = compiled;
+    const { registry } = services;
+    registry.hold(compiled.observation.claims(name));
+    const rings = new Map([...compiled.observation.rings].map(([reference, ring]) => [reference, registry.loaded(ring)]));
     const chains: LiveChain[] = [];
     for (const [hook, chain] of compiled.chains) {
       const root = blueprint.roots.get(hook) as ProgramSpec;
       const left = services.keeper?.left(hook, root);
       const own = { hook, name: `${name}/${hook}`, compiled: chain, root };
-      chains.push(await LiveChain.load(own, claimsOf(chain.plan, name), services, left));
+      chains.push(await LiveChain.load(own, claimsOf(chain.plan, name), { ...services, rings }, left));
     }
     return new LivePipeline({ ...blueprint, compiled }, services, chains);
   }
@@ -154,6 +158,16 @@ export class LivePipeline {
     return setImmediate().then(() => {
       this.#turned = performance.now();
     });
+  }
+
+  /** What it tells of packets. */
+  get observation(): Observation {
+    return this.#compiled.observation;
+  }
+
+  /** Records that found their ring full, in all chains. */
+  lost(): Lost {
+    return sumOf([...this.#chains.values()].map((chain) => chain.lost()));
   }
 
   stats(): ReadonlyMap<ChainHook, ChainStats> {
@@ -286,7 +300,7 @@ export class LivePipeline {
 }
 
 /** What a pipeline is loaded with. */
-export interface LiveServices extends ChainServices {
+export interface LiveServices extends Omit<ChainServices, 'rings'> {
   readonly compiler: StageCompiler;
   /** Set where the pipeline outlives its process. */
   readonly keeper?: Keeper | undefined;

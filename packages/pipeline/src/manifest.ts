@@ -119,6 +119,7 @@ export function bothLayouts(first: StateLayout, second: StateLayout): StateLayou
     size: first.size,
     fields: new Map([...first.fields, ...others(second.fields)]),
     counters: new Map([...first.counters, ...others(second.counters)]),
+    tells: first.tells,
   };
 }
 
@@ -147,6 +148,7 @@ function layoutJson({ size, fields, counters }: StateLayout): WrittenLayout {
   return { size, fields: [...fields], counters: [...counters] };
 }
 
+/** A pipeline that outlives its process tells of no single packets. */
 function layoutOf({ size, fields, counters }: WrittenLayout): StateLayout {
-  return { size, fields: new Map(fields), counters: new Map(counters) };
+  return { size, fields: new Map(fields), counters: new Map(counters), tells: false };
 }

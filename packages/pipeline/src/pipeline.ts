@@ -1,5 +1,5 @@
 /** Pipelines: stages and functions composed over the hooks. The types check what they can; `run()` checks the rest before it loads. */
-import { ArgumentError, type Engine as BpfEngine } from '@tailrace/bpf';
+import { ArgumentError, type Engine as BpfEngine, UnsupportedError } from '@tailrace/bpf';
 import {
   type AnyFused,
   type ChainItem,
@@ -18,6 +18,7 @@ import { describePipeline, type PipelineDescription } from './description.ts';
 import { functionsIn } from './graph.ts';
 import { KeptInstance } from './kept-instance.ts';
 import { blueprintOf, LivePipeline } from './live-pipeline.ts';
+import { Observation, type ObserveOptions } from './observation.ts';
 import { commitAdoption, keeperOf } from './persistence.ts';
 import { membersOf, planPipeline } from './pipeline-plan.ts';
 import { Replay } from './replay.ts';
@@ -61,6 +62,8 @@ export interface RunOptions {
    * on with them. Packets go on in between. Default false: all is gone with the process.
    */
   readonly persist?: boolean;
+  /** What it tells of its packets; default counters alone. */
+  readonly observe?: ObserveOptions;
 }
 
 /**
@@ -88,12 +91,17 @@ async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: 
   const { services = [], statsIntervalMs = 1000, persist = false } = options;
   if (!Number.isFinite(statsIntervalMs) || statsIntervalMs <= 0)
     throw new ArgumentError(`pipeline '${name}': statsIntervalMs is ${statsIntervalMs}, expected more than 0`);
+  const observation = new Observation(options.observe);
+  if (persist && !observation.isPlain)
+    throw new UnsupportedError(`pipeline '${name}': what outlives its process has counters, and tells of nothing else`, {
+      hint: 'leave out persist or observe',
+    });
   const members = [...membersOf(name, chains).values()].flat();
   await using resources = new AsyncDisposableStack();
   const composition = new Composition(engine, functionsIn(members), services);
   resources.defer(() => composition.dispose());
   const compiler = composition.get(Compiler);
-  const blueprint = blueprintOf(compiler, name, chains);
+  const blueprint = blueprintOf(compiler, name, chains, observation);
 
   const instance = await composition.get(Engine).open();
   resources.defer(() => instance.close());

@@ -13,15 +13,17 @@ import type {
 } from '@tailrace/stage';
 import { map, type Observable, ReplaySubject, type SchedulerLike, shareReplay, takeUntil, timer } from 'rxjs';
 import type { RunResult } from './chain.ts';
-import type { ChainHook } from './chain-hook.ts';
+import type { ChainHook, PacketHook } from './chain-hook.ts';
 import type { Composition } from './composition.ts';
 import { describePipeline, type PipelineDescription } from './description.ts';
 import { type Injected, type InjectOptions, inject, injectOne, type PacketSource } from './injection.ts';
 import type { Ending, Keeper } from './keeper.ts';
 import type { LivePipeline } from './live-pipeline.ts';
+import { type Drop, observedPackets } from './observed-packets.ts';
 import type { MapRegistry } from './registry.ts';
 import { nothingToReplay, type Replay, type ReplayTotals } from './replay.ts';
-import type { Stats } from './stats.ts';
+import { type Stats, sumOf } from './stats.ts';
+import type { TracedPath } from './trace.ts';
 import { type NextPipeline, type UpdateOptions, updatePipeline } from './update.ts';
 
 /** A pipeline that runs. `L` holds the names of its stages by chain. */
@@ -36,10 +38,18 @@ export interface Running<L> extends AsyncDisposable {
   handle<H>(resource: Resource<unknown, H>): H;
   /** The controller of a network function. */
   controller<F extends AnyFunction>(of: Checked<F, CheckPlaced<F, L>>): ControllerOf<F>;
-  /** Counters of every stage, now. */
+  /** Counters of every stage, now. Throws ArgumentError where the pipeline runs without counters. */
   stats(): Stats<L>;
   /** The same, at once and then every interval; shared, ends with the pipeline. */
   readonly stats$: Observable<Stats<L>>;
+  /**
+   * The ways of packets through chains, as many as `observe.trace` asks for; whole ways only. Shared: the first subscriber starts
+   * reading, the last one ends it, and what nobody reads stays in the ring until that is full. Ends with the pipeline. An
+   * ArgumentError where the pipeline runs without traces.
+   */
+  readonly trace$: Observable<TracedPathOf<L>>;
+  /** Packets that chains drop or abort, as `observe.drops` asks for; otherwise as `trace$`. */
+  readonly drops$: Observable<DropOf<L>>;
   /**
    * Hot swap: same hook, no exit that the old one did not have, and the metadata that others rely on. The place keeps its
    * name. No packet is lost; returns once nothing runs the old stage. Replacements happen one after the other.
@@ -97,6 +107,11 @@ export interface Running<L> extends AsyncDisposable {
 
 type HooksOf<L> = keyof L & ChainHook;
 
+/** What `trace$` of a pipeline gives, by its chains and their stages. */
+export type TracedPathOf<L> = { [K in keyof L & PacketHook]: TracedPath<K, L[K] & string> }[keyof L & PacketHook];
+/** What `drops$` of a pipeline gives. */
+export type DropOf<L> = { [K in keyof L & PacketHook]: Drop<K, L[K] & string> }[keyof L & PacketHook];
+
 /** A pipeline, for what takes another one: `Pipeline` of pipeline.ts, as far as it matters here. */
 interface Pipeline<N extends string, L> extends NextPipeline {
   readonly name: N;
@@ -139,12 +154,14 @@ export function runningOf<L>(parts: RunningParts): Running<L> {
 
 /** A layout that the types know nothing about. */
 type PlainLayout = Readonly<Record<ChainHook, string>>;
-type PlainStats = Readonly<Record<string, unknown>> & Pick<Stats<PlainLayout>, 'roots'>;
+type PlainStats = Readonly<Record<string, unknown>> & Pick<Stats<PlainLayout>, 'roots' | 'lost'>;
 
 class RunningPipeline implements AsyncDisposable {
   readonly name: string;
   readonly interfaces: readonly string[];
   readonly stats$: Observable<PlainStats>;
+  readonly trace$: Observable<TracedPath>;
+  readonly drops$: Observable<Drop>;
   readonly #parts: RunningParts;
   /** Tells those too that come later. */
   readonly #stopped = new ReplaySubject<void>(1);
@@ -156,6 +173,9 @@ class RunningPipeline implements AsyncDisposable {
     this.#parts = parts;
     this.name = parts.name;
     this.interfaces = parts.interfaces;
+    const { live, registry } = parts;
+    const { trace$, drops$ } = observedPackets(live.observation, registry, () => live.lost());
+    [this.trace$, this.drops$] = [trace$, drops$];
     this.stats$ = timer(0, parts.statsIntervalMs, parts.clock).pipe(
       map(() => this.stats()),
       takeUntil(this.#stopped),
@@ -179,12 +199,19 @@ class RunningPipeline implements AsyncDisposable {
 
   stats(): PlainStats {
     this.#checkRunning();
-    const chains = [...this.#parts.live.stats()];
+    const { live } = this.#parts;
+    if (!live.observation.counters)
+      throw new ArgumentError(`pipeline '${this.name}' counts nothing`, { hint: 'run it without observe: { counters: false }' });
+    const chains = [...live.stats()];
     const [stages, roots] = [
       chains.map(([hook, chain]) => [hook, chain.stages] as const),
       chains.map(([hook, chain]) => [hook, chain.root] as const),
     ];
-    return { ...Object.fromEntries(stages), roots: Object.fromEntries(roots) as PlainStats['roots'] };
+    return {
+      ...Object.fromEntries(stages),
+      roots: Object.fromEntries(roots) as PlainStats['roots'],
+      lost: sumOf(chains.map(([, { lost }]) => lost)),
+    };
   }
 
   async replace(old: AnyStage, by: AnyStage): Promise<void> {

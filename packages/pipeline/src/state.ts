@@ -1,5 +1,5 @@
 /**
- * What a chain keeps, and where. Its state is one entry of a per-CPU array: two words of the root's, at XDP the metadata by
+ * What a chain keeps, and where. Its state is one entry of a per-CPU array: words of the root's, at XDP the metadata by
  * falling alignment, then the counters of each stage. At TC metadata lie with the packet, in `__sk_buff.cb`, those that
  * come from XDP first. The entry's size is fixed for the life of a chain, since the root names its map: some room is kept
  * for stages that come later.
@@ -23,6 +23,15 @@ export const MISSING_OFFSET = 0;
 /** Offset of the packets that found the root's slot empty, u64. */
 export const MISSES_OFFSET = 8;
 const HEADER_BYTES = 16;
+/** Offsets of what traces and drops keep behind that: records that found their ring full, u64; all others u32. */
+export const TRACE_LOST = 16;
+export const DROPS_LOST = 24;
+export const TRACE_COUNTDOWN = 32;
+export const TRACE_SEQUENCE = 36;
+export const DROPS_COUNTDOWN = 40;
+/** XDP: the mark of a packet that is traced. At TC the last word of `cb` is. */
+export const MARK_OFFSET = 44;
+const TELLING_HEADER_BYTES = 48;
 
 /** The counters of one place. */
 export interface CounterBlock {
@@ -44,8 +53,10 @@ export interface StateLayout {
   readonly size: number;
   /** Metadata: in the entry at XDP, in `cb` at TC. */
   readonly fields: ReadonlyMap<string, FieldPlace>;
-  /** By place. */
+  /** By place; none where counters are off. */
   readonly counters: ReadonlyMap<string, CounterBlock>;
+  /** Has what traces and drops keep. */
+  readonly tells: boolean;
 }
 
 /** What a state has to do with another one, and with other chains. */
@@ -56,24 +67,48 @@ export interface LayoutOptions {
   readonly apart?: boolean;
   /** Fields that TC ingress gets from XDP. */
   readonly crossing?: readonly string[];
+  /** What else needs room; default counters alone. The same for the life of a chain. */
+  readonly observation?: Observed;
+}
+
+/** What is counted and told. */
+export interface Observed {
+  readonly counters: boolean;
+  readonly trace?: object | undefined;
+  readonly drops?: object | undefined;
 }
 
 /** Lays out the state of a plan. Throws ChainError where the room does not suffice. */
-export function layoutState(plan: ChainPlan, { previous, apart = false, crossing = [] }: LayoutOptions = {}): StateLayout {
-  const entry = new Room(previous ? occupied(plan, previous) : [{ start: 0, end: HEADER_BYTES }], previous?.size ?? MAX_STATE_BYTES, {
+export function layoutState(
+  plan: ChainPlan,
+  { previous, apart = false, crossing = [], observation = { counters: true } }: LayoutOptions = {},
+): StateLayout {
+  const tells = observation.trace !== undefined || observation.drops !== undefined;
+  const header = { start: 0, end: tells ? TELLING_HEADER_BYTES : HEADER_BYTES };
+  const entry = new Room([header, ...(previous ? occupied(plan, previous) : [])], previous?.size ?? MAX_STATE_BYTES, {
     what: "the chain's state",
     hint: `a chain's counters and metadata share ${MAX_STATE_BYTES} bytes; stop and run the pipeline anew to pack them`,
   });
   const packetsMet = apart && plan.hook !== 'xdp' ? undefined : previous;
-  const fields = layoutFields(plan, plan.hook === 'xdp' ? entry : controlBlock(packetsMet), packetsMet, crossing);
+  const fields = layoutFields(
+    plan,
+    plan.hook === 'xdp' ? entry : controlBlock(packetsMet, observation.trace !== undefined),
+    packetsMet,
+    crossing,
+  );
   const counters = new Map<string, CounterBlock>();
-  for (const place of plan.places.values()) {
-    const names = counterNames(programHook(plan.hook), Object.keys(place.exits), place.outcomes.reasons);
+  for (const place of observation.counters ? plan.places.values() : []) {
+    const names = outcomeNames(plan, place);
     const kept = previous?.counters.get(place.name);
     const keeps = kept !== undefined && kept.names.join() === names.join();
     counters.set(place.name, keeps ? kept : { names, offset: entry.take(`the counters of '${place.name}'`, names.length * 8, 8) });
   }
-  return { size: previous?.size ?? Math.min(MAX_STATE_BYTES, 2 * Math.ceil(entry.end / 8) * 8 + RESERVE_BYTES), fields, counters };
+  return { size: previous?.size ?? Math.min(MAX_STATE_BYTES, 2 * Math.ceil(entry.end / 8) * 8 + RESERVE_BYTES), fields, counters, tells };
+}
+
+/** The outcomes of a place, as they are counted and told. */
+export function outcomeNames({ hook }: ChainPlan, { exits, outcomes }: Place): readonly string[] {
+  return counterNames(programHook(hook), Object.keys(exits), outcomes.reasons);
 }
 
 /** The part of the state that one stage's program names. */
@@ -103,10 +138,11 @@ function layoutFields(
   return fields;
 }
 
-function controlBlock(previous: StateLayout | undefined): Room {
-  return new Room(fieldRanges(previous), CB_BYTES, {
+function controlBlock(previous: StateLayout | undefined, isMarked: boolean): Room {
+  const mark = isMarked ? [{ start: CB_BYTES - 4, end: CB_BYTES }] : [];
+  return new Room([...fieldRanges(previous), ...mark], CB_BYTES, {
     what: '__sk_buff.cb',
-    hint: `a chain's metadata at TC, with those that come from XDP, share ${CB_BYTES} bytes`,
+    hint: `a chain's metadata at TC, with those that come from XDP${isMarked ? ' and 4 bytes for traces' : ''}, share ${CB_BYTES} bytes`,
   });
 }
 
@@ -154,7 +190,6 @@ class Room {
 
 function occupied({ hook }: ChainPlan, state: StateLayout): Range[] {
   return [
-    { start: 0, end: HEADER_BYTES },
     ...(hook === 'xdp' ? fieldRanges(state) : []),
     ...[...state.counters.values()].map(({ offset, names }) => ({ start: offset, end: offset + names.length * 8 })),
   ];

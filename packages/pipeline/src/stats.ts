@@ -2,7 +2,7 @@
 import type { LoadedMap } from '@tailrace/bpf';
 import { outcomeNamed, type TcVerdict, type XdpVerdict } from '@tailrace/compiler';
 import { type ChainHook, type ChainVerdict, verdictNamesOf } from './chain-hook.ts';
-import { type CounterBlock, MISSES_OFFSET, MISSING_OFFSET, type StateLayout } from './state.ts';
+import { type CounterBlock, DROPS_LOST, MISSES_OFFSET, MISSING_OFFSET, type StateLayout, TRACE_LOST } from './state.ts';
 
 /** The verdicts of a chain's stages by its name. */
 export type VerdictsOf<K> = K extends 'xdp' ? XdpVerdict : TcVerdict;
@@ -40,11 +40,26 @@ export interface RootStats {
 export type Stats<L> = { readonly [K in keyof L]: { readonly [N in L[K] & string]: StageStats<VerdictsOf<K>> } } & {
   /** The programs that are attached, by chain. */
   readonly roots: { readonly [K in keyof L]: RootStats };
+  /** Records that found their ring full. */
+  readonly lost: Lost;
 };
+
+/** Records of `trace$` and `drops$` that found their ring full since the pipeline runs. */
+export interface Lost {
+  readonly trace: bigint;
+  readonly drops: bigint;
+}
+
+/** Adds up what chains lost. */
+export function sumOf(all: readonly Lost[]): Lost {
+  return all.reduce((sum, { trace, drops }) => ({ trace: sum.trace + trace, drops: sum.drops + drops }), { trace: 0n, drops: 0n });
+}
+
 /** A snapshot of one chain. */
 export interface ChainStats {
   readonly stages: Readonly<Record<string, StageStats>>;
   readonly root: RootStats;
+  readonly lost: Lost;
 }
 
 /** Counts by place and name that no block of the state has, or that a block has too many where they are negative. */
@@ -56,12 +71,14 @@ export class ChainCounters {
   readonly #map: LoadedMap;
   /** By place: counts of blocks that are no longer written, and of whoever wrote the present block's bytes before. */
   readonly #carried = new Map<string, Map<string, bigint>>();
+  readonly #tells: boolean;
   #blocks: ReadonlyMap<string, CounterBlock>;
 
   /** `carried` is what another's counters had carried of the same map. */
   constructor(hook: ChainHook, map: LoadedMap, state: StateLayout, carried: CarriedCounts = new Map()) {
     this.#hook = hook;
     this.#map = map;
+    this.#tells = state.tells;
     this.#blocks = state.counters;
     for (const [place, counts] of carried) this.#carried.set(place, new Map(counts));
   }
@@ -97,7 +114,12 @@ export class ChainCounters {
     const places = new Set([...this.#blocks.keys(), ...this.#carried.keys()]);
     const stages = Object.fromEntries([...places].map((place) => [place, this.#stage(place, totals)]));
     const withoutMetadata = this.#hook === 'tcIngress' ? totals(MISSING_OFFSET) : 0n;
-    return { stages, root: { misses: totals(MISSES_OFFSET), withoutMetadata } };
+    return { stages, root: { misses: totals(MISSES_OFFSET), withoutMetadata }, lost: this.#lost(totals) };
+  }
+
+  /** Records that were lost, alone. */
+  lost(): Lost {
+    return this.#lost(this.#totals());
   }
 
   /** The entry as it is, one copy for each CPU. */
@@ -124,6 +146,10 @@ export class ChainCounters {
       if (reason !== undefined) add(drops, reason, count);
     }
     return { packets, bytes, verdicts: verdicts as Record<TcVerdict, bigint>, next, exits, drops, misses };
+  }
+
+  #lost(totals: Totals): Lost {
+    return this.#tells ? { trace: totals(TRACE_LOST), drops: totals(DROPS_LOST) } : { trace: 0n, drops: 0n };
   }
 
   #carry(place: string, names: readonly string[], values: readonly bigint[], sign: bigint): void {
