@@ -44,8 +44,10 @@ export interface RunResult<N extends string = string> {
 }
 
 /** What came of a packet of a batch in one chain. */
-export interface ChainBatchResult extends BatchResult {
+export interface ChainBatchResult {
   readonly verdict: ChainVerdict;
+  /** As the engine left it: bytes that are good until the next batch, views that are made when they are asked for. */
+  readonly result: BatchResult;
   readonly path?: readonly PathStep[];
 }
 
@@ -199,19 +201,17 @@ export class LiveChain {
       throw new UnsupportedError(`the ${this.#workshop.instance.kind} engine takes packets from its interfaces, none can be injected`, {
         hint: 'run the pipeline with userspace(), or use run() for single packets',
       });
-    if (!wantsPath) return runBatch(packets).map((result) => this.#batchResult(result));
+    if (!wantsPath) return runBatch(packets).map((result) => ({ verdict: this.#verdict(result.returnValue), result }));
     return packets.map((packet) => {
       const [route, before] = [this.#route, this.#counters.snapshot()];
       const [result] = runBatch([packet]) as readonly [BatchResult];
-      const { verdict, metadata, redirect, ...rest } = this.#batchResult(result);
+      const { returnValue, packet: bytes, metadata, redirect } = result;
+      const verdict = this.#verdict(returnValue);
       const path = route && pathOf(route.compiled, verdict, before, this.#counters.snapshot());
       // the next packet takes this one's place
-      return { ...rest, verdict, redirect, packet: rest.packet.slice(), metadata: metadata?.slice(), ...(path ? { path } : {}) };
+      const kept = { returnValue, redirect, packet: bytes.slice(), metadata: metadata?.slice() };
+      return { verdict, result: kept, ...(path ? { path } : {}) };
     });
-  }
-
-  #batchResult({ returnValue, packet, metadata, redirect }: BatchResult): ChainBatchResult {
-    return { returnValue, packet, metadata, redirect, verdict: this.#verdict(returnValue) };
   }
 
   /** Returns once the runs that were asked for so far have ended. */

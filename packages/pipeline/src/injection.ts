@@ -2,7 +2,7 @@
  * Packets that are handed in, where the engine runs packets itself: each takes its whole way through the pipeline, from hook to
  * hook as long as it passes, with what XDP leaves for TC ingress. They keep their order.
  */
-import { ArgumentError, type BatchPacket, type BatchResult, type Redirect } from '@tailrace/bpf';
+import { ArgumentError, type BatchPacket, type Redirect } from '@tailrace/bpf';
 import type { ChainBatchResult } from './chain.ts';
 import type { ChainHook, ChainVerdict } from './chain-hook.ts';
 import type { LivePipeline } from './live-pipeline.ts';
@@ -39,23 +39,28 @@ export interface Injected {
   readonly path?: readonly InjectedStep[] | undefined;
 }
 
-/** Packets of an iterable that are run at a time. */
+/** Packets of an iterable that are run at a time, and how many of a batch that is handed in are. */
 const BATCH = 256;
+const LIMIT = 4096;
 
 /** Sends packets through a pipeline. Throws UnsupportedError where the engine has packets only from interfaces, and what programs throw. */
 export async function* inject(live: LivePipeline, packets: PacketSource, options: InjectOptions = {}): AsyncGenerator<Injected, void> {
   const hooks = hooksOf(live, options.direction ?? 'ingress');
   let index = 0;
   for await (const batch of batchesOf(packets)) {
-    for (const result of injectBatch(live, hooks, batch, options.path ?? false)) yield { index: index++, ...result };
-    await live.turn();
+    for (let from = 0; from < batch.length; from += LIMIT) {
+      const part = batch.length > LIMIT ? batch.slice(from, from + LIMIT) : batch;
+      yield* injectBatch(live, hooks, part, index, options.path ?? false);
+      index += part.length;
+      await live.turn();
+    }
   }
 }
 
 /** Sends one packet through a pipeline. */
 export function injectOne(live: LivePipeline, packet: Uint8Array, options: InjectOptions = {}): Injected {
-  const [result] = injectBatch(live, hooksOf(live, options.direction ?? 'ingress'), [packet], options.path ?? false);
-  return { index: 0, ...(result as Omit<Injected, 'index'>) };
+  const [result] = injectBatch(live, hooksOf(live, options.direction ?? 'ingress'), [packet], 0, options.path ?? false);
+  return result as Injected;
 }
 
 /** The chains that packets of a direction meet, in order. */
@@ -93,46 +98,44 @@ function injectBatch(
   live: LivePipeline,
   hooks: readonly ChainHook[],
   packets: readonly Uint8Array[],
+  first: number,
   wantsPath: boolean,
-): readonly Omit<Injected, 'index'>[] {
+): readonly Injected[] {
   const journeys = packets.map(
     (packet): Journey => ({ hook: hooks[0] as ChainHook, verdict: 'pass', packet: { packet }, redirect: undefined, path: [] }),
   );
   for (const hook of hooks) {
-    const travelling = journeys.filter(({ verdict }) => verdict === 'pass');
-    const chain = live.chain(hook);
-    const results = chain.runBatch(
+    const travelling = hook === hooks[0] ? journeys : journeys.filter(({ verdict }) => verdict === 'pass');
+    const results = live.chain(hook).runBatch(
       travelling.map(({ packet }) => packet),
       wantsPath,
     );
-    const keep = keeper(results);
+    const kept = keep(results);
     for (const [place, journey] of travelling.entries()) {
-      const result = results[place] as ChainBatchResult;
+      const { verdict, result, path } = results[place] as ChainBatchResult;
       journey.hook = hook;
-      journey.verdict = result.verdict;
-      journey.packet = keep(result);
+      journey.verdict = verdict;
+      journey.packet = kept[place] as BatchPacket;
       journey.redirect = result.redirect;
-      journey.path = result.path && journey.path?.concat(result.path.map((step) => ({ hook, ...step })));
+      if (wantsPath) journey.path = path && journey.path?.concat(path.map((step) => ({ hook, ...step })));
     }
   }
-  return journeys.map(({ hook, verdict, packet, redirect, path }) => ({
-    hook,
-    verdict,
-    packet: packet.packet,
-    ...(redirect ? { redirect } : {}),
-    ...(wantsPath ? { path } : {}),
-  }));
+  return journeys.map(({ hook, verdict, packet: { packet }, redirect, path }, place): Injected => {
+    const injected = { index: first + place, hook, verdict, packet };
+    if (!redirect && !wantsPath) return injected;
+    return { ...injected, ...(redirect ? { redirect } : {}), ...(wantsPath ? { path } : {}) };
+  });
 }
 
 /** Copies what the next batch would overwrite, into one block for all packets of a batch. */
-function keeper(results: readonly BatchResult[]): (result: BatchResult) => BatchPacket {
-  const size = ({ packet, metadata }: BatchResult): number => packet.length + (metadata?.length ?? 0);
-  const block = new Uint8Array(results.reduce((sum, result) => sum + size(result), 0));
+function keep(results: readonly ChainBatchResult[]): readonly BatchPacket[] {
+  const views = results.map(({ result: { packet, metadata } }): BatchPacket => ({ packet, metadata }));
+  const block = new Uint8Array(views.reduce((sum, { packet, metadata }) => sum + packet.length + (metadata?.length ?? 0), 0));
   let end = 0;
   const copy = (bytes: Uint8Array): Uint8Array => {
     block.set(bytes, end);
     end += bytes.length;
     return block.subarray(end - bytes.length, end);
   };
-  return ({ packet, metadata }) => ({ packet: copy(packet), ...(metadata ? { metadata: copy(metadata) } : {}) });
+  return views.map(({ packet, metadata }) => (metadata ? { packet: copy(packet), metadata: copy(metadata) } : { packet: copy(packet) }));
 }

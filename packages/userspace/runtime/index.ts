@@ -3,6 +3,7 @@ export { bloom_peek, bloom_push } from './bloom';
 export { csum_diff, csum_level, csum_update, l3_csum_replace, l4_csum_replace } from './checksum';
 export { jiffies64, ktime_get_ns, ktime_get_tai_ns } from './clock';
 export { each_begin, each_end, each_next, each_value } from './each';
+export { skb_enter } from './enter';
 export {
   hash_delete,
   hash_lookup,

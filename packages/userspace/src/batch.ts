@@ -1,8 +1,8 @@
 /**
- * Batches: packets are laid side by side in the engine's memory, run one after the other, and read where they lie. At XDP the
- * whole batch runs inside of WebAssembly; at TC each packet has a context of its own, and is run by itself.
+ * Batches: packets are laid side by side in the engine's memory, run one after the other inside of WebAssembly, and read where
+ * they lie. The interpreter runs each packet by itself.
  */
-import { ArgumentError, type BatchPacket, type BatchResult, type LoadedMap, type Redirect } from '@tailrace/bpf';
+import { ArgumentError, type BatchPacket, type BatchResult, type LoadedMap, type Redirect, type SkbContext } from '@tailrace/bpf';
 import type { Chain } from './chain.ts';
 import { Descriptor } from './chain-module.ts';
 import { flowHash } from './flow-hash.ts';
@@ -13,6 +13,7 @@ import {
   ANSWER_TARGET,
   CLOCK_NOW,
   CONTEXT_SIZE,
+  INCOMING_SIZE,
   KIND_NEIGHBOUR,
   KIND_PEER,
   PACKET_HEADROOM,
@@ -23,35 +24,39 @@ import {
   WORKER_CONTEXT,
   XDP_INGRESS_INDEX,
 } from './layout.ts';
-import { enterSkb, enterXdp, packetEnds, roomBytes } from './packet-state.ts';
+import { checkSkb, enterSkb, enterXdp, packetEnds, roomBytes, writeIncoming } from './packet-state.ts';
 import type { WorkerContext } from './worker-context.ts';
+import type { Share } from './worker-pool.ts';
 
-/** Packets that are run at a time: results should not wait long, and memory for them is bounded. */
+/** Packets that a worker runs at a time: results should not wait long, and a function never changes tier while it runs. */
 const BATCH_LIMIT = 1024;
 const CACHE_LINE = 64;
 /** ETH_HLEN: nothing runs without a whole Ethernet header. */
 const SHORTEST = 14;
 const LOOPBACK = 1;
 
+/** What the results of one time share. */
+interface Ran {
+  readonly u8: Uint8Array;
+  readonly words: Uint32Array;
+  readonly redirectAt: (words: Uint32Array, at: number) => Redirect | undefined;
+}
+
 /** What came of a packet where it lies: views are made when they are asked for, until the next batch. */
 class SlotResult implements BatchResult {
   readonly returnValue: number;
-  readonly #u8: Uint8Array;
-  readonly #words: Uint32Array;
+  readonly #ran: Ran;
   /** Its descriptor, in words. */
   readonly #at: number;
-  readonly #redirectAt: (words: Uint32Array, at: number) => Redirect | undefined;
 
-  constructor(u8: Uint8Array, words: Uint32Array, at: number, redirectAt: (words: Uint32Array, at: number) => Redirect | undefined) {
-    this.#u8 = u8;
-    this.#words = words;
+  constructor(ran: Ran, at: number) {
+    this.returnValue = ran.words[at + Descriptor.verdict / 4] as number;
+    this.#ran = ran;
     this.#at = at;
-    this.#redirectAt = redirectAt;
-    this.returnValue = words[at + Descriptor.verdict / 4] as number;
   }
 
   get packet(): Uint8Array {
-    return this.#view(Descriptor.data, Descriptor.end) ?? this.#u8.subarray(0, 0);
+    return this.#view(Descriptor.data, Descriptor.end) ?? this.#ran.u8.subarray(0, 0);
   }
 
   get metadata(): Uint8Array | undefined {
@@ -59,36 +64,55 @@ class SlotResult implements BatchResult {
   }
 
   get redirect(): Redirect | undefined {
-    return this.#redirectAt(this.#words, this.#at);
+    return this.#ran.redirectAt(this.#ran.words, this.#at);
   }
 
   /** Bytes from one field's address to another's; undefined where there are none. */
   #view(from: number, to: number): Uint8Array | undefined {
-    const [start, end] = [this.#words[this.#at + from / 4] as number, this.#words[this.#at + to / 4] as number];
-    return start === end ? undefined : this.#u8.subarray(start, end);
+    const { u8, words } = this.#ran;
+    const [start, end] = [words[this.#at + from / 4] as number, words[this.#at + to / 4] as number];
+    return start === end ? undefined : u8.subarray(start, end);
   }
 }
 
 /** Where packets stand so that each worker's lie side by side, in the order in which they came. */
 interface FlowOrder {
-  /** Places by the packets' own order. */
-  readonly places: readonly number[];
+  /** Places by the packets' own order; undefined: their own. */
+  readonly places: Uint16Array | undefined;
   /** By worker: its first place, and how many it has. */
   readonly shares: readonly { readonly from: number; readonly count: number }[];
 }
 
-function placesByFlow(packets: readonly BatchPacket[], workers: number): FlowOrder {
-  if (workers === 1) return { places: packets.map((_, index) => index), shares: [{ from: 0, count: packets.length }] };
-  const owners = packets.map(({ packet }) => flowHash(packet) % workers);
-  const counts = Array.from({ length: workers }, (_, worker) => owners.filter((owner) => owner === worker).length);
-  const firsts = counts.map((_, worker) => counts.slice(0, worker).reduce((sum, count) => sum + count, 0));
+/** Orders `count` packets from `first` on. */
+function placesByFlow(packets: readonly BatchPacket[], first: number, count: number, workers: number): FlowOrder {
+  if (workers === 1) return { places: undefined, shares: [{ from: 0, count }] };
+  const places = new Uint16Array(count);
+  const counts = new Array<number>(workers).fill(0);
+  for (let index = 0; index < count; index++) {
+    const owner = flowHash((packets[first + index] as BatchPacket).packet) % workers;
+    places[index] = owner;
+    counts[owner] = (counts[owner] as number) + 1;
+  }
+  const firsts = counts.map((_, worker) => counts.slice(0, worker).reduce((sum, own) => sum + own, 0));
   const next = [...firsts];
-  const places = owners.map((owner) => {
+  for (let index = 0; index < count; index++) {
+    const owner = places[index] as number;
     const place = next[owner] as number;
+    places[index] = place;
     next[owner] = place + 1;
-    return place;
-  });
-  return { places, shares: counts.map((count, worker) => ({ from: firsts[worker] as number, count })) };
+  }
+  return { places, shares: counts.map((own, worker) => ({ from: firsts[worker] as number, count: own })) };
+}
+
+/** Packets that run at one time. */
+interface Part {
+  readonly first: number;
+  readonly count: number;
+  /** Where their room starts. */
+  readonly address: number;
+  /** Bytes from packet to packet, and in front of each. */
+  readonly slot: number;
+  readonly headroom: number;
 }
 
 /** Room for batches of one chain; it is given back by `close`. */
@@ -98,6 +122,7 @@ export class BatchRoom {
   /** The map behind a descriptor's address. */
   readonly #mapAt: (address: number) => LoadedMap | undefined;
   #room = { address: 0, bytes: 0 };
+  #asWords: Uint32Array<SharedArrayBuffer> | undefined;
 
   constructor(chain: Chain, context: WorkerContext, mapAt: (address: number) => LoadedMap | undefined) {
     this.#chain = chain;
@@ -108,13 +133,23 @@ export class BatchRoom {
   /** Runs packets. Throws TrapError, and ArgumentError for packets that are too short. */
   run(packets: readonly BatchPacket[]): readonly BatchResult[] {
     this.#context.memory.view.setBigUint64(SHARED + CLOCK_NOW, this.#context.now(), true);
-    for (const { packet } of packets)
+    for (const { packet, skb } of packets) {
       if (packet.length < SHORTEST) throw new ArgumentError(`a packet takes at least ${SHORTEST} bytes, got ${packet.length}`);
+      if (skb) checkSkb(skb);
+    }
     const { moves, runsBatches } = this.#chain.prepare();
-    if (this.#chain.spec.type !== 'xdp' || !runsBatches) return packets.map((packet) => this.#one(packet));
-    const results: BatchResult[] = [];
+    if (!runsBatches) return packets.map((packet) => this.#one(packet));
+    const slot = this.#slotBytes(packets, moves);
+    const bytes = slot + Descriptor.size + INCOMING_SIZE;
+    // results of all parts can be looked at until the next batch
+    const address = this.#take(packets.length * bytes);
     const limit = BATCH_LIMIT * (1 + (this.#context.pool?.areas.length ?? 0));
-    for (let from = 0; from < packets.length; from += limit) this.#many(packets.slice(from, from + limit), moves, results);
+    const headroom = moves ? PACKET_HEADROOM : 0;
+    const results: BatchResult[] = [];
+    for (let first = 0; first < packets.length; first += limit) {
+      const count = Math.min(limit, packets.length - first);
+      this.#many(packets, { first, count, address: address + first * bytes, slot, headroom }, results);
+    }
     return results;
   }
 
@@ -123,42 +158,62 @@ export class BatchRoom {
     this.#room = { address: 0, bytes: 0 };
   }
 
-  #many(packets: readonly BatchPacket[], moves: boolean, results: BatchResult[]): void {
+  /** Bytes from packet to packet: an odd number of cache lines, so that they do not fight for the same sets of the cache. */
+  #slotBytes(packets: readonly BatchPacket[], moves: boolean): number {
+    let longest = 0;
+    for (const { packet, metadata } of packets) longest = Math.max(longest, packet.length + (metadata?.length ?? 0));
+    return (Math.ceil((moves ? roomBytes(this.#chain.spec.type, longest) : longest) / CACHE_LINE) | 1) * CACHE_LINE;
+  }
+
+  #many(packets: readonly BatchPacket[], { first, count, address, slot, headroom }: Part, results: BatchResult[]): void {
     const { memory, worker, pool } = this.#context;
-    const longest = packets.reduce((length, { packet, metadata }) => Math.max(length, packet.length + (metadata?.length ?? 0)), 0);
-    // an odd number of cache lines from slot to slot, so that packets do not fight for the same sets of the cache
-    const slot = (Math.ceil((moves ? roomBytes('xdp', longest) : longest) / CACHE_LINE) | 1) * CACHE_LINE;
-    const headroom = moves ? PACKET_HEADROOM : 0;
-    const descriptors = this.#take(packets.length * (slot + Descriptor.size)) + packets.length * slot;
     const areas = [worker, ...(pool?.areas ?? [])];
-    const order = placesByFlow(packets, areas.length);
-    const { u8, view } = memory;
-    const words = new Uint32Array(u8.buffer);
-    const { places } = order;
-    const { address } = this.#room;
-    for (let index = 0; index < packets.length; index++) {
-      const { packet, metadata } = packets[index] as BatchPacket;
+    const { places, shares } = placesByFlow(packets, first, count, areas.length);
+    const descriptors = address + count * slot;
+    const { u8 } = memory;
+    const words = this.#words();
+    const isXdp = this.#chain.spec.type === 'xdp';
+    for (let index = 0; index < count; index++) {
+      const { packet, metadata, skb } = packets[first + index] as BatchPacket;
       const floor = address + index * slot;
-      const meta = floor + (metadata === undefined ? headroom : Math.max(headroom - metadata.length, 0));
+      const meta = metadata === undefined ? floor + headroom : floor + Math.max(headroom - metadata.length, 0);
       const data = metadata === undefined ? meta : meta + metadata.length;
       if (metadata) u8.set(metadata, meta);
       u8.set(packet, data);
-      const at = (descriptors + (places[index] as number) * Descriptor.size) >>> 2;
+      const at = (descriptors + (places === undefined ? index : (places[index] as number)) * Descriptor.size) >>> 2;
       words[at + Descriptor.floor / 4] = floor;
       words[at + Descriptor.meta / 4] = meta;
       words[at + Descriptor.data / 4] = data;
       words[at + Descriptor.end / 4] = data + packet.length;
       words[at + Descriptor.ceiling / 4] = floor + slot;
       words[at + Descriptor.redirect / 4] = REDIRECT_NONE;
+      words[at + Descriptor.incoming / 4] = skb && !isXdp ? this.#incoming(descriptors + count * Descriptor.size, index, skb) : 0;
     }
-    for (const area of areas) {
-      u8.fill(0, area + WORKER_CONTEXT, area + WORKER_CONTEXT + CONTEXT_SIZE);
-      view.setUint32(area + WORKER_CONTEXT + XDP_INGRESS_INDEX, LOOPBACK, true);
-    }
-    this.#chain.batch(order.shares.map(({ from, count }) => ({ descriptors: descriptors + from * Descriptor.size, count })));
-    const read = this.#redirectAt;
-    for (let index = 0; index < packets.length; index++)
-      results.push(new SlotResult(u8, words, (descriptors + (places[index] as number) * Descriptor.size) >>> 2, read));
+    if (isXdp) for (const area of areas) this.#clearContext(area);
+    this.#chain.batch(shares.map((share): Share => ({ descriptors: descriptors + share.from * Descriptor.size, count: share.count })));
+    const ran: Ran = { u8, words, redirectAt: this.#redirectAt };
+    for (let index = 0; index < count; index++)
+      results.push(new SlotResult(ran, (descriptors + (places === undefined ? index : (places[index] as number)) * Descriptor.size) >>> 2));
+  }
+
+  /** Address of what is known of a packet besides its bytes. */
+  #incoming(from: number, index: number, skb: SkbContext): number {
+    const at = from + index * INCOMING_SIZE;
+    writeIncoming(this.#context.memory, at, skb);
+    return at;
+  }
+
+  #clearContext(area: number): void {
+    const { u8, view } = this.#context.memory;
+    u8.fill(0, area + WORKER_CONTEXT, area + WORKER_CONTEXT + CONTEXT_SIZE);
+    view.setUint32(area + WORKER_CONTEXT + XDP_INGRESS_INDEX, LOOPBACK, true);
+  }
+
+  /** The memory as words; another array once it has grown. */
+  #words(): Uint32Array {
+    const { buffer } = this.#context.memory.u8;
+    if (this.#asWords?.buffer !== buffer) this.#asWords = new Uint32Array(buffer);
+    return this.#asWords;
   }
 
   /** Where a descriptor's packet was sent. */
@@ -206,7 +261,7 @@ export class BatchRoom {
     return map && { map, key };
   }
 
-  /** At least so many bytes; what was in them is of no use any more. */
+  /** Address of at least so many bytes; what was in them is of no use any more. */
   #take(bytes: number): number {
     if (this.#room.bytes < bytes) {
       this.close();

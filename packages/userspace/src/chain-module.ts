@@ -68,6 +68,8 @@ export const Descriptor = {
   target: 28,
   kind: 32,
   key: 36,
+  /** TC: address of what is known of the packet besides its bytes (INCOMING_*); 0: nothing. */
+  incoming: 40,
 } as const;
 
 /** The bytes of a chain's module. It exports `repeat(times: i32): i64` and `batch(descriptors: i32, count: i32)`. */
@@ -233,7 +235,8 @@ function repeatFunction(context: ModuleContext, parts: ChainParts): FunctionWrit
 }
 
 /**
- * Runs packets one after the other: (address of the first descriptor, how many). What is not needed is not done: where nothing
+ * Runs packets one after the other: (address of the first descriptor, how many). At XDP the context is the same for all of them,
+ * at TC each has one of its own. What is not needed is not done: where nothing
  * can move the packet, it need not be told where it ended.
  */
 function batchFunction(context: ModuleContext, parts: ChainParts): FunctionWriter {
@@ -243,6 +246,7 @@ function batchFunction(context: ModuleContext, parts: ChainParts): FunctionWrite
   const [descriptor, left] = [0, 1];
   const moves = parts.programs.some(movesPacket);
   const redirects = parts.programs.some(redirectsPacket);
+  const isXdp = parts.programs[0]?.spec.type === 'xdp';
   const store = (address: number, value: () => void): void => {
     writer.i32(0);
     value();
@@ -254,7 +258,7 @@ function batchFunction(context: ModuleContext, parts: ChainParts): FunctionWrite
   };
   writer.get(left).op(Op.i32Eqz).if().op(Op.return).end();
   const loop = newLoop(context, parts, writer);
-  store(packet + PACKET_IS_XDP, () => writer.i32(1));
+  if (isXdp) store(packet + PACKET_IS_XDP, () => writer.i32(1));
   writer.loop();
   store(packet + PACKET_DATA, () => read(Descriptor.data).tee(loop.ends.data));
   store(packet + PACKET_END, () => read(Descriptor.end).tee(loop.ends.end));
@@ -263,7 +267,13 @@ function batchFunction(context: ModuleContext, parts: ChainParts): FunctionWrite
     store(packet + PACKET_FLOOR, () => read(Descriptor.floor));
     store(packet + PACKET_CEILING, () => read(Descriptor.ceiling));
   }
-  if (redirects) store(answer + ANSWER_REDIRECT, () => writer.i32(REDIRECT_NONE));
+  if (!isXdp)
+    writer
+      .i32(context.worker)
+      .get(descriptor)
+      .memory(MemoryOp.i32Load, Descriptor.incoming)
+      .call(context.module.functionNamed('skb_enter'));
+  else if (redirects) store(answer + ANSWER_REDIRECT, () => writer.i32(REDIRECT_NONE));
   writeTurn(loop);
   writer.get(descriptor).get(loop.result).memory(MemoryOp.i64Store32, Descriptor.verdict);
   if (moves) {

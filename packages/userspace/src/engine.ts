@@ -36,7 +36,7 @@ export interface UserspaceOptions {
   /** Default `wasm`; `interpreter` is the reference, about a hundred times slower. */
   readonly mode?: ExecutionMode;
   /**
-   * Threads that run batches of packets at XDP, spread by flow; default 1, this thread alone. Packets of one flow keep their
+   * Threads that run batches of packets, spread by flow; default 1, this thread alone. Packets of one flow keep their
    * order, and maps are shared.
    */
   readonly workers?: number;

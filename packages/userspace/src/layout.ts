@@ -299,3 +299,16 @@ export const SKB_WIRE_LENGTH = 160;
 export const SKB_GSO_SEGMENTS = 164;
 export const SKB_GSO_SIZE = 176;
 export const SKB_TIMESTAMP_TYPE = 180;
+
+// --- what is known of an skb besides its bytes, as its packet comes in: u32 each, then the control block
+
+export const INCOMING_MARK = 0;
+export const INCOMING_PRIORITY = 4;
+export const INCOMING_QUEUE = 8;
+export const INCOMING_INDEX = 12;
+export const INCOMING_INGRESS_INDEX = 16;
+export const INCOMING_GSO_SEGMENTS = 20;
+export const INCOMING_GSO_SIZE = 24;
+/** 20 bytes. */
+export const INCOMING_CB = 28;
+export const INCOMING_SIZE = 48;

@@ -16,6 +16,15 @@ import {
 import {
   ANSWER_SIZE,
   CONTEXT_SIZE,
+  INCOMING_CB,
+  INCOMING_GSO_SEGMENTS,
+  INCOMING_GSO_SIZE,
+  INCOMING_INDEX,
+  INCOMING_INGRESS_INDEX,
+  INCOMING_MARK,
+  INCOMING_PRIORITY,
+  INCOMING_QUEUE,
+  INCOMING_SIZE,
   PACKET_CEILING,
   PACKET_DATA,
   PACKET_ENCAPSULATED,
@@ -36,19 +45,13 @@ import {
   REGION_STRIDE,
   SKB_CB,
   SKB_GSO_SEGMENTS,
-  SKB_GSO_SIZE,
   SKB_INDEX,
   SKB_INGRESS_INDEX,
-  SKB_LEN,
   SKB_MARK,
-  SKB_PACKET_TYPE,
   SKB_PRIORITY,
-  SKB_PROTOCOL,
-  SKB_QUEUE,
   SKB_VLAN_PRESENT,
   SKB_VLAN_PROTOCOL,
   SKB_VLAN_TCI,
-  SKB_WIRE_LENGTH,
   SUM_COMPLETE,
   SUM_NONE,
   TAG_PACKET,
@@ -62,6 +65,7 @@ import {
   XDP_INGRESS_INDEX,
   XDP_RX_QUEUE,
 } from './layout.ts';
+import type { EngineMemory } from './memory.ts';
 
 /** The engine's memory as views, as `EngineMemory` has them. */
 export interface MemoryViews {
@@ -104,8 +108,6 @@ const XDP_REACH = 4096 - PACKET_HEADROOM - 320;
 const SKB_REACH = 4 * 4096 - 320;
 const CB_BYTES = 20;
 const VLAN = 0x8100;
-/** Packet types as the kernel numbers them: for us, for all, for some, for others. */
-const HOST = { us: 0, all: 1, some: 2, others: 3 } as const;
 const LOOPBACK = 1;
 const EBADMSG = 74;
 
@@ -118,7 +120,7 @@ export function roomBytes(type: ProgramType, length: number): number {
  * Puts the packet of a test run into a worker's area, with what the options say of it. Throws ArgumentError naming what is out
  * of range or not for programs of this type, or where the room is too small.
  */
-export function enter(memory: MemoryViews, worker: number, room: PacketRoom, spec: ProgramSpec, options: TestRunOptions): void {
+export function enter(memory: EngineMemory, worker: number, room: PacketRoom, spec: ProgramSpec, options: TestRunOptions): void {
   const { packet, repeat = 1, skb, xdp, checksumComplete } = options;
   if (!Number.isInteger(repeat) || repeat < 1 || repeat > 0xffff_ffff)
     throw new ArgumentError(`repeat must be 1 to 4294967295, got ${repeat}`);
@@ -159,37 +161,40 @@ export function enterXdp(memory: MemoryViews, worker: number, room: PacketRoom, 
 }
 
 /** Puts an skb into a worker's area: all of it linear, the network header behind the Ethernet header. Throws ArgumentError. */
-export function enterSkb(memory: MemoryViews, worker: number, room: PacketRoom, packet: Uint8Array, options: SkbOptions = {}): void {
+export function enterSkb(memory: EngineMemory, worker: number, room: PacketRoom, packet: Uint8Array, options: SkbOptions = {}): void {
   const { skb = {}, vlan, checksumComplete = false, metadata = new Uint8Array() } = options;
   checkSkb(skb);
   place(memory, worker, room, packet, metadata);
-  const { view, u8 } = memory;
-  const context = worker + WORKER_CONTEXT;
-  const put = (offset: number, value: number): void => view.setUint32(context + offset, value, true);
-  put(SKB_LEN, packet.length);
-  put(SKB_WIRE_LENGTH, packet.length);
-  put(SKB_PACKET_TYPE, packetType(packet));
-  // in network order, as it lies in the frame
-  put(SKB_PROTOCOL, swap16(protocolOf(packet)));
-  put(SKB_MARK, skb.mark ?? 0);
-  put(SKB_PRIORITY, skb.priority ?? 0);
-  put(SKB_QUEUE, skb.queue ?? 0);
-  put(SKB_INDEX, skb.ifindex || LOOPBACK);
-  put(SKB_INGRESS_INDEX, skb.ingressIfindex ?? 0);
-  put(SKB_GSO_SEGMENTS, skb.gsoSegments ?? 0);
-  put(SKB_GSO_SIZE, skb.gsoSize ?? 0);
-  if (skb.cb) u8.set(skb.cb, context + SKB_CB);
+  const incoming = memory.scratch(INCOMING_SIZE);
+  writeIncoming(memory, incoming, skb);
+  memory.runtime.skb_enter(worker, incoming);
+  const put = (offset: number, value: number): void => memory.view.setUint32(worker + offset, value, true);
   if (vlan) {
-    put(SKB_VLAN_PRESENT, 1);
-    put(SKB_VLAN_TCI, vlan.tci);
-    put(SKB_VLAN_PROTOCOL, swap16(vlan.tpid ?? VLAN));
+    put(WORKER_CONTEXT + SKB_VLAN_PRESENT, 1);
+    put(WORKER_CONTEXT + SKB_VLAN_TCI, vlan.tci);
+    put(WORKER_CONTEXT + SKB_VLAN_PROTOCOL, swap16(vlan.tpid ?? VLAN));
   }
-  const state = worker + WORKER_PACKET;
-  view.setUint32(state + PACKET_IS_XDP, 0, true);
-  view.setUint32(state + PACKET_NETWORK, SHORTEST, true);
-  view.setUint32(state + PACKET_SUM_STATE, checksumComplete ? SUM_COMPLETE : SUM_NONE, true);
-  if (checksumComplete) view.setUint32(state + PACKET_SUM, sumOf(packet.subarray(SHORTEST)), true);
+  if (!checksumComplete) return;
+  put(WORKER_PACKET + PACKET_SUM_STATE, SUM_COMPLETE);
+  put(WORKER_PACKET + PACKET_SUM, sumOf(packet.subarray(SHORTEST)));
 }
+
+/** Writes what is known of an skb where `skb_enter` reads it. */
+export function writeIncoming({ u8, view }: MemoryViews, at: number, skb: SkbContext): void {
+  for (const [name, offset] of Object.entries(INCOMING)) view.setUint32(at + offset, skb[name as keyof typeof INCOMING] ?? 0, true);
+  if (skb.cb) u8.set(skb.cb, at + INCOMING_CB);
+  else u8.fill(0, at + INCOMING_CB, at + INCOMING_SIZE);
+}
+
+const INCOMING = {
+  mark: INCOMING_MARK,
+  priority: INCOMING_PRIORITY,
+  queue: INCOMING_QUEUE,
+  ifindex: INCOMING_INDEX,
+  ingressIfindex: INCOMING_INGRESS_INDEX,
+  gsoSegments: INCOMING_GSO_SEGMENTS,
+  gsoSize: INCOMING_GSO_SIZE,
+} as const satisfies Record<Exclude<keyof SkbContext, 'cb'>, number>;
 
 /** The packet as it is, and the metadata in front of it, where there are some. */
 export function leaveXdp(memory: MemoryViews, worker: number): Pick<TestRunResult, 'packet' | 'xdp'> {
@@ -275,7 +280,8 @@ const SKB_LIMITS = {
   gsoSize: 0xffff,
 } as const satisfies Record<Exclude<keyof SkbContext, 'cb'>, number>;
 
-function checkSkb(skb: SkbContext): void {
+/** Throws ArgumentError naming a field that is out of range. */
+export function checkSkb(skb: SkbContext): void {
   for (const [name, limit] of Object.entries(SKB_LIMITS)) {
     const value = skb[name as keyof typeof SKB_LIMITS];
     if (value !== undefined) checkNumber(`skb.${name}`, value, limit);
@@ -286,21 +292,6 @@ function checkSkb(skb: SkbContext): void {
 function checkNumber(what: string, value: number, limit: number): void {
   if (Number.isInteger(value) && value >= 0 && value <= limit) return;
   throw new ArgumentError(`${what} must be 0 to ${limit}, got ${value}`);
-}
-
-/** skb->protocol: the EtherType, or what stands for frames that have a length in its place (eth_type_trans). */
-function protocolOf(packet: Uint8Array): number {
-  const type = word(packet, 12);
-  if (type >= 0x600) return type;
-  return packet.length >= 16 && word(packet, 14) === 0xffff ? 1 : 4;
-}
-
-/** As the loopback device takes it, whose address is all zeros. */
-function packetType(packet: Uint8Array): number {
-  const address = packet.subarray(0, 6);
-  if (address.every((byte) => byte === 0xff)) return HOST.all;
-  if (((address[0] as number) & 1) === 1) return HOST.some;
-  return address.every((byte) => byte === 0) ? HOST.us : HOST.others;
 }
 
 function checkSum({ u8, view }: MemoryViews, worker: number, spec: ProgramSpec): void {
@@ -326,10 +317,6 @@ function fold(sum: number): number {
   let folded = sum;
   while (folded > 0xffff) folded = (folded & 0xffff) + (folded >>> 16);
   return folded;
-}
-
-function word(bytes: Uint8Array, at: number): number {
-  return ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0);
 }
 
 function swap16(value: number): number {

@@ -51,6 +51,8 @@ export interface RuntimeExports {
   each_next(worker: number, map: number, cursor: number): number;
   each_value(worker: number, map: number, cursor: number): number;
   each_end(worker: number): void;
+  /** Everything beside its bytes of an skb that comes in, by INCOMING_* at an address, or 0. */
+  skb_enter(worker: number, incoming: number): void;
   /** Ends a record's time as a region: its address, 0 where the pointer is that of none. */
   record_close(worker: number, pointer: bigint): number;
   /** Throws away records that were reserved and not handed over. */
