@@ -222,6 +222,11 @@ export interface LoadedMap {
    * without batches changes faster than it can be read, ArgumentError for kinds that cannot be read without taking out.
    */
   readAll(): Batch;
+  /**
+   * The same in parts of some megabytes, each read when it is asked for: a large map need not be in memory whole, and what is
+   * read late is as it is then. Tries, and kinds without batches, have the keys that were met in memory.
+   */
+  readParts(): Iterable<Batch>;
   updateBatch(batch: Batch): void;
   /** Returns how many of the keys were there. */
   deleteBatch(keys: Uint8Array, count: number): number;

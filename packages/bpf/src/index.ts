@@ -1,4 +1,5 @@
 export * from './assembler.ts';
+export { joinBatches } from './batch.ts';
 export * from './btf.ts';
 export { FUNC_INFO_BYTES, LINE_INFO_BYTES, type ProgramBtf, programBtf } from './btf-program.ts';
 export { Btf, type BtfEnumValue, type BtfField, type BtfType, readBtf } from './btf-reader.ts';

@@ -24,8 +24,8 @@ export interface BatchTarget {
 /** What one BPF_MAP_LOOKUP_BATCH asks for at first: a few hundred kB of kernel work between signals, and not all of memory. */
 const chunk = { entries: 8192, bytes: 4 << 20 } as const;
 
-/** All entries of a map, each key once. Throws as `walk` does for kinds that are read key by key. */
-export function readAll(map: BatchTarget): Batch {
+/** All entries of a map in parts, each key once. Throws as `walk` does for kinds that are read key by key. */
+export function readParts(map: BatchTarget): Iterable<Batch> {
   switch (map.spec.type) {
     case 'hash':
     case 'lruHash':
@@ -40,7 +40,7 @@ export function readAll(map: BatchTarget): Batch {
       return readBatches(map, (key) => !met.has(nameOf(key)) && met.set(nameOf(key), key), met);
     }
     default:
-      return readEach(map, growing(map), []);
+      return readEach(map, []);
   }
 }
 
@@ -48,12 +48,15 @@ export function readAll(map: BatchTarget): Batch {
  * Reads by batches, as long as keys are `fresh`. One that is not says that the kernel lost its place and started over: the
  * rest is read key by key then, behind those of `met`.
  */
-function readBatches(map: BatchTarget, fresh: (key: Uint8Array) => unknown, met: ReadonlyMap<string, Uint8Array> = new Map()): Batch {
+function* readBatches(
+  map: BatchTarget,
+  fresh: (key: Uint8Array) => unknown,
+  met: ReadonlyMap<string, Uint8Array> = new Map(),
+): Generator<Batch> {
   const { keySize, maxEntries, name } = map.spec;
-  const result = growing(map);
   // The place to go on from: 4 bytes for hashes, a key for other kinds.
   const position = allocate(Math.max(keySize, 8));
-  let room = result.capacity;
+  let room = roomOf(map);
   let started = false;
   for (;;) {
     const keys = allocate(room * keySize);
@@ -70,7 +73,7 @@ function readBatches(map: BatchTarget, fresh: (key: Uint8Array) => unknown, met:
       },
       [position, keys, values],
     );
-    if (status === -Errno.ENOTSUPP) return readEach(map, result, []);
+    if (status === -Errno.ENOTSUPP) return yield* readEach(map, []);
     // A bucket of a hash holds more than the room that was offered: offer more and ask again from the same place.
     if (status === -Errno.ENOSPC && room < 2 * maxEntries) {
       room *= 2;
@@ -81,17 +84,17 @@ function readBatches(map: BatchTarget, fresh: (key: Uint8Array) => unknown, met:
     const count = readAttribute('BPF_MAP_LOOKUP_BATCH', attributes, 'count');
     let read = 0;
     while (read < count && fresh(slice(keys.bytes, read, keySize))) read += 1;
-    result.append(keys.bytes, values.bytes, read);
-    if (read < count || status === -Errno.EINTR) return readEach(map, result, [...met.values()]);
+    yield { count: read, keys: keys.bytes.subarray(0, read * keySize), values: values.bytes.subarray(0, read * map.valueStride) };
+    if (read < count || status === -Errno.EINTR) return yield* readEach(map, [...met.values()]);
     // ENOENT: these were the last.
-    if (status === -Errno.ENOENT) return result.finish();
+    if (status === -Errno.ENOENT) return;
     started = true;
   }
 }
 
-function growing({ spec, valueStride }: BatchTarget): GrowingBatch {
-  const entries = Math.min(spec.maxEntries, chunk.entries, Math.max(1, Math.floor(chunk.bytes / (spec.keySize + valueStride))));
-  return new GrowingBatch(spec.keySize, valueStride, entries);
+/** Entries of a part. */
+function roomOf({ spec, valueStride }: BatchTarget): number {
+  return Math.min(spec.maxEntries, chunk.entries, Math.max(1, Math.floor(chunk.bytes / (spec.keySize + valueStride))));
 }
 
 /** Inserts or overwrites entries. On failure throws SyscallError whose message says how many were written. */
@@ -143,59 +146,30 @@ export function deleteAll(map: BatchTarget, keys: Uint8Array, count: number): nu
   return deleted;
 }
 
-function readEach(map: BatchTarget, result: GrowingBatch, met: readonly Uint8Array[]): Batch {
-  for (const [key, value] of walk(map, met)) result.append(key, value, 1);
-  return result.finish();
+function* readEach(map: BatchTarget, met: readonly Uint8Array[]): Generator<Batch> {
+  const { keySize } = map.spec;
+  const room = roomOf(map);
+  const fresh = (): { count: number; keys: Uint8Array; values: Uint8Array } => ({
+    count: 0,
+    keys: new Uint8Array(room * keySize),
+    values: new Uint8Array(room * map.valueStride),
+  });
+  let part = fresh();
+  for (const [key, value] of walk(map, met)) {
+    part.keys.set(key, part.count * keySize);
+    part.values.set(value, part.count * map.valueStride);
+    part.count += 1;
+    if (part.count < room) continue;
+    yield part;
+    part = fresh();
+  }
+  yield {
+    count: part.count,
+    keys: part.keys.subarray(0, part.count * keySize),
+    values: part.values.subarray(0, part.count * map.valueStride),
+  };
 }
 
 function slice(bytes: Uint8Array, index: number, size: number): Uint8Array {
   return bytes.subarray(index * size, (index + 1) * size);
-}
-
-class GrowingBatch {
-  readonly #keySize: number;
-  readonly #stride: number;
-  #capacity: number;
-  #count = 0;
-  #keys: Uint8Array;
-  #values: Uint8Array;
-
-  constructor(keySize: number, stride: number, capacity: number) {
-    this.#keySize = keySize;
-    this.#stride = stride;
-    this.#capacity = capacity;
-    this.#keys = new Uint8Array(capacity * keySize);
-    this.#values = new Uint8Array(capacity * stride);
-  }
-
-  /** Entries that there is room for. */
-  get capacity(): number {
-    return this.#capacity;
-  }
-
-  append(keys: Uint8Array, values: Uint8Array, count: number): void {
-    const needed = this.#count + count;
-    if (needed > this.#capacity) {
-      this.#capacity = Math.max(needed, 2 * this.#capacity);
-      this.#keys = grown(this.#keys, this.#capacity * this.#keySize);
-      this.#values = grown(this.#values, this.#capacity * this.#stride);
-    }
-    this.#keys.set(keys.subarray(0, count * this.#keySize), this.#count * this.#keySize);
-    this.#values.set(values.subarray(0, count * this.#stride), this.#count * this.#stride);
-    this.#count = needed;
-  }
-
-  finish(): Batch {
-    return {
-      count: this.#count,
-      keys: this.#keys.subarray(0, this.#count * this.#keySize),
-      values: this.#values.subarray(0, this.#count * this.#stride),
-    };
-  }
-}
-
-function grown(bytes: Uint8Array, size: number): Uint8Array {
-  const larger = new Uint8Array(size);
-  larger.set(bytes);
-  return larger;
 }

@@ -8,6 +8,7 @@ import {
   checkMapSpec,
   isMapOfMaps,
   isPerCpu,
+  joinBatches,
   type LoadedMap,
   type LoadedProgram,
   type MapSpec,
@@ -19,7 +20,7 @@ import { attributeSize, type BpfCommand, commands, encodeAttributes } from './at
 import { bpf, bpfError, closeOnError, loadBtf, objectId, objectName, tryBpfAsync } from './bpf.ts';
 import { Descriptor } from './descriptor.ts';
 import { Errno } from './errno.ts';
-import { deleteAll, readAll, updateAll } from './map-batch.ts';
+import { deleteAll, readParts, updateAll } from './map-batch.ts';
 import { alignTo8, allocate, allocateCopy, type Memory } from './memory.ts';
 import { inNamespace, type NetworkNamespace } from './netns.ts';
 import { KernelProgram } from './program.ts';
@@ -179,8 +180,12 @@ export class KernelMap implements LoadedMap {
   }
 
   readAll(): Batch {
+    return joinBatches([...this.readParts()]);
+  }
+
+  readParts(): Iterable<Batch> {
     if (this.spec.keySize === 0) throw new ArgumentError(`${this.#about} is a ${this.spec.type} and has no keys to read by`);
-    return readAll(this);
+    return readParts(this);
   }
 
   updateBatch(batch: Batch): void {

@@ -26,6 +26,7 @@ import {
   u32,
   u64,
 } from '@tailrace/stage';
+import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { EngineMapRegistry } from './registry.ts';
 
@@ -373,5 +374,45 @@ export function mapChurnSuite(blueprint: Engine): void {
         .reduce((sum, [, value]) => sum + value, 0n),
     ).toBe(total());
     expect(total() % BigInt(REPEAT)).toBe(0n);
+  });
+
+  test.each([
+    ['hash', 4, 0],
+    ['lruHash', 4, 0],
+    ['lpmTrie', 8, 1],
+  ] as const)('parts of a %s: each key once, and all that stay, whatever handles do between them', (type, keySize, flags) => {
+    // some entries a part
+    const valueSize = 1 << 20;
+    const action = fc.record({ at: fc.nat(20), set: fc.boolean(), key: fc.nat(23) });
+    fc.assert(
+      fc.property(fc.array(action, { maxLength: 12 }), (actions) => {
+        const [map, other] = ['m', 'other'].map((name) => engine.createMap({ name, type, keySize, valueSize, maxEntries: 64, flags }));
+        if (!map || !other) return;
+        const keyOf = (key: number): Uint8Array => new Uint8Array(Uint32Array.of(...(keySize === 8 ? [32, key] : [key])).buffer);
+        for (let key = 0; key < 16; key++) map.update(keyOf(key), new Uint8Array(valueSize).fill(key));
+        const touched = new Set(actions.map(({ key }) => key));
+        const found: number[] = [];
+        let at = 0;
+        for (const { count, keys, values } of map.readParts()) {
+          expect(values).toHaveLength(count * valueSize);
+          for (let i = 0; i < count; i++) {
+            const key = keys[i * keySize + keySize - 4] as number;
+            found.push(key);
+            expect(values[i * valueSize + 7]).toBe(key);
+          }
+          for (const { set, key } of actions.filter((one) => one.at === at))
+            if (set) map.update(keyOf(key), new Uint8Array(valueSize).fill(key));
+            else map.delete(keyOf(key));
+          // what engines keep for themselves between two parts is not what other maps use
+          other.update(keyOf(at), new Uint8Array(valueSize).fill(0xff));
+          at += 1;
+        }
+        expect(new Set(found).size).toBe(found.length);
+        for (let key = 0; key < 16; key++) if (!touched.has(key)) expect(found).toContain(key);
+        map.close();
+        other.close();
+      }),
+      { numRuns: 15 },
+    );
   });
 }

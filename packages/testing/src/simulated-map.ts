@@ -122,6 +122,10 @@ export class SimulatedMap implements LoadedMap {
     return all[at + 1]?.key.slice();
   }
 
+  readParts(): Iterable<Batch> {
+    return [this.readAll()];
+  }
+
   readAll(): Batch {
     const all = this.#all();
     const keys = new Uint8Array(all.length * this.spec.keySize);

@@ -1,11 +1,11 @@
-import { ArgumentError, type MapType, type ProgramSpec, type TestRunResult, type UpdateFlag } from '@tailrace/bpf';
+import { ArgumentError, joinBatches, type MapType, type ProgramSpec, type TestRunResult, type UpdateFlag } from '@tailrace/bpf';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { mapSpec, u32 } from './fixture.ts';
 import { HeldProgram } from './held.ts';
 import { REGION_BASE, REGION_COUNT, REGION_LENGTH, REGION_READ_ONLY, REGION_SIZE, REGION_STRIDE, REGION_TABLE } from './layout.ts';
 import { UserspaceMap } from './map.ts';
-import { readEntries } from './map-batch.ts';
+import { readParts } from './map-batch.ts';
 import { EngineMemory } from './memory.ts';
 
 const memory = new EngineMemory();
@@ -125,7 +125,8 @@ describe('hashes against a model', () => {
       if (++parts === 5) runtime.map_delete(map.address, key);
       return count;
     };
-    const { keys } = readEntries({ runtime: { ...runtime, map_copy }, scratch: (bytes) => memory.scratch(bytes), u8: memory.u8 }, map);
+    const spied = { runtime: { ...runtime, map_copy }, scratch: (bytes: number) => memory.scratch(bytes), u8: memory.u8 };
+    const { keys } = joinBatches([...readParts(spied, map, true)]);
     expect([...new Uint32Array(keys.slice().buffer)]).toEqual(Array.from({ length: 20 }, (_, i) => i));
     expect(parts).toBe(1 + 20 + 4);
     map.close();

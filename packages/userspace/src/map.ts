@@ -9,6 +9,7 @@ import {
   Errno,
   isMapOfMaps,
   isPerCpu,
+  joinBatches,
   type LoadedMap,
   type LoadedProgram,
   type MapSpec,
@@ -21,9 +22,9 @@ import {
 } from '@tailrace/bpf';
 import { Held, HeldProgram } from './held.ts';
 import { InnerMaps } from './inner-maps.ts';
-import { MAP_DESCRIPTOR_SIZE } from './layout.ts';
+import { MAP_DESCRIPTOR_SIZE, MAP_SHARED } from './layout.ts';
 import { Linker, type SlotArray } from './linker.ts';
-import { readEntries } from './map-batch.ts';
+import { readParts } from './map-batch.ts';
 import { clearRegion, describeMap, writeRegion } from './map-descriptor.ts';
 import { type MapCommand, mapError } from './map-error.ts';
 import type { EngineMemory } from './memory.ts';
@@ -137,16 +138,32 @@ export class UserspaceMap extends Held implements LoadedMap, SlotArray {
   }
 
   readAll(): Batch {
+    this.#checkReadable();
+    return joinBatches([...this.#parts(this.field(MAP_SHARED) === 1)]);
+  }
+
+  readParts(): Iterable<Batch> {
+    this.#checkReadable();
+    return this.#parts(true);
+  }
+
+  #checkReadable(): void {
     this.checkOpen();
     const { type, keySize } = this.spec;
     if (keySize === 0) throw new ArgumentError(`${this.about} is a ${type} and has no keys to read by`);
     if (type === 'perfEventArray') throw this.#error('BPF_MAP_LOOKUP_ELEM', Errno.ENOTSUPP);
     if (type === 'xskmap') throw this.#error('BPF_MAP_LOOKUP_ELEM', Errno.EOPNOTSUPP);
-    const batch = readEntries(this.#memory, this);
-    if (type !== 'programArray' && !isMapOfMaps(type)) return batch;
-    const values = new DataView(batch.values.buffer);
-    for (let i = 0; i < batch.count; i++) values.setUint32(4 * i, this.#idOf(values.getUint32(4 * i, true)), true);
-    return batch;
+  }
+
+  *#parts(mayChange: boolean): Generator<Batch> {
+    const { type } = this.spec;
+    const holdsObjects = type === 'programArray' || isMapOfMaps(type);
+    for (const part of readParts(this.#memory, this, mayChange)) {
+      const values = new DataView(part.values.buffer);
+      if (holdsObjects) for (let i = 0; i < part.count; i++) values.setUint32(4 * i, this.#idOf(values.getUint32(4 * i, true)), true);
+      yield part;
+      this.checkOpen();
+    }
   }
 
   updateBatch(batch: Batch): void {
