@@ -19,6 +19,7 @@ import { type ChainHook, type ChainVerdict, hookTitle, isPacketHook, verdictOf }
 import type { ChainChange } from './change.ts';
 import { Front } from './front.ts';
 import { type CompiledChain, Generation, reference, type Workshop } from './generation.ts';
+import { loopPathOf } from './loop-path.ts';
 import type { Observation } from './observation.ts';
 import { type PathStep, pathOf } from './path.ts';
 import type { ChainPlan } from './plan.ts';
@@ -207,7 +208,7 @@ export class LiveChain {
       const [result] = runBatch([packet]) as readonly [BatchResult];
       const { returnValue, packet: bytes, metadata, redirect } = result;
       const verdict = this.#verdict(returnValue);
-      const path = route && pathOf(route.compiled, verdict, before, this.#counters.snapshot());
+      const path = route && this.#pathOf(route.compiled, verdict, before, this.#counters.snapshot());
       // the next packet takes this one's place
       const kept = { returnValue, redirect, packet: bytes.slice(), metadata: metadata?.slice() };
       return { verdict, result: kept, ...(path ? { path } : {}) };
@@ -277,8 +278,24 @@ export class LiveChain {
     const [route, before] = [this.#route, this.#counters.snapshot()];
     const { returnValue, packet, durationNs } = await this.#root.testRun(options);
     const verdict = this.#verdict(returnValue);
-    const path = route && route === this.#route ? pathOf(route.compiled, verdict, before, this.#counters.snapshot()) : undefined;
-    return { verdict, path, packet, durationNs };
+    const after = this.#counters.snapshot();
+    const path = route && ((await this.#hasSettled(route, after)) ? this.#pathOf(route.compiled, verdict, before, after) : undefined);
+    return { verdict, path: route === this.#route ? path : undefined, packet, durationNs };
+  }
+
+  /**
+   * Whether what was counted is all of some packets. Paths with loops need that, and then a reading that is the same behind a grace
+   * period shows that no packet was under way.
+   */
+  async #hasSettled({ compiled }: { readonly compiled: CompiledChain }, after: Uint8Array): Promise<boolean> {
+    if (!compiled.plan.loops) return true;
+    await this.#workshop.instance.gracePeriod();
+    return Buffer.compare(after, this.#counters.snapshot()) === 0;
+  }
+
+  #pathOf(compiled: CompiledChain, verdict: ChainVerdict, before: Uint8Array, after: Uint8Array): readonly PathStep[] | undefined {
+    const path = pathOf(compiled, verdict, before, after);
+    return path ?? (compiled.plan.loops ? loopPathOf(compiled, verdict, before, after) : undefined);
   }
 
   #verdict(returnValue: number): ChainVerdict {

@@ -14,6 +14,8 @@ export interface EdgeDescription {
   readonly kind: 'next' | 'exit';
   /** The stage that it leads to; absent where it ends the chain. */
   readonly to?: string;
+  /** It leads to a stage that the packet has passed. */
+  readonly back?: true;
   /** The verdict that it ends the chain with. */
   readonly verdict?: string;
   /** Its slot in the chain's program array; absent where it is a jump within a fused program too. */
@@ -50,6 +52,8 @@ export interface ChainDescription {
   readonly stages: readonly StageDescription[];
   /** The most tail calls that one packet can take, the root's included. */
   readonly depth: number;
+  /** Some edge leads back: the limit of tail calls ends what goes round for ever. */
+  readonly loops?: true;
 }
 
 /** Describes a plan. */
@@ -59,7 +63,9 @@ export function describeChain(plan: ChainPlan): ChainDescription {
     const edges = edgesOf(place).map(({ label, to }): EdgeDescription => {
       const slot = plan.slots.get(edgeKey(name, label));
       const named = label === 'next' ? ({ kind: 'next', label } as const) : ({ kind: 'exit', label: label.slice('exit:'.length) } as const);
-      return 'verdict' in to ? { ...named, verdict: to.verdict } : { ...named, to: to.place, ...(slot === undefined ? {} : { slot }) };
+      return 'verdict' in to
+        ? { ...named, verdict: to.verdict }
+        : { ...named, to: to.place, ...(to.back ? { back: true } : {}), ...(slot === undefined ? {} : { slot }) };
     });
     return {
       name,
@@ -73,7 +79,7 @@ export function describeChain(plan: ChainPlan): ChainDescription {
       maps: mapsIn(stage.uses).map((map) => map.name),
     };
   });
-  return { hook: plan.hook, first: plan.first, stages, depth: plan.depth };
+  return { hook: plan.hook, first: plan.first, stages, depth: plan.depth, ...(plan.loops ? { loops: true } : {}) };
 }
 
 function fusedIn({ programs }: ChainPlan, place: string): { readonly program?: string } {

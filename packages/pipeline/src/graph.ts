@@ -9,10 +9,12 @@ import {
   type AnyFused,
   type AnyStage,
   type AnyTarget,
+  type BackTo,
   type ChainItem,
   type ChainMember,
   chainKeys,
   hookFits,
+  isBackTo,
   isFused,
   membersIn,
   withTargets,
@@ -22,8 +24,8 @@ import { type ChainHook, hookTitle, verdictNamesOf } from './chain-hook.ts';
 
 /** A verdict that an edge can end a chain with. */
 export type EndVerdict = 'abort' | 'drop' | 'pass' | 'tx';
-/** Where an edge leads: to a place of the chain, or out of it. */
-export type Destination = { readonly place: string } | { readonly verdict: EndVerdict };
+/** Where an edge leads: to a place of the chain, `back` where it is declared as a loop, or out of it. */
+export type Destination = { readonly place: string; readonly back?: true } | { readonly verdict: EndVerdict };
 
 /** One stage where it stands in a chain. A place keeps its name when its stage is replaced. */
 export interface Place {
@@ -43,7 +45,7 @@ export interface Place {
   readonly outcomes: StageOutcomes;
 }
 
-/** A chain without cycles. */
+/** A chain, without cycles but those that edges back make. */
 export interface ChainGraph {
   readonly hook: ChainHook;
   /** The place that packets come to first. */
@@ -69,6 +71,7 @@ export function chainGraph(members: readonly ChainItem[], options: GraphOptions)
   const first = builder.list(members, pipelineScope, pass, pass);
   if (!('place' in first)) throw new ChainError('empty', `the ${hook} chain has no stages, expected at least one`);
   const places = builder.reachable(first.place);
+  builder.checkLoops(places);
   // a stage that was replaced may leave others idle
   if (options.replacements === undefined || options.replacements.size === 0) builder.checkReached(places);
   return { hook, first: first.place, places };
@@ -156,10 +159,10 @@ class GraphBuilder {
     let next = end;
     for (const [i, item] of [...items.entries()].reverse()) {
       const behind = items[i + 1];
-      if (typeof item === 'string') {
+      if (typeof item === 'string' || item.kind === 'backTo') {
         if (behind !== undefined)
-          throw new ChainError('unreachable', `${describe(behind)} can never be reached: '${item}' before it ends the sub-chain`);
-        next = item === 'next' ? rejoin : this.#verdict(item);
+          throw new ChainError('unreachable', `${describe(behind)} can never be reached: ${describe(item)} before it ends the sub-chain`);
+        next = this.#end(item, scope, rejoin);
       } else next = this.#item(item, scope, next);
     }
     return next;
@@ -170,12 +173,25 @@ class GraphBuilder {
     const ordered = new Map<string, Place>();
     const visit = (to: Destination): void => {
       if (!('place' in to) || ordered.has(to.place)) return;
-      const place = this.#place(to.place);
+      const place = to.back ? this.#loopTo(to.place) : this.#place(to.place);
       ordered.set(place.name, place);
       for (const edge of edgesOf(place)) visit(edge.to);
     };
     visit({ place: first });
     return ordered;
+  }
+
+  /** Throws ChainError for an edge back to what is not there, or to what does not lead to it. */
+  checkLoops(reached: ReadonlyMap<string, Place>): void {
+    for (const place of reached.values())
+      for (const { label, to } of edgesOf(place)) {
+        const { name } = place;
+        if (!('place' in to) || !to.back || leadsTo(reached, to.place, name)) continue;
+        const exit = label === 'next' ? `the sub-chain that ends with '${name}'` : `exit '${label.slice('exit:'.length)}' of '${name}'`;
+        throw new ChainError('cycle', `${exit} leads back to '${to.place}', which does not lead there`, {
+          hint: 'backTo() takes the name of a stage that packets have passed',
+        });
+      }
   }
 
   /** Throws ChainError for a member that no packet gets to. */
@@ -187,6 +203,13 @@ class GraphBuilder {
       const why = before ? `: '${before.name}' before it never calls next()` : '';
       throw new ChainError('unreachable', `'${name}' can never be reached${why}`);
     }
+  }
+
+  #loopTo(name: string): Place {
+    const place = this.#places.get(name);
+    if (place !== undefined) return place;
+    const names = [...this.#places.keys()].reverse().map((known) => `'${known}'`);
+    throw new ChainError('absent', `an exit leads back to '${name}', which is not in this chain`, { hint: `it has ${names.join(', ')}` });
   }
 
   #place(name: string): Place {
@@ -255,8 +278,14 @@ class GraphBuilder {
   }
 
   #target(target: AnyTarget, scope: Scope, next: Destination): Destination {
-    if (typeof target === 'string') return target === 'next' ? next : this.#verdict(target);
+    if (typeof target === 'string' || isBackTo(target)) return this.#end(target, scope, next);
     return isList(target) ? this.list(target, scope, pass, next) : this.#item(target, scope, pass);
+  }
+
+  /** What can only stand last. Places before it are not there yet: `checkLoops` looks for them. */
+  #end(target: Extract<Item, string> | BackTo, scope: Scope, rejoin: Destination): Destination {
+    if (typeof target !== 'string') return { place: scope.prefix + target.name, back: true };
+    return target === 'next' ? rejoin : this.#verdict(target);
   }
 
   #verdict(name: EndVerdict): Destination {
@@ -277,6 +306,18 @@ class GraphBuilder {
   }
 }
 
+/** True where packets get from a place to another, or it is the same one. */
+function leadsTo(places: ReadonlyMap<string, Place>, from: string, to: string): boolean {
+  const seen = new Set<string>();
+  const visit = (name: string): boolean => {
+    if (name === to) return true;
+    if (seen.has(name)) return false;
+    seen.add(name);
+    return edgesOf(placeIn(places, name)).some((edge) => 'place' in edge.to && visit(edge.to.place));
+  };
+  return visit(from);
+}
+
 function isList(target: AnyTarget): target is Extract<AnyTarget, readonly unknown[]> {
   return Array.isArray(target);
 }
@@ -284,7 +325,7 @@ function isList(target: AnyTarget): target is Extract<AnyTarget, readonly unknow
 function describe(item: Item): string {
   if (typeof item === 'string') return `'${item}'`;
   if (isFused(item)) return `a fused group of ${item.members.map(describe).join(', ')}`;
-  return `${item.kind} '${item.name}'`;
+  return item.kind === 'backTo' ? `backTo('${item.name}')` : `${item.kind} '${item.name}'`;
 }
 
 function hasHint(labels: readonly string[]): { readonly hint: string } {

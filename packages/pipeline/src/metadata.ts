@@ -39,7 +39,7 @@ export function metadataFields(graph: ChainGraph): ReadonlyMap<string, Layout> {
 
 /** Follows every way through a chain that packets can take; a miss is none. */
 export function metadataFlow(graph: ChainGraph): MetadataFlow {
-  const written = new Map<string, ReadonlySet<string>>([[graph.first, new Set()]]);
+  const written = writtenBefore(graph);
   const missing: MissingField[] = [];
   const passes: { readonly way: string; readonly fields: ReadonlySet<string> }[] = [];
   for (const place of inOrder(graph)) {
@@ -49,10 +49,7 @@ export function metadataFlow(graph: ChainGraph): MetadataFlow {
     const after = (outcome: string): ReadonlySet<string> => known.union(new Set(place.outcomes.writes[outcome] ?? []));
     const passesBy = (outcome: string): unknown => passes.push({ way: `${outcome} of '${place.name}'`, fields: after(outcome) });
     if (place.outcomes.verdicts.includes('pass')) passesBy('pass');
-    for (const { label, to } of edgesOf(place)) {
-      if ('place' in to) written.set(to.place, written.get(to.place)?.intersection(after(label)) ?? after(label));
-      else if (to.verdict === 'pass') passesBy(label);
-    }
+    for (const { label, to } of edgesOf(place)) if ('verdict' in to && to.verdict === 'pass') passesBy(label);
   }
   const [first, ...others] = passes.map(({ fields }) => fields);
   return {
@@ -62,6 +59,29 @@ export function metadataFlow(graph: ChainGraph): MetadataFlow {
       without: (field) => passes.find(({ fields }) => !fields.has(field))?.way,
     },
   };
+}
+
+/** The fields that every way to a place has written. Edges back may take some away again, so it goes on until nothing changes. */
+function writtenBefore(graph: ChainGraph): ReadonlyMap<string, ReadonlySet<string>> {
+  const written = new Map<string, ReadonlySet<string>>([[graph.first, new Set()]]);
+  const places = inOrder(graph);
+  for (let changes = true; changes; ) {
+    changes = false;
+    for (const place of places) {
+      const known = written.get(place.name);
+      if (known === undefined) continue;
+      for (const { label, to } of edgesOf(place)) {
+        if (!('place' in to)) continue;
+        const after = known.union(new Set(place.outcomes.writes[label] ?? []));
+        const before = written.get(to.place);
+        const both = before?.intersection(after) ?? after;
+        if (before !== undefined && both.size === before.size) continue;
+        written.set(to.place, both);
+        changes = true;
+      }
+    }
+  }
+  return written;
 }
 
 /** The error for a read that nothing provides for. */
@@ -74,7 +94,7 @@ export function unwritten(graph: ChainGraph, { place, field }: MissingField, hin
   return new ChainError('metadata', `'${place}' reads '${field}', which is not written on every way to it`, { hint: hint ?? within });
 }
 
-/** Places so that each comes after all that lead to it. */
+/** Places so that each comes after all that lead to it, but for edges back. */
 export function inOrder(graph: ChainGraph): readonly Place[] {
   const ordered: Place[] = [];
   const seen = new Set<string>();
@@ -82,7 +102,7 @@ export function inOrder(graph: ChainGraph): readonly Place[] {
     if (seen.has(name)) return;
     seen.add(name);
     const place = placeIn(graph.places, name);
-    for (const { to } of edgesOf(place)) if ('place' in to) visit(to.place);
+    for (const { to } of edgesOf(place)) if ('place' in to && !to.back) visit(to.place);
     ordered.push(place);
   };
   visit(graph.first);

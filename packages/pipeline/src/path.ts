@@ -43,10 +43,14 @@ export function pathOf(
 ): readonly PathStep[] | undefined {
   const growth = new Growth(state, before, after);
   const path: PathStep[] = [];
+  const met = new Set<string>();
   let to: { readonly place: string } | { readonly verdict: string } = { place: plan.first };
   let [missed, onMiss] = [growth.has(MISSES_OFFSET), 'pass'];
   while ('place' in to) {
     const place = placeIn(plan.places, to.place);
+    // a packet that comes back counts more than once: loop-path.ts looks at how often
+    if (met.has(place.name)) return undefined;
+    met.add(place.name);
     const [outcome, ...others] = growth.outcomes(place.name);
     // the packet came here, or missed: both, neither and two ways on tell nothing
     if ((outcome !== undefined) === missed || others.length > 0) return undefined;

@@ -131,5 +131,5 @@ const taken = (edge: EdgeDescription, counts: StageStats): bigint =>
   edge.kind === 'next' ? counts.next : (counts.exits[edge.label] ?? 0n);
 
 function edgeText(edge: EdgeDescription, counts: StageStats | undefined): string {
-  return `${edge.label}${counts ? ` ${number(taken(edge, counts))}` : ''} ─▶ ${edge.to ?? edge.verdict ?? ''}`;
+  return `${edge.label}${counts ? ` ${number(taken(edge, counts))}` : ''} ${edge.back ? '↺' : '─▶'} ${edge.to ?? edge.verdict ?? ''}`;
 }

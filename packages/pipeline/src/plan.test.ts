@@ -1,11 +1,13 @@
-import { type Chains, defineFunction, stage, u16, u32 } from '@tailrace/stage';
+import { backTo, type Chains, defineFunction, stage, u16, u32 } from '@tailrace/stage';
 import { expect, test } from 'vitest';
 import { ChainError } from './chain-error.ts';
-import { describeChain } from './description.ts';
+import { describeChain, describePipeline } from './description.ts';
 import { fakeCompiler } from './fake-engine.ts';
+import { drawChain } from './picture.ts';
 import { planPipeline } from './pipeline-plan.ts';
 import { type ChainPlan, planChain } from './plan.ts';
 import { bounce, dynamic, fork, step } from './sample.ts';
+import { drawSvg } from './svg.ts';
 
 const plan = (...members: Parameters<typeof planChain>[0]): ChainPlan =>
   planPipeline('edge', { xdp: members }, fakeCompiler).chains.get('xdp') as ChainPlan;
@@ -132,6 +134,32 @@ const both = defineFunction({ name: 'both', stages: { xdp: [step('in')], tcEgres
 const mixed = defineFunction({ name: 'mixed', stages: { xdp: [step('in')], tcEgress: [fork('out').at('tc')] } }).on({ odd: 'tx' } as never);
 const egress = defineFunction({ name: 'egress', stages: { tcEgress: [shaper] } });
 
+test('loops that are declared are planned: as deep as there are tail calls, with what every round has written', () => {
+  const { loops, depth } = plan(writes, fork('a').on({ odd: backTo('writes') }), reads);
+  expect([loops, depth]).toEqual([true, 33]);
+  expect(edges(writes, fork('a').on({ odd: [step('x'), backTo('a')] }), reads)).toMatchInlineSnapshot(`
+    "writes next -> a [0]
+    a next -> reads [1]
+    a odd -> x [2]
+    reads next -> pass
+    x next -> a [3]"
+  `);
+  const late = stage({
+    name: 'late',
+    hook: 'xdp',
+    reads: { flow: u32 },
+    program: (ctx) => (ctx.meta.flow ? ctx.exit('odd') : ctx.next()),
+  });
+  // written on the way round, and not on the way in
+  expect(() => plan(...dynamic(step('first'), late.on({ odd: [writes, backTo('late')] })))).toThrow(
+    "'late' reads 'flow', which is not written on every way to it",
+  );
+  const f = defineFunction({ name: 'f', stages: { xdp: [step('in'), fork('out').on({ odd: backTo('in') })] } });
+  expect(edges(f.as('one'), f.as('two'))).toContain('two.out odd -> two.in');
+  const g = defineFunction({ name: 'g', stages: { xdp: [fork('out')] } });
+  expect(edges(step('a'), g.on({ odd: backTo('a') }))).toContain('g.out odd -> a');
+});
+
 test.each([
   ['no members', () => plan(), 'empty', 'the xdp chain has no members, expected at least one', undefined],
   ['an open exit', () => plan(...dynamic(fork('acl'))), 'open', "exit 'odd' of 'acl' leads nowhere", 'wire it with acl.on({ odd: … })'],
@@ -192,6 +220,27 @@ test.each([
     undefined,
   ],
   ['a cycle', () => plan(...looped()), 'cycle', "'a' leads back to itself", undefined],
+  [
+    'a way back to what is not there',
+    () => plan(step('a'), fork('b').on({ odd: backTo('c') })),
+    'absent',
+    "an exit leads back to 'c', which is not in this chain",
+    "it has 'a', 'b'",
+  ],
+  [
+    'a way back that leads on',
+    () => plan(fork('a').on({ odd: backTo('b') }), step('b')),
+    'cycle',
+    "exit 'odd' of 'a' leads back to 'b', which does not lead there",
+    'backTo() takes the name of a stage that packets have passed',
+  ],
+  [
+    'a stage behind a way back',
+    () => plan(step('a'), fork('b').on({ odd: [backTo('a'), step('c')] })),
+    'unreachable',
+    "stage 'c' can never be reached: backTo('a') before it ends the sub-chain",
+    undefined,
+  ],
   ['another hook', () => plan(...dynamic(shaper)), 'hook', "stage 'shaper' has hook 'tcEgress'; 'xdp' is needed here", undefined],
   [
     'a function of another hook',
@@ -262,4 +311,20 @@ test.each([
 
 test('33 stages are allowed', () => {
   expect(plan(...Array.from({ length: 33 }, (_, i) => step(`s${i}`))).depth).toBe(33);
+});
+
+test('a loop is seen in pictures', () => {
+  const looped = planPipeline('edge', { xdp: [step('first'), fork('turn').on({ odd: backTo('turn') })] } as Chains, fakeCompiler);
+  const described = describePipeline<{ readonly xdp: 'first' | 'turn' }>('edge', looped);
+  expect(described.chains.xdp).toMatchObject({ loops: true, depth: 33 });
+  expect(drawChain(described.chains.xdp)).toMatchInlineSnapshot(`
+    "╭──────────╮
+    │ first    │
+    ╰──┬───────╯
+       │
+    ╭──────────╮
+    │ turn     │
+    ╰──────────╯  next ─▶ pass · odd ↺ turn"
+  `);
+  expect(drawSvg(described)).toContain('>↺ odd<');
 });

@@ -31,8 +31,10 @@ export interface ChainPlan extends ChainGraph {
   readonly slots: ReadonlyMap<string, number>;
   /** Entries that the program array needs. */
   readonly slotCount: number;
-  /** The most tail calls that one packet can take, the root's included. */
+  /** The most tail calls that one packet can take, the root's included: with loops, as many as there are. */
   readonly depth: number;
+  /** True where an edge leads back: packets may come to the limit of tail calls. */
+  readonly loops: boolean;
   /** Layouts of all metadata fields, by name. */
   readonly fields: ReadonlyMap<string, Layout>;
 }
@@ -46,7 +48,8 @@ export function planChain(members: readonly ChainItem[], options: GraphOptions):
   for (const place of graph.places.values())
     for (const { label, to } of edgesOf(place))
       if ('place' in to && !isJump(programs, place.name, to)) slots.set(edgeKey(place.name, label), slots.size);
-  return { ...graph, programs, slots, slotCount: slots.size, depth: checkDepth({ ...graph, programs }), fields };
+  const depth = checkDepth({ ...graph, programs });
+  return { ...graph, programs, slots, slotCount: slots.size, depth, loops: hasLoops(graph), fields };
 }
 
 /** Names the edge that leaves a place by a label: `next`, or `exit:label`. */
@@ -135,14 +138,21 @@ function sameHandOver(before: ChainPlan, after: ChainPlan, but: string): boolean
   });
 }
 
-/** Tail calls of the worst path, and `others` beside those to places. Throws ChainError past the kernel's limit. */
+function hasLoops({ places }: ChainGraph): boolean {
+  return [...places.values()].some((place) => edgesOf(place).some(({ to }) => 'place' in to && to.back));
+}
+
+/**
+ * Tail calls of the worst path, and `others` beside those to places; with loops it is the kernel's limit. Throws ChainError where
+ * a path without loops is past that.
+ */
 export function checkDepth(graph: ChainGraph & Pick<ChainPlan, 'programs'>, others = 0): number {
   const longest = new Map<string, readonly string[]>();
   const pathFrom = (name: string): readonly string[] => {
     const known = longest.get(name);
     if (known !== undefined) return known;
     const place = graph.places.get(name);
-    const tails = place ? edgesOf(place).map(({ to }) => ('place' in to ? pathFrom(to.place) : [])) : [];
+    const tails = place ? edgesOf(place).map(({ to }) => ('place' in to && !to.back ? pathFrom(to.place) : [])) : [];
     const path = [
       ...(graph.programs.has(name) ? [name] : []),
       ...tails.reduce((best, tail) => (tail.length > best.length ? tail : best), []),
@@ -159,5 +169,5 @@ export function checkDepth(graph: ChainGraph & Pick<ChainPlan, 'programs'>, othe
       hint: `the longest way is ${path.slice(0, 3).join(' → ')} → … → ${path.at(-1)}`,
     });
   }
-  return calls;
+  return hasLoops(graph) ? MAX_TAIL_CALLS : calls;
 }

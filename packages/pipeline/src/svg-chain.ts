@@ -139,7 +139,14 @@ function layoutBoxes(chain: ChainDescription, counts: CountsByStage | undefined)
     const firstPort = y + TITLE + details.length * DETAIL + (details.length > 0 ? 4 : 0);
     const ports = stage.edges
       .filter((edge) => edge !== down)
-      .map((edge, row): Port => ({ edge, label: edge.label, taken: takenBy(edge, counted), y: firstPort + row * PORT + PORT / 2 }));
+      .map(
+        (edge, row): Port => ({
+          edge,
+          label: edge.back ? `↺ ${edge.label}` : edge.label,
+          taken: takenBy(edge, counted),
+          y: firstPort + row * PORT + PORT / 2,
+        }),
+      );
     const height = firstPort - y + ports.length * PORT + (ports.length > 0 ? 4 : details.length > 0 ? 6 : 2);
     const box: Box = { stage, y, height, details, ports, falls: down && takenBy(down, counted) };
     y += height + (down ? 36 : 24);

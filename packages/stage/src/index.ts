@@ -1,6 +1,7 @@
 /** What authors of stages, structures and network functions import; the compiler and the pipeline read the same values. */
 export { ArgumentError, type ErrorCode, type ErrorOptions, TailraceError } from '@tailrace/bpf';
 export * from './address.ts';
+export * from './back-to.ts';
 export * from './binding.ts';
 export * from './codec.ts';
 export * from './composition.ts';

@@ -1,6 +1,7 @@
 /** What stands in a chain or behind an exit: stages and functions, without their type parameters, and targets. */
 import type { ProgramSpec } from '@tailrace/bpf';
 import type { ContainerModule } from 'inversify';
+import type { BackTo } from './back-to.ts';
 import type { ChainKey, Hook, VerdictNames } from './hook.ts';
 import type { parts, phantom } from './resource.ts';
 import type { Schemas } from './schema.ts';
@@ -94,7 +95,12 @@ export interface AnyFused {
 /** What may stand in a chain, or behind an exit. */
 export type ChainItem = ChainMember | AnyFused;
 /** Where an exit may lead. In a sub-chain, `next()` of the last member is the hook's default verdict. */
-export type Target<H extends Hook> = VerdictNames[H] | 'next' | ChainItem | readonly (ChainItem | VerdictNames[H] | 'next')[];
+export type Target<H extends Hook> =
+  | VerdictNames[H]
+  | 'next'
+  | ChainItem
+  | BackTo
+  | readonly (ChainItem | BackTo | VerdictNames[H] | 'next')[];
 /** A target of whatever hook. */
 export type AnyTarget = Target<Hook>;
 /** Targets by the labels of the exits `X`. */

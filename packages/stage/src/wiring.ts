@@ -6,6 +6,7 @@
  * prints "Type 'X' is not assignable to type '"the message"'" at the guilty element.
  */
 import { ArgumentError } from '@tailrace/bpf';
+import { type BackTo, isBackTo } from './back-to.ts';
 import { type ChainKey, type ChainOf, chainKeys, type Fits, type Hook, hookFits, verdictNames } from './hook.ts';
 import type { AnyFunction, AnyFused, AnyStage, AnyTarget, ChainItem, ChainMember } from './member.ts';
 import type { parts, phantom } from './resource.ts';
@@ -126,7 +127,8 @@ export function hookWired(hook: Hook, wiring: Readonly<Record<string, AnyTarget>
   return [...narrowed][0] ?? 'tc';
 }
 
-function checkTarget(path: string, hooks: readonly Hook[], target: unknown): ChainItem | AnyVerdictName {
+function checkTarget(path: string, hooks: readonly Hook[], target: unknown): ChainItem | BackTo | AnyVerdictName {
+  if (isBackTo(target)) return target;
   if (typeof target === 'string') {
     const names = [...new Set<string>(['next', ...hooks.flatMap((hook) => verdictNames[hook])])];
     if (!names.includes(target))
@@ -165,7 +167,7 @@ export function isFused(value: unknown): value is AnyFused {
 }
 
 /** The stages and functions that an item of a chain or a target stands for: itself, or the members of a fused group. */
-export function membersIn(item: ChainItem | string): readonly ChainMember[] {
-  if (typeof item === 'string') return [];
+export function membersIn(item: ChainItem | BackTo | string): readonly ChainMember[] {
+  if (typeof item === 'string' || item.kind === 'backTo') return [];
   return item.kind === 'fused' ? item.members.flatMap(membersIn) : [item];
 }
