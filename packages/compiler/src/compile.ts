@@ -6,6 +6,7 @@ import { emit } from './emit/emit.ts';
 import { STACK_LIMIT, StackError } from './emit/stack.ts';
 import { type HookModel, hookModel, hookModels } from './hook-model.ts';
 import type { Graph } from './ir.ts';
+import { longestWay } from './longest-way.ts';
 import { type FusedPart, lowerFused } from './lower/fused.ts';
 import { labelsOf } from './lower/label.ts';
 import { type Lowered, lowerStage } from './lower/lower.ts';
@@ -30,6 +31,8 @@ export interface CompiledStage {
   readonly stackSize: number;
   /** Values that had to be kept on the stack. */
   readonly spills: number;
+  /** Instructions on the longest way through it, loops counted once. */
+  readonly longest: number;
 }
 
 /** What the kernel takes, BPF_COMPLEXITY_LIMIT_INSNS aside (include/linux/bpf.h). */
@@ -175,7 +178,7 @@ function finish(graph: Graph, hook: HookModel, name: string, stage: string, part
     functions: [{ pc: 0, name }],
     lines,
   };
-  return { program, stackSize, spills };
+  return { program, stackSize, spills, longest: longestWay(instructions) };
 }
 
 /** Emits; a stack that is too small is the source's fault, where it fills the largest struct. */

@@ -4,6 +4,7 @@ import type { AnyMap, AnyStage, StageObject } from '@tailrace/stage';
 import { CompileError, type DiagnosticId } from './diagnostic.ts';
 import { STACK_LIMIT } from './emit/stack.ts';
 import type { HookModel } from './hook-model.ts';
+import { longestWay } from './longest-way.ts';
 import { ProgramCode } from './object-code.ts';
 import { exitCode, needsContext, returnMeaning } from './object-exits.ts';
 import { contextHome, graft } from './object-graft.ts';
@@ -23,6 +24,7 @@ export interface LinkedStage {
   readonly maps: ReadonlyMap<string, AnyMap>;
   readonly stackSize: number;
   readonly spills: number;
+  readonly longest: number;
 }
 
 const RESIZING = [Helper.xdp_adjust_head, Helper.xdp_adjust_tail];
@@ -62,7 +64,7 @@ export function compileObject(stage: ObjectStage, hook: HookModel, name: string,
     ...grafted,
     functions: grafted.functions.map((record) => (record.pc === 0 ? { pc: 0, name } : record)),
   };
-  return { program, maps: mapsOf(stage, placement), stackSize, spills: 0 };
+  return { program, maps: mapsOf(stage, placement), stackSize, spills: 0, longest: longestWay(program.instructions) };
 }
 
 /** See `StageOutcomes`: an object's stage writes no metadata, and any verdict may be what it returns. */

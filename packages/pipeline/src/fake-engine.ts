@@ -54,7 +54,7 @@ export const fakeCompiler: StageCompiler = {
   compileStage(stage, { name = stage.name, placement } = {}) {
     const program = specOf(name);
     if (placement) sources.set(program, { stage, placement });
-    return { program, maps: new Map(mapsIn(stage.uses).map((map, i) => [`map${i}`, map])), stackSize: 0, spills: 0 };
+    return { program, maps: new Map(mapsIn(stage.uses).map((map, i) => [`map${i}`, map])), stackSize: 0, spills: 0, longest: 0 };
   },
   compileFused(_, { name }) {
     throw new ArgumentError(`program ${name} is fused, which the fake compiler does not do`);

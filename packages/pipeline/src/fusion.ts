@@ -32,7 +32,7 @@ export function entryOf(programs: Programs, place: string): string {
 }
 
 /** True for an edge that is a jump. */
-export function isJump(programs: Programs, from: string, to: Destination): to is Extract<Destination, { readonly place: string }> {
+export function isJump(programs: Programs, from: string, to: Destination): boolean {
   return 'place' in to && !programs.has(to.place) && entryOf(programs, from) === entryOf(programs, to.place);
 }
 
@@ -62,11 +62,11 @@ function sharedEntry({ places }: ChainGraph, place: Place, entries: ReadonlyMap<
 }
 
 function isFusible({ group, stage }: Place): boolean {
-  return group !== undefined && stage.object === undefined;
+  return group !== undefined && group.apart !== 'all' && stage.object === undefined;
 }
 
 function checkFusible({ name, group, stage }: { readonly name: string; readonly group: Place['group']; readonly stage: AnyStage }): void {
-  if (group?.objects !== 'refused' || stage.object === undefined) return;
+  if (group?.apart !== 'none' || stage.object === undefined) return;
   throw new ChainError('fused', `'${name}' comes out of an object, which is a program of its own, and cannot be fused`, {
     hint: 'leave it out of fuse(), or fuse the whole pipeline: it stands alone there',
   });

@@ -3,6 +3,7 @@ export type { RunResult } from './chain.ts';
 export { ChainError, type ChainProblem } from './chain-error.ts';
 export { type ChainHook, type ChainVerdict, chainHooks, hookTitle } from './chain-hook.ts';
 export { type CompiledProgram, IMPORT_PLACE, ROOT_PLACE } from './compiled-program.ts';
+export type { ChainCost } from './cost.ts';
 export type { ChainDescription, EdgeDescription, PipelineDescription, StageDescription } from './description.ts';
 export type { Injected, InjectedStep, InjectOptions, PacketSource } from './injection.ts';
 export { MemoryRing } from './memory-ring.ts';

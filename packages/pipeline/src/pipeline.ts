@@ -14,6 +14,7 @@ import {
 } from '@tailrace/stage';
 import { type CompiledProgram, programsOf } from './compiled-program.ts';
 import { Composition } from './composition.ts';
+import { type ChainCost, costOf } from './cost.ts';
 import { describePipeline, type PipelineDescription } from './description.ts';
 import { functionsIn } from './graph.ts';
 import { KeptInstance } from './kept-instance.ts';
@@ -40,13 +41,17 @@ export interface Pipeline<N extends string, L> {
   describe(): PipelineDescription<L>;
   /** The programs of every chain, its root first, compiled but not loaded. Throws what `describe` does. */
   compile(): readonly CompiledProgram[];
+  /** What each chain takes, the root aside, in the order in which packets meet them. Throws what `describe` does. */
+  cost(): readonly ChainCost[];
+  /** The same pipeline, fused otherwise: to compare, or to go over to with `update`. */
+  built(options: PipelineOptions): Pipeline<N, L>;
 }
 
 /** How a pipeline is built. */
 export interface PipelineOptions {
   /**
-   * Every chain is one fused group, see `fuse()`; default false: each stage is a program of its own. Stages out of objects
-   * stand alone in it.
+   * True: every chain is one fused group, see `fuse()`, but for stages out of objects, which stand alone. False: each stage is a
+   * program of its own, whatever groups say. By default groups are fused, and nothing else.
    */
   readonly fuse?: boolean;
 }
@@ -77,13 +82,18 @@ export function pipeline<const N extends string, const D extends Chains>(
 ): Pipeline<N, LayoutOf<D>> {
   if (!/^[A-Za-z][\w-]*$/.test(name))
     throw new ArgumentError(`pipeline: name '${name}', expected a letter, then letters, digits, '_' and '-'`);
-  const checked = checkChains(name, chains as Chains, options);
-  return Object.freeze<Pipeline<N, LayoutOf<D>>>({
+  return built(name, checkChains(name, chains as Chains, options));
+}
+
+function built<N extends string, L>(name: N, checked: Chains): Pipeline<N, L> {
+  return Object.freeze<Pipeline<N, L>>({
     name,
     chains: checked,
     run: (engine, options) => run(name, checked, engine, options),
     describe: () => describePipeline(name, planPipeline(name, checked, defaultCompiler)),
     compile: () => programsOf(blueprintOf(defaultCompiler, name, checked)),
+    cost: () => costOf(blueprintOf(defaultCompiler, name, checked)),
+    built: (options) => built(name, checkChains(name, checked, options)),
   });
 }
 
@@ -147,9 +157,12 @@ async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: 
   });
 }
 
-function checkChains(name: string, chains: Chains, { fuse = false }: PipelineOptions): Chains {
+function checkChains(name: string, chains: Chains, { fuse }: PipelineOptions): Chains {
+  // the outermost group holds
   const whole = (members: readonly ChainItem[]): readonly ChainItem[] =>
-    fuse && members.length > 0 ? [Object.freeze<AnyFused>({ kind: 'fused', members, objects: 'apart' })] : members;
+    fuse === undefined || members.length === 0
+      ? members
+      : [Object.freeze<AnyFused>({ kind: 'fused', members, apart: fuse ? 'objects' : 'all' })];
   for (const [key, members] of Object.entries(chains)) {
     if (!chainKeys.some((known) => known === key))
       throw new ArgumentError(`pipeline '${name}': '${key}' is not a chain, expected ${chainKeys.join(', ')}`);

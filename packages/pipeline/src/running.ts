@@ -125,6 +125,8 @@ export type SameHooks<L, L2> = [keyof L, keyof L2] extends [keyof L2, keyof L]
 /** Where a packet of `run` goes in, and with what. */
 export interface TestPacket<L, K extends HooksOf<L> = HooksOf<L>> {
   readonly hook?: K;
+  /** Runs in a row over the same bytes, as the last one left them; `durationNs` is that of one. Default 1. */
+  readonly repeat?: number;
   /** TC: fields of the packet beside its bytes. */
   readonly skb?: SkbContext;
 }
@@ -229,10 +231,10 @@ class RunningPipeline implements AsyncDisposable {
     return this;
   }
 
-  async run(packet: Uint8Array, { hook, skb }: TestPacket<PlainLayout> = {}): Promise<RunResult> {
+  async run(packet: Uint8Array, { hook, repeat, skb }: TestPacket<PlainLayout> = {}): Promise<RunResult> {
     this.#checkRunning();
     const { live } = this.#parts;
-    return live.run(hook ?? (live.hooks[0] as ChainHook), { packet, ...(skb ? { skb } : {}) });
+    return live.run(hook ?? (live.hooks[0] as ChainHook), { packet, ...(repeat === undefined ? {} : { repeat }), ...(skb ? { skb } : {}) });
   }
 
   inject(packets: Uint8Array | PacketSource, options: InjectOptions = {}): Promise<Injected> | AsyncIterable<Injected> {

@@ -19,5 +19,5 @@ export function fuse<const M extends readonly [ChainItem, ...ChainItem[]]>(...me
   for (const member of members)
     if (!isMember(member) && !isFused(member))
       throw new ArgumentError(`fuse: a member is ${typeof member}, expected a stage, a function or a fused group`);
-  return Object.freeze<Fused<M>>({ kind: 'fused', members: Object.freeze(members), objects: 'refused' });
+  return Object.freeze<Fused<M>>({ kind: 'fused', members: Object.freeze(members), apart: 'none' });
 }

@@ -89,8 +89,8 @@ export type ChainMember = AnyStage | AnyFunction;
 export interface AnyFused {
   readonly kind: 'fused';
   readonly members: readonly ChainItem[];
-  /** Stages out of objects are whole programs: among the members they are refused, or stand apart. */
-  readonly objects: 'refused' | 'apart';
+  /** Which of them are programs of their own after all: none, and stages out of objects are refused; those; or all of them. */
+  readonly apart: 'none' | 'objects' | 'all';
 }
 /** What may stand in a chain, or behind an exit. */
 export type ChainItem = ChainMember | AnyFused;

@@ -47,8 +47,12 @@ test.each<[string, Invocation]>([
   ],
   ['vm', { command: 'vm', memory: '', engine: 'wasm' }],
   ['vm --engine kernel aabb --program 9500', { command: 'vm', memory: 'aabb', program: '9500', engine: 'kernel' }],
-  ['graph edge.ts', { command: 'graph', file: 'edge.ts', json: false }],
-  ['graph edge.ts --svg - --json', { command: 'graph', file: 'edge.ts', svg: '-', json: true }],
+  ['graph edge.ts', { command: 'graph', file: 'edge.ts', cost: false, json: false }],
+  [
+    'graph edge.ts --cost --pcap a.pcap --engine kernel',
+    { command: 'graph', file: 'edge.ts', cost: true, measure: { pcap: 'a.pcap', engine: 'kernel' }, json: false },
+  ],
+  ['graph edge.ts --svg - --json', { command: 'graph', file: 'edge.ts', svg: '-', cost: false, json: true }],
   ['build edge.ts --stage l4lb.encap', { command: 'build', file: 'edge.ts', stage: 'l4lb.encap', json: false }],
   ['build --json -- --odd.ts', { command: 'build', file: '--odd.ts', json: true }],
   ['--version', { command: 'version' }],
@@ -91,6 +95,9 @@ test.each([
   ['run edge.ts -i eth0 --for 2147484', "run: --for is '2147484', expected a number above 0, at most 2147483"],
   ['graph', 'graph: no file, expected a module that exports a pipeline'],
   ['graph edge.ts --svg=', 'graph: --svg is empty, expected a file'],
+  ['graph edge.ts --svg - --cost', 'graph: --svg draws and --cost counts, expected one of them'],
+  ['graph edge.ts --pcap a', 'graph: --pcap is what --cost measures by'],
+  ['graph edge.ts --cost --engine kernel', 'graph: --engine needs a capture: --pcap FILE'],
 ])('wrong use: %s', (line, message) => {
   const act = (): Invocation => parseCommand(line === '' ? [] : line.split(' '));
   expect(act).toThrow(UsageError);

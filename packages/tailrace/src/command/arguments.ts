@@ -70,6 +70,10 @@ export interface GraphOptions {
   readonly file: string;
   /** Where the SVG goes. */
   readonly svg?: string;
+  /** What it costs, chained and fused, in place of the picture. */
+  readonly cost: boolean;
+  /** With `cost`: a capture to measure by, and where; `-` is the standard input. */
+  readonly measure?: { readonly pcap: string; readonly engine: 'userspace' | 'kernel' };
   readonly json: boolean;
 }
 
@@ -120,10 +124,15 @@ const readers: { readonly [N in CommandName]: (args: readonly string[]) => Invoc
     return values.pcap === undefined ? attaching(file, values) : replaying(file, values, values.pcap);
   },
   graph(args) {
-    const { values, positionals } = parsed('graph', args, { svg: text, json: flag });
-    if (values.svg === '') throw wrong('graph', '--svg is empty, expected a file');
-    const svg = values.svg === undefined ? {} : { svg: values.svg };
-    return { command: 'graph', file: fileOf('graph', positionals), ...svg, json: values.json === true };
+    const { values, positionals } = parsed('graph', args, { svg: text, cost: flag, pcap: text, engine: text, json: flag });
+    const { svg, pcap, cost = false } = values;
+    if (svg === '') throw wrong('graph', '--svg is empty, expected a file');
+    if (cost && svg !== undefined) throw wrong('graph', '--svg draws and --cost counts, expected one of them');
+    if (pcap !== undefined && !cost) throw wrong('graph', '--pcap is what --cost measures by');
+    if (values.engine !== undefined && pcap === undefined) throw wrong('graph', '--engine needs a capture: --pcap FILE');
+    const engine = choice('graph', '--engine', values.engine, ['userspace', 'kernel']);
+    const options = { ...(svg === undefined ? {} : { svg }), ...(pcap === undefined ? {} : { measure: { pcap, engine } }) };
+    return { command: 'graph', file: fileOf('graph', positionals), ...options, cost, json: values.json === true };
   },
   build(args) {
     const { values, positionals } = parsed('build', args, { stage: text, json: flag });

@@ -68,11 +68,18 @@ Exit codes: 0 after --for and after a capture, 130 after SIGINT, 143 after SIGTE
 not run, or where the capture is damaged: what comes before the damage is run and shown.
 `,
   graph: `tailrace graph FILE [--svg FILE] [--json]
+tailrace graph FILE --cost [--pcap CAPTURE [--engine NAME]] [--json]
 
 Draws the pipeline that FILE exports. Nothing is loaded; no privileges are needed.
 
       --svg FILE         writes an SVG, for light and dark pages; - is the standard output
       --json             stages and edges as JSON
+
+With --cost it says what each chain takes: as it is declared, with every stage a program of its own, and fused.
+
+      --pcap CAPTURE     measures all of them by the first packets of a capture; - is the standard input
+      --engine NAME      where: userspace (default), kernel (takes privileges)
+      --json             the same as JSON
 `,
   build: `tailrace build FILE [--stage NAME] [--json]
 

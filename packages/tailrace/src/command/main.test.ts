@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { called } from './main-fixture.ts';
+import { called, frames, writeCapture } from './main-fixture.ts';
 
 const file = fileURLToPath(new URL('fixture.ts', import.meta.url));
 let folder: string;
@@ -50,6 +50,33 @@ test('graph, as JSON and as SVG', async () => {
     code: 1,
     err: expect.stringMatching(/^tailrace: .*folder\.svg cannot be written: ENOENT\n$/),
   });
+});
+
+test('graph --cost, of each way to build a pipeline', async () => {
+  const { code, out } = await called('graph', file, '--cost');
+  expect(code).toBe(0);
+  // how many instructions are the compiler's affair
+  expect(out.replace(/\d+( +)\d+(?=( +\d+){2}$)/gm, 'N$1N')).toMatchInlineSnapshot(`
+    "                  programs  instructions  longest way  stack  tail calls
+    XDP, as declared         3            N           N      8           2
+    XDP, chained             3            N           N      8           2
+    XDP, fused               1            N           N      8           1
+    "
+  `);
+  const rows = JSON.parse((await called('graph', file, '--cost', '--json')).out) as { built: string; programs: number; longest: number }[];
+  expect(rows.map(({ built, programs }) => [built, programs])).toEqual([
+    ['declared', 3],
+    ['chained', 3],
+    ['fused', 1],
+  ]);
+  expect(rows[2]?.longest).toBeLessThan(rows[1]?.longest ?? 0);
+});
+
+test('graph --cost, measured by a capture', async () => {
+  const capture = await writeCapture(join(folder, 'two.pcap'), frames(8, 200));
+  const { code, out, err } = await called('graph', file, '--cost', '--pcap', capture, '--json');
+  expect([code, err]).toEqual([0, '']);
+  for (const { ns } of JSON.parse(out) as { ns: number }[]) expect(ns).toBeGreaterThan(0);
 });
 
 test('build shows source lines above their instructions, and names maps and edges', async () => {

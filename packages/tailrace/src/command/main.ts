@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { ExitCode, parseCommand } from './arguments.ts';
 import { build } from './build.ts';
+import { cost } from './cost.ts';
 import { doctor } from './doctor.ts';
 import { reportFailure, reportLine } from './failure.ts';
 import { graph } from './graph.ts';
@@ -31,7 +32,7 @@ export async function main(
       case 'run':
         return await run(asked, outputs);
       case 'graph':
-        return await graph(asked, output);
+        return await (asked.cost ? cost(asked, output, input) : graph(asked, output));
       case 'build':
         return await build(asked, output);
       case 'replay':
