@@ -12,6 +12,7 @@ export type { Drop } from './observed-packets.ts';
 export type { PathStep } from './path.ts';
 export { drawChain, drawPipeline, type PictureOptions, type PipelinePictureOptions } from './picture.ts';
 export { type Pipeline, type PipelineOptions, pipeline, type RunOptions } from './pipeline.ts';
+export type { PipelineEvent } from './pipeline-events.ts';
 export { MAX_TAIL_CALLS } from './plan.ts';
 export { EngineMapRegistry, type MapClaim, type MapHold } from './registry.ts';
 export type { ReplayTotals } from './replay.ts';

@@ -11,7 +11,7 @@ import type {
   MapDecl,
   Resource,
 } from '@tailrace/stage';
-import { map, type Observable, ReplaySubject, type SchedulerLike, shareReplay, takeUntil, timer } from 'rxjs';
+import { map, type Observable, ReplaySubject, type SchedulerLike, Subject, shareReplay, takeUntil, timer } from 'rxjs';
 import type { RunResult } from './chain.ts';
 import type { ChainHook, PacketHook } from './chain-hook.ts';
 import type { Composition } from './composition.ts';
@@ -20,6 +20,7 @@ import { type Injected, type InjectOptions, inject, injectOne, type PacketSource
 import type { Ending, Keeper } from './keeper.ts';
 import type { LivePipeline } from './live-pipeline.ts';
 import { type Drop, observedPackets } from './observed-packets.ts';
+import { type PipelineEvent, pipelineEvents } from './pipeline-events.ts';
 import type { MapRegistry } from './registry.ts';
 import { nothingToReplay, type Replay, type ReplayTotals } from './replay.ts';
 import { type Stats, sumOf } from './stats.ts';
@@ -50,6 +51,11 @@ export interface Running<L> extends AsyncDisposable {
   readonly trace$: Observable<TracedPathOf<L>>;
   /** Packets that chains drop or abort, as `observe.drops` asks for; otherwise as `trace$`. */
   readonly drops$: Observable<DropOf<L>>;
+  /**
+   * All events that stages send, of each `events()` that they use, with its name. Shared as `trace$`; what has its one reader
+   * already, by `consume()` or a loop, is an ArgumentError here, as this stream is there.
+   */
+  readonly events$: Observable<PipelineEvent>;
   /**
    * Hot swap: same hook, no exit that the old one did not have, and the metadata that others rely on. The place keeps its
    * name. No packet is lost; returns once nothing runs the old stage. Replacements happen one after the other.
@@ -164,9 +170,11 @@ class RunningPipeline implements AsyncDisposable {
   readonly stats$: Observable<PlainStats>;
   readonly trace$: Observable<TracedPath>;
   readonly drops$: Observable<Drop>;
+  readonly events$: Observable<PipelineEvent>;
   readonly #parts: RunningParts;
   /** Tells those too that come later. */
   readonly #stopped = new ReplaySubject<void>(1);
+  readonly #changed = new Subject<void>();
   /** The change that goes on, or the last one. */
   #queue: Promise<unknown> = Promise.resolve();
   #stop: Promise<void> | undefined;
@@ -178,6 +186,7 @@ class RunningPipeline implements AsyncDisposable {
     const { live, registry } = parts;
     const { trace$, drops$ } = observedPackets(live.observation, registry, () => live.lost());
     [this.trace$, this.drops$] = [trace$, drops$];
+    this.events$ = pipelineEvents({ registry, plan: () => (this.#stop === undefined ? live.plan : undefined), changed$: this.#changed });
     this.stats$ = timer(0, parts.statsIntervalMs, parts.clock).pipe(
       map(() => this.stats()),
       takeUntil(this.#stopped),
@@ -218,16 +227,12 @@ class RunningPipeline implements AsyncDisposable {
 
   async replace(old: AnyStage, by: AnyStage): Promise<void> {
     this.#checkRunning();
-    const done = this.#queue.then(() => this.#parts.live.replace(old.name, by));
-    this.#queue = done.catch(() => undefined);
-    await done;
+    await this.#change(() => this.#parts.live.replace(old.name, by));
   }
 
   async update(next: NextPipeline, options: UpdateOptions = {}): Promise<this> {
     this.#checkRunning();
-    const done = this.#queue.then(() => updatePipeline(this.#parts, next, options));
-    this.#queue = done.catch(() => undefined);
-    await done;
+    await this.#change(() => updatePipeline(this.#parts, next, options));
     return this;
   }
 
@@ -283,6 +288,13 @@ class RunningPipeline implements AsyncDisposable {
     throw new ArgumentError(`pipeline '${this.name}' is not persistent: ${otherwise}`, { hint: 'run(engine, { persist: true })' });
   }
 
+  /** Makes a change in its turn. Also one that failed may have been made. */
+  async #change(make: () => Promise<void>): Promise<void> {
+    const done = this.#queue.then(make).finally(() => this.#changed.next());
+    this.#queue = done.catch(() => undefined);
+    await done;
+  }
+
   async #end(ending: Ending): Promise<void> {
     this.#stopped.next();
     this.#stopped.complete();
@@ -290,6 +302,7 @@ class RunningPipeline implements AsyncDisposable {
     await this.#parts.live.idle();
     if (this.#parts.keeper) this.#parts.keeper.ending = ending;
     await this.#parts.resources.disposeAsync();
+    this.#changed.complete();
   }
 
   #checkRunning(): void {

@@ -48,8 +48,16 @@ export function events<T>({ name, value, bytes = DEFAULT_BYTES }: EventOptions<T
     },
     handle: ({ ring, losses }) => eventHandle(ring, () => losses.sum(0) ?? 0n),
   });
+  declared.add(structure);
   return structure as Events<T>;
 }
+
+/** True for what `events` declared. */
+export function isEvents(value: unknown): value is Events<unknown> {
+  return typeof value === 'object' && value !== null && declared.has(value);
+}
+
+const declared = new WeakSet<object>();
 
 function eventHandle<T>(ring: RingBufferHandle<T>, lost: () => bigint): EventHandle<T> {
   return {

@@ -19,16 +19,23 @@ export function asConstant(value: unknown): Constant | undefined {
 
 /** Every map that a body with these `uses` can reach, each once, in order of declaration. */
 export function mapsIn(uses: Readonly<Record<string, unknown>>): readonly AnyMap[] {
-  const maps = new Set<AnyMap>();
+  return [...reached(uses)].flatMap((use) => (use.kind === 'map' ? [use] : []));
+}
+
+/** Every structure that a body with these `uses` can reach, each once, in order of declaration. */
+export function structuresIn(uses: Readonly<Record<string, unknown>>): readonly AnyStructure[] {
+  return [...reached(uses)].flatMap((use) => (use.kind === 'structure' ? [use] : []));
+}
+
+function reached(uses: Readonly<Record<string, unknown>>): ReadonlySet<Use> {
   const seen = new Set<Use>();
   const visit = (value: unknown): void => {
     const use = asUse(value);
     if (use === undefined || seen.has(use)) return;
     seen.add(use);
-    if (use.kind === 'map') maps.add(use);
-    else if (use.kind === 'structure') for (const member of [...Object.values(use.maps), ...Object.values(use.fns)]) visit(member);
+    if (use.kind === 'structure') for (const member of [...Object.values(use.maps), ...Object.values(use.fns)]) visit(member);
     else if (use.kind === 'fn') for (const member of Object.values(use.uses ?? {})) visit(member);
   };
   for (const value of Object.values(uses)) visit(value);
-  return [...maps];
+  return seen;
 }

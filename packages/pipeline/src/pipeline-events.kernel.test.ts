@@ -1,0 +1,4 @@
+import { kernel } from '@tailrace/kernel';
+import { pipelineEventsSuite } from './pipeline-events.suite.ts';
+
+pipelineEventsSuite(kernel({ interfaces: [] }));
