@@ -45,12 +45,22 @@ const LIMIT = 4096;
 
 /** Sends packets through a pipeline. Throws UnsupportedError where the engine has packets only from interfaces, and what programs throw. */
 export async function* inject(live: LivePipeline, packets: PacketSource, options: InjectOptions = {}): AsyncGenerator<Injected, void> {
+  // yield* would wrap each of them once more
+  for await (const batch of injectBatches(live, batchesOf(packets), options)) for (const injected of batch) yield injected;
+}
+
+/** As `inject`, batch by batch: waiting for single packets takes longer than running them. */
+export async function* injectBatches(
+  live: LivePipeline,
+  batches: AsyncIterable<readonly Uint8Array[]> | Iterable<readonly Uint8Array[]>,
+  options: InjectOptions = {},
+): AsyncGenerator<readonly Injected[], void> {
   const hooks = hooksOf(live, options.direction ?? 'ingress');
   let index = 0;
-  for await (const batch of batchesOf(packets)) {
+  for await (const batch of batches) {
     for (let from = 0; from < batch.length; from += LIMIT) {
       const part = batch.length > LIMIT ? batch.slice(from, from + LIMIT) : batch;
-      yield* injectBatch(live, hooks, part, index, options.path ?? false);
+      yield injectBatch(live, hooks, part, index, options.path ?? false);
       index += part.length;
       await live.turn();
     }

@@ -1,7 +1,7 @@
 /** Plays the packets that an engine brings along through a pipeline, and hands on those that leave. */
 import { ArgumentError, type Traffic, type TrafficPacket } from '@tailrace/bpf';
 import type { ChainVerdict } from './chain-hook.ts';
-import { inject } from './injection.ts';
+import { injectBatches } from './injection.ts';
 import type { LivePipeline } from './live-pipeline.ts';
 
 /** What came of all packets. */
@@ -40,13 +40,15 @@ export class Replay {
     try {
       for await (const batch of traffic.packets()) {
         if (this.#isStopped) break;
-        for await (const { index, verdict, packet } of inject(live, bytesOf(batch))) {
-          packets++;
-          verdicts[verdict] = (verdicts[verdict] ?? 0) + 1;
-          if (!LEAVES.has(verdict)) continue;
-          delivered++;
-          const written = traffic.deliver(packet, batch[index]?.timestampNs ?? 0n);
-          if (written) await written;
+        for await (const injected of injectBatches(live, [bytesOf(batch)])) {
+          for (const { index, verdict, packet } of injected) {
+            packets++;
+            verdicts[verdict] = (verdicts[verdict] ?? 0) + 1;
+            if (!LEAVES.has(verdict)) continue;
+            delivered++;
+            const written = traffic.deliver(packet, batch[index]?.timestampNs ?? 0n);
+            if (written) await written;
+          }
         }
       }
     } finally {
