@@ -17,7 +17,7 @@ export interface Colouring {
   readonly merged: ReadonlyMap<Register, Register>;
 }
 
-/** Colours a graph with `registers`, best first. `unspillable` registers are the loads and stores of earlier spills. */
+/** Colours a graph, which is used up, with `registers`, best first. `unspillable` registers are the loads and stores of earlier spills. */
 export function colour(graph: Interference, unspillable: ReadonlySet<Register>, registers: readonly Register[] = ASSIGNABLE): Colouring {
   return new Colourer(graph, unspillable, registers).run();
 }
@@ -28,7 +28,7 @@ class Colourer {
   private readonly registers: readonly Register[];
   private readonly colours: number;
   /** These are by register. */
-  private readonly neighbours: Set<Register>[] = [];
+  private readonly neighbours: readonly (Set<Register> | undefined)[];
   private readonly degree: number[] = [];
   private readonly movesOf: Set<Move>[] = [];
   private readonly alias: (Register | undefined)[] = [];
@@ -44,15 +44,16 @@ class Colourer {
 
   constructor(graph: Interference, unspillable: ReadonlySet<Register>, registers: readonly Register[]) {
     this.graph = graph;
+    this.neighbours = graph.neighbours;
     this.registers = registers;
     this.colours = registers.length;
     this.unspillable = unspillable;
   }
 
   run(): Colouring {
-    for (const [register, others] of this.graph.neighbours) {
-      this.neighbours[register] = new Set(others);
-      this.degree[register] = isMachine(register) ? Number.POSITIVE_INFINITY : others.size;
+    const { registers } = this.graph;
+    for (const register of registers) {
+      this.degree[register] = isMachine(register) ? Number.POSITIVE_INFINITY : (this.neighbours[register]?.size ?? 0);
       this.movesOf[register] = new Set();
     }
     for (const move of this.graph.moves) {
@@ -61,7 +62,7 @@ class Colourer {
       this.movesOf[move.dst]?.add(move);
       this.movesOf[move.src]?.add(move);
     }
-    for (const register of this.graph.neighbours.keys()) {
+    for (const register of registers) {
       if (isMachine(register)) continue;
       if (this.degreeOf(register) >= this.colours) this.crowded.add(register);
       else if (this.isMoveRelated(register)) this.freezable.add(register);
@@ -112,7 +113,7 @@ class Colourer {
     let best: Register | undefined;
     let bestCost = Number.POSITIVE_INFINITY;
     for (const register of this.crowded) {
-      const cost = this.unspillable.has(register) ? Number.MAX_VALUE : (this.graph.spillCost.get(register) ?? 0) / this.degreeOf(register);
+      const cost = this.unspillable.has(register) ? Number.MAX_VALUE : (this.graph.spillCost[register] ?? 0) / this.degreeOf(register);
       if (best === undefined || cost < bestCost) {
         best = register;
         bestCost = cost;
