@@ -22,9 +22,10 @@ export function eliminateDeadCode(graph: Graph): boolean {
   for (let value = pending.pop(); value; value = pending.pop()) operands(value).forEach(mark);
   let changed = false;
   for (const block of graph.blocks) {
-    const kept = block.nodes.filter((node) => live.has(node) || node.kind === 'context');
+    const isKept = (node: Node): boolean => live.has(node) || node.kind === 'context';
+    const kept = block.nodes.filter(isKept);
     if (kept.length === block.nodes.length) continue;
-    for (const node of block.nodes) if (!kept.includes(node)) node.block = undefined;
+    for (const node of block.nodes) if (!isKept(node)) node.block = undefined;
     block.nodes = kept;
     changed = true;
   }

@@ -17,7 +17,6 @@ import {
 } from '../ir.ts';
 import { type Dominance, dominance } from './dominance.ts';
 import { isFloating } from './float.ts';
-import { liveValues } from './live-values.ts';
 import { type MemoryVersions, memoryVersions } from './memory.ts';
 
 /** Moves values down. Returns true where one moved. */
@@ -34,16 +33,13 @@ interface Position {
 }
 
 class Sinker {
-  private readonly graph: Graph;
   private readonly tree: Dominance;
   /** Loads alone move, which change no version. */
   private readonly versions: MemoryVersions;
   /** The nodes that read a value, and the blocks whose ends do (terminators, and phis behind them). */
   private readonly users = new Map<Value, (Node | Block)[]>();
-  private live: ReadonlyMap<Block, ReadonlySet<Value>> | undefined;
 
   constructor(graph: Graph) {
-    this.graph = graph;
     this.tree = dominance(graph);
     this.versions = memoryVersions(graph);
     for (const block of this.tree.order) {
@@ -60,10 +56,7 @@ class Sinker {
     let changed = false;
     for (const block of [...this.tree.order].reverse())
       for (const node of [...block.nodes].reverse())
-        if ((node.kind === 'binary' || node.kind === 'unary' || node.kind === 'load') && this.sink(node, block)) {
-          changed = true;
-          this.live = undefined;
-        }
+        if ((node.kind === 'binary' || node.kind === 'unary' || node.kind === 'load') && this.sink(node, block)) changed = true;
     return changed;
   }
 
@@ -111,10 +104,29 @@ class Sinker {
 
   /** True where a value is still read behind a place. */
   private isNeededAfter(value: Value, to: Position): boolean {
-    this.live ??= liveValues(this.graph);
-    if (this.live.get(to.block)?.has(value) || terminatorOperands(to.block.terminator).includes(value)) return true;
     const start = to.before ? to.block.nodes.indexOf(to.before) : to.block.nodes.length;
-    return to.block.nodes.slice(start).some((other) => operands(other).includes(value));
+    return to.block.nodes.slice(start).some((other) => operands(other).includes(value)) || this.isLiveAtEnd(value, to.block);
+  }
+
+  /** True where a way from the end of a block leads to a reader of a value, or its terminator is one. */
+  private isLiveAtEnd(value: Value, block: Block): boolean {
+    const seen = new Set<Block>();
+    const pending: Block[] = [];
+    // from the readers back to where the value is made
+    const wantedIn = (at: Block | undefined): void => {
+      if (!at || at === value.block || seen.has(at)) return;
+      seen.add(at);
+      pending.push(at);
+    };
+    for (const user of this.users.get(value) ?? []) {
+      if (user === block) return true;
+      wantedIn('terminator' in user ? user : user.block);
+    }
+    for (let at = pending.pop(); at; at = pending.pop()) {
+      if (at.predecessors.includes(block)) return true;
+      at.predecessors.forEach(wantedIn);
+    }
+    return false;
   }
 }
 
