@@ -15,9 +15,11 @@ import { measureTask } from '../node-run.ts';
 import { restorationFloors } from '../restore.ts';
 import { type Effort, type Row, type Suite, withRatios } from '../row.ts';
 import { SWAP_GAP, SWAP_TIME, swapRows } from '../swap.ts';
+import { countFlows } from './count.ts';
 import { flows, loadRestored } from './l4lb.ts';
 
 const XDP_DROP = 1;
+const XDP_PASS = 2;
 const XDP_TX = 3;
 const FLOWS = 65_536;
 const HAND_PACKETS = 1024;
@@ -51,7 +53,7 @@ const lookup = stage({
   },
 });
 
-async function loadStage(instance: EngineInstance, subject: typeof parse | typeof lookup): Promise<Loaded> {
+async function loadStage(instance: EngineInstance, subject: typeof parse | typeof lookup | typeof countFlows): Promise<Loaded> {
   const { program, maps } = compileStage(subject);
   const specs = new Map([...maps].map(([name, map]) => [name, toMapSpec(map, map.name)]));
   const { entry, insns, maps: loaded } = await assemble(instance, { maps: specs, entry: program });
@@ -75,6 +77,12 @@ const contests: Readonly<Record<string, () => EngineContest>> = {
     packet: frame,
     returnValue: XDP_DROP,
     load: (instance) => loadStage(instance, lookup),
+  }),
+  'five-tuple counters': () => ({
+    name: 'five-tuple counters',
+    packet: frame,
+    returnValue: XDP_PASS,
+    load: (instance) => loadStage(instance, countFlows),
   }),
   ...Object.fromEntries([1, 8, 16].map((length) => [`chain of ${length}`, () => lightContest(length)])),
   ...Object.fromEntries(Object.keys(flows).map((name) => [`l4lb: ${name}`, () => balancerContest(name)])),

@@ -13,11 +13,11 @@ const maps = {
 };
 
 /** The instructions that get something from locals, and what. */
-function kept(sample: Sample): string {
+function kept(sample: Sample, stepLimit?: number): string {
   const { code, graphs, provenance } = new LoadedSample(sample, 'wasm').program;
   const lines: string[] = [];
   for (const graph of graphs) {
-    const tiles = FrameTiles.of(code, graph, provenance);
+    const tiles = FrameTiles.of(code, graph, provenance, stepLimit);
     if (tiles === undefined) continue;
     for (const block of graph.blocks) {
       const state = tiles.before(block);
@@ -102,6 +102,21 @@ describe('what is kept', () => {
       16: r0 = *(u32 *)(r10 -24)  <- 4 at -24"
     `);
     expect(runEveryWay({ text }).result).toBe(4n);
+  });
+
+  test('within blocks only, where a function takes too many steps', () => {
+    const text = `
+      *(u64 *)(r10 -8) = 1
+      *(u64 *)(r10 -16) = 2
+      r0 = *(u64 *)(r10 -8)
+      if r0 == 0 goto +1
+      r0 = *(u64 *)(r10 -16)
+      exit`;
+    expect(kept({ text })).toMatchInlineSnapshot(`
+      "2: r0 = *(u64 *)(r10 -8)  <- 8 at -8
+      4: r0 = *(u64 *)(r10 -16)  <- 8 at -16"
+    `);
+    expect(kept({ text }, 1)).toMatchInlineSnapshot(`"2: r0 = *(u64 *)(r10 -8)  <- 8 at -8"`);
   });
 
   test('nothing of a frame whose address is given away', () => {

@@ -30,20 +30,20 @@ export class FrameTiles {
   /** Tiles whose copies are of use to somebody. */
   readonly used: ReadonlySet<number>;
 
-  private constructor(code: Code, graph: FunctionGraph, frame: FrameAccesses, calls: Provenance['calls']) {
+  private constructor(code: Code, graph: FunctionGraph, frame: FrameAccesses, calls: Provenance['calls'], stepLimit: number) {
     this.#code = code;
     this.#frame = frame;
     this.#calls = calls;
     this.#start = graph.start;
-    this.#states = this.#solve(graph);
+    this.#states = this.#solve(graph, stepLimit);
     this.used = this.#uses(graph);
   }
 
   /** The tiles of a function; undefined where it has none that are of use. */
-  static of(code: Code, graph: FunctionGraph, { frames, calls }: Provenance): FrameTiles | undefined {
+  static of(code: Code, graph: FunctionGraph, { frames, calls }: Provenance, stepLimit = STEP_LIMIT): FrameTiles | undefined {
     const frame = frames.get(graph.start);
     if (frame === undefined) return undefined;
-    const tiles = new FrameTiles(code, graph, frame, calls);
+    const tiles = new FrameTiles(code, graph, frame, calls, stepLimit);
     return tiles.used.size > 0 ? tiles : undefined;
   }
 
@@ -66,8 +66,8 @@ export class FrameTiles {
     return at === undefined ? undefined : { at, bytes: bytesOf(operationAt(this.#code, pc)) };
   }
 
-  /** The memory that an argument (from 0) of the helper called at `pc` points to, as the words that are read of it. */
-  argument(pc: number, place: number): readonly FrameWord[] {
+  /** The memory of this frame that an argument (from 0) of the helper called at `pc` points to, as the words that are read of it. */
+  #argument(pc: number, place: number): readonly FrameWord[] {
     const given = this.#calls.get(pc) ?? [];
     const kind = HELPERS.get(operationAt(this.#code, pc).imm)?.args[place];
     const pointer = given[place];
@@ -82,13 +82,13 @@ export class FrameTiles {
     return args
       .flatMap((kind, place) => {
         const isRead = kind === 'key' || kind === 'value' || (typeof kind === 'object' && kind.memory === 'read');
-        return isRead ? this.argument(pc, place) : [];
+        return isRead ? this.#argument(pc, place) : [];
       })
       .filter(({ at, bytes }) => state.holds(at, bytes) && state.isNarrow(at, bytes));
   }
 
   /** The states at the starts of blocks; none where the step limit is reached. */
-  #solve(graph: FunctionGraph): ReadonlyMap<number, TileState> {
+  #solve(graph: FunctionGraph, stepLimit: number): ReadonlyMap<number, TileState> {
     const states = new Map([[graph.entry, new TileState()]]);
     const dirty = new Set([graph.entry]);
     let steps = 0;
@@ -98,7 +98,7 @@ export class FrameTiles {
         const block = graph.blocks[id] as Block;
         const state = (states.get(id) as TileState).copy();
         steps += block.end - block.start;
-        if (steps > STEP_LIMIT) return new Map();
+        if (steps > stepLimit) return new Map();
         for (let pc = block.start; pc < block.end; pc += operationAt(this.#code, pc).slots) this.step(state, pc);
         for (const to of block.successors) {
           const known = states.get(to);
