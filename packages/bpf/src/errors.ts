@@ -18,6 +18,7 @@ export type ErrorCode =
   | 'privilege' // capabilities are missing
   | 'timeout' // what was waited for did not come in time
   | 'capture' // a capture that is cut or damaged, or that cannot be read or written
+  | 'snapshot' // a file of a map's entries that is cut or damaged, or that cannot be read or written
   | 'argument'; // a value handed in is out of its range or of the wrong shape
 
 export interface ErrorOptions {

@@ -18,6 +18,7 @@ export { EngineMapRegistry, type MapClaim, type MapHold } from './registry.ts';
 export type { ReplayTotals } from './replay.ts';
 export type { DropOf, Running, TestPacket, TracedPathOf } from './running.ts';
 export { Clock, Compiler, Engine, GracePeriod, MapRegistry, type StageCompiler } from './service.ts';
+export { SnapshotError } from './snapshot-file.ts';
 export type { ChainStats, Lost, RootStats, StageStats, Stats, VerdictsOf } from './stats.ts';
 export { drawSvg, type SvgOptions } from './svg.ts';
 export type { TracedPath, TracedStep } from './trace.ts';

@@ -20,7 +20,10 @@ export function codec(schema: Schema<unknown>, subject: string): Codec<unknown> 
 }
 
 /** One value for each CPU, each padded to 8 bytes. */
-export function perCpuCodec(schema: Schema<unknown>, { valueStride, spec }: LoadedMap): Codec<readonly unknown[]> {
+export function perCpuCodec(
+  schema: Schema<unknown>,
+  { valueStride, spec }: Pick<LoadedMap, 'valueStride' | 'spec'>,
+): Codec<readonly unknown[]> {
   const one = codec(schema, `value of '${spec.name}'`);
   const stride = Math.ceil(spec.valueSize / 8) * 8;
   const cpus = valueStride / stride;

@@ -20,7 +20,7 @@ import { InnerMaps, type MapMaker } from './maps-handle.ts';
 import { FilterHandle, ValuesHandle } from './queue-handle.ts';
 import { RingHandle } from './ring-handle.ts';
 import { DescriptorSlots, SocketEntries } from './socket-handle.ts';
-import { type Watch, WatchedEntries } from './watched-entries.ts';
+import { type Watched, WatchedEntries } from './watched-entries.ts';
 
 /** What handles are made with. */
 export interface HandleContext {
@@ -61,14 +61,14 @@ export function mapHandle(map: AnyMap, loaded: LoadedMap, context: HandleContext
 function entriesHandle(map: AnyMap, loaded: LoadedMap, { clock, resources }: HandleContext): unknown {
   const closed$ = new ReplaySubject<void>(1);
   resources.defer(() => closed$.next());
-  const watch: Watch = { clock, closed$ };
+  const watched: Watched = { map, clock, closed$ };
   const isArray = map.type === 'array' || map.type === 'perCpuArray';
   if (isPerCpu(map.type)) {
     const entries = new Entries(loaded, map.key, perCpuCodec(map.value, loaded), map.name);
-    return isArray ? new PerCpuIndexedHandle(entries, watch, map.value) : new PerCpuKeyedHandle(entries, watch, map.value);
+    return isArray ? new PerCpuIndexedHandle(entries, watched, map.value) : new PerCpuKeyedHandle(entries, watched, map.value);
   }
   const entries = new Entries(loaded, map.key, codec(map.value, `value of '${map.name}'`), map.name);
-  return isArray ? new IndexedHandle(entries, watch) : new SimpleHandle(entries, watch);
+  return isArray ? new IndexedHandle(entries, watched) : new SimpleHandle(entries, watched);
 }
 
 class SimpleHandle extends WatchedEntries<unknown, unknown> implements KeyedHandle<unknown, unknown> {
@@ -108,8 +108,8 @@ class SimpleHandle extends WatchedEntries<unknown, unknown> implements KeyedHand
 class IndexedHandle extends WatchedEntries<number, unknown> implements ArrayHandle<unknown> {
   readonly size: number;
 
-  constructor(entries: Entries<unknown>, watch: Watch) {
-    super(entries, watch);
+  constructor(entries: Entries<unknown>, watched: Watched) {
+    super(entries, watched);
     this.size = entries.loaded.spec.maxEntries;
   }
 
@@ -137,8 +137,8 @@ class IndexedHandle extends WatchedEntries<number, unknown> implements ArrayHand
 class PerCpuKeyedHandle extends WatchedEntries<unknown, unknown[], readonly unknown[]> implements PerCpuHandle<unknown, unknown> {
   readonly #schema: Schema<unknown>;
 
-  constructor(entries: Entries<readonly unknown[]>, watch: Watch, schema: Schema<unknown>) {
-    super(entries, watch);
+  constructor(entries: Entries<readonly unknown[]>, watched: Watched, schema: Schema<unknown>) {
+    super(entries, watched);
     this.#schema = schema;
   }
 
@@ -185,8 +185,8 @@ class PerCpuIndexedHandle extends WatchedEntries<number, unknown[], readonly unk
   readonly #schema: Schema<unknown>;
   readonly size: number;
 
-  constructor(entries: Entries<readonly unknown[]>, watch: Watch, schema: Schema<unknown>) {
-    super(entries, watch);
+  constructor(entries: Entries<readonly unknown[]>, watched: Watched, schema: Schema<unknown>) {
+    super(entries, watched);
     this.#schema = schema;
     this.size = entries.loaded.spec.maxEntries;
   }

@@ -25,6 +25,28 @@ export interface WatchedHandle<K, V> {
    * leaves. Completes when the map is closed, ends with what reading throws. Throws ArgumentError for a period that is none.
    */
   changes$(periodMs: number): Observable<MapChanges<K, V>>;
+  /**
+   * Writes all entries into a file, for this user alone; resolves to how many. They are read as `getAll` reads them, in parts as
+   * the writing goes. The file takes its name once it is whole and on the disk: whatever fails, one that was there before stays.
+   * Throws SnapshotError (`snapshot`) for what the file system refuses, ArgumentError where the map is closed meanwhile.
+   */
+  save(path: string): Promise<number>;
+  /**
+   * Writes the entries of a file over those of the map; others stay. Resolves to how many there were. Before the first entry is
+   * written the whole file is read: throws SnapshotError where it is no such file, cut or damaged, ConflictError with what differs
+   * where its map had another kind, key or value, or another number of CPUs, ArgumentError where it has more entries than the map
+   * has places, or sums that a value cannot hold. Later, SyscallError (E2BIG) where other entries leave no room for all of them.
+   */
+  restore(path: string, options?: RestoreOptions): Promise<number>;
+}
+
+/** How a file is read into a map. */
+export interface RestoreOptions {
+  /**
+   * Per-CPU maps: what becomes of the values where the file is from a machine with another number of CPUs. `same`, the default,
+   * refuses it; `sum` gives the first CPU what `sum` of the handle would have told, and the others zeros.
+   */
+  readonly cpus?: 'same' | 'sum';
 }
 
 /** A map with keys that come and go. */
