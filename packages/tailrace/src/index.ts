@@ -5,4 +5,4 @@ export * from '@tailrace/kernel';
 export * from '@tailrace/pipeline';
 export * from '@tailrace/stage';
 export * from '@tailrace/userspace';
-export { connectFrom, kernelNextHops } from './kernel-services.ts';
+export { connectFrom, kernelNextHops, kernelSockets } from './kernel-services.ts';

@@ -1,10 +1,22 @@
 /**
- * Services of network functions that only the kernel's side can give: next hops out of its neighbour table, and health
- * checks from another network namespace. Bind them with `override(NextHops, …)` and `override(HealthChecker, …)`.
+ * Services of network functions that only the kernel's side can give: next hops out of its neighbour table, health checks from
+ * another network namespace, sockets. Bind them with `override(NextHops, …)`, `override(HealthChecker, …)` and
+ * `override(TcpSockets, …)`.
  */
-import { BlockList, isIPv6 } from 'node:net';
+import { BlockList, isIPv6, type Socket } from 'node:net';
 import type { Connect, NextHop, NextHops } from '@tailrace/functions/l4lb';
-import { connectTcp, type Neighbour, type NetworkNamespace, Rtnetlink, watchNeighbours } from '@tailrace/kernel';
+import type { TcpSockets } from '@tailrace/functions/splice';
+import {
+  connectTcp,
+  isTcp,
+  type Neighbour,
+  type NetworkNamespace,
+  ReadingEnd,
+  Rtnetlink,
+  setReceiveLowWater,
+  tcpProgress,
+  watchNeighbours,
+} from '@tailrace/kernel';
 import { ArgumentError } from '@tailrace/stage';
 import { distinctUntilChanged, map, merge, Observable, timer } from 'rxjs';
 
@@ -80,4 +92,23 @@ export function connectFrom(netns: NetworkNamespace, timeoutMs = 1_000): Connect
     socket.destroy();
     signal.throwIfAborted();
   };
+}
+
+/** The sockets of this process, for `splicer()`. */
+export function kernelSockets(): TcpSockets {
+  return {
+    descriptorOf(socket) {
+      const fd = handleFd(socket);
+      return fd !== undefined && isTcp(fd) ? fd : undefined;
+    },
+    progressOf: tcpProgress,
+    keepReading: (fd) => new ReadingEnd(fd),
+    wake: (fd) => setReceiveLowWater(fd, 1),
+  };
+}
+
+/** Node tells nobody the descriptor of a socket but its handle. */
+function handleFd(socket: Socket): number | undefined {
+  const { _handle } = socket as Socket & { readonly _handle?: { readonly fd?: number } | null };
+  return _handle?.fd !== undefined && _handle.fd >= 0 ? _handle.fd : undefined;
 }

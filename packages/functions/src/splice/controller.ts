@@ -1,0 +1,217 @@
+/** Joins sockets in pairs. */
+import type { Socket } from 'node:net';
+import { ArgumentError, type HandleOf, ipv6, TailraceError } from '@tailrace/stage';
+import { formatAddress, parseIp } from '../address.ts';
+import { Flow, type FlowMaps, type FlowStats } from './flow.ts';
+import { pipeBoth } from './piping.ts';
+import type { TcpSockets } from './sockets.ts';
+import type { spliceMaps } from './stage.ts';
+
+type Maps = ReturnType<typeof spliceMaps>;
+
+/** What the controller works on. */
+export interface SpliceNeeds extends FlowMaps {
+  readonly peers: HandleOf<Maps['peers']>;
+  readonly flows: HandleOf<Maps['flows']>;
+  readonly sockets: TcpSockets;
+}
+
+/** How to join two sockets. */
+export interface SpliceOptions {
+  /** Bytes that may wait for a slow reader, each way; default 1 MiB. TCP holds the sender back beyond. */
+  readonly limitBytes?: number;
+  /** Throw where the kernel cannot take a pair, instead of piping it in this process. */
+  readonly require?: 'kernel';
+}
+
+/** A pair of sockets. */
+export interface Spliced {
+  /** Who carries the bytes, and where it is this process, why. */
+  readonly by: 'kernel' | { readonly process: string };
+  /** Bytes from the first socket to the second, and back. */
+  readonly stats: { readonly forth: FlowStats; readonly back: FlowStats };
+  /** Resolves once both sockets are closed, whatever closed them. */
+  readonly closed: Promise<void>;
+}
+
+/** Joins sockets in pairs: what comes in at one goes out of the other. */
+export class SpliceController implements Disposable {
+  readonly #needs: SpliceNeeds;
+  readonly #free: number[];
+  readonly #joined = new WeakSet<Socket>();
+  readonly #pairs = new Set<() => void>();
+
+  constructor(needs: SpliceNeeds, pairs: number) {
+    this.#needs = needs;
+    this.#free = Array.from({ length: 2 * pairs }, (_, index) => index).reverse();
+  }
+
+  /** Pairs that the kernel carries now. */
+  get size(): number {
+    return this.#pairs.size;
+  }
+
+  /**
+   * Joins two established connections, of which nothing but `splice` reads or writes from then on. Bytes that have come are not lost,
+   * a half-close goes through, an error or a reset of one ends the other. Where the kernel cannot take the pair (another kind of
+   * socket, one that is half closed already, no room) this process pipes it, and `by` says why. Throws ArgumentError for sockets that
+   * are closed, joined already, or one and the same, and with `require` what keeps the kernel from taking them.
+   */
+  async splice(a: Socket, b: Socket, options: SpliceOptions = {}): Promise<Spliced> {
+    const { limitBytes = 2 ** 20 } = options;
+    if (!Number.isSafeInteger(limitBytes) || limitBytes < 1)
+      throw new ArgumentError(`splice: limitBytes is ${limitBytes}, expected 1 or more`);
+    if (a === b) throw new ArgumentError('splice: a socket cannot be joined with itself');
+    for (const socket of [a, b]) this.#check(socket);
+    for (const socket of [a, b]) {
+      this.#joined.add(socket);
+      socket.pause();
+      // else Node ends what it writes once the other side has ended
+      socket.allowHalfOpen = true;
+    }
+    const closed = this.#closeTogether(a, b);
+    const early = { forth: 0n, back: 0n };
+    const reason = await this.#drain(a, b, early);
+    const limit = BigInt(limitBytes);
+    const pair = reason === undefined ? this.#carry(a, b, { limit, early, closed }) : { reason, cause: undefined };
+    if ('forth' in pair) return carried(pair, closed);
+    if (options.require === 'kernel') {
+      for (const socket of [a, b]) socket.destroy();
+      throw new TailraceError('unsupported', `splice: ${pair.reason}`, { cause: pair.cause });
+    }
+    const piped = pipeBoth(a, b);
+    const told = (bytes: bigint): FlowStats => ({ sent: 0n, passedOn: bytes });
+    return {
+      by: { process: pair.reason },
+      closed,
+      get stats() {
+        return { forth: told(early.forth + piped.forth()), back: told(early.back + piped.back()) };
+      },
+    };
+  }
+
+  [Symbol.dispose](): void {
+    for (const end of [...this.#pairs]) end();
+  }
+
+  #check(socket: Socket): void {
+    if (socket.destroyed) throw new ArgumentError('splice: the socket is closed', { hint: 'join sockets while they are open' });
+    if (socket.connecting) throw new ArgumentError('splice: the socket is not connected yet', { hint: "wait for its 'connect'" });
+    if (this.#joined.has(socket)) throw new ArgumentError('splice: the socket is joined already');
+  }
+
+  /** What has come so far goes ahead, and what is written is with TCP. Returns what keeps the kernel from taking over. */
+  async #drain(a: Socket, b: Socket, moved: { forth: bigint; back: bigint }): Promise<string | undefined> {
+    for (;;) {
+      let isStill = true;
+      for (const [from, to, way] of [
+        [a, b, 'forth'],
+        [b, a, 'back'],
+      ] as const) {
+        if (from.readableEnded || to.writableEnded) return 'one side has ended already';
+        const chunk: Buffer | null = from.readableLength > 0 ? from.read() : null;
+        if (chunk === null && to.writableLength === 0) continue;
+        isStill = false;
+        moved[way] += BigInt(chunk?.length ?? 0);
+        await new Promise<void>((resolve) => {
+          to.write(chunk ?? new Uint8Array(0), () => resolve());
+        });
+        if (a.destroyed || b.destroyed) return 'one side was closed meanwhile';
+      }
+      if (isStill) return undefined;
+    }
+  }
+
+  #carry(
+    a: Socket,
+    b: Socket,
+    { limit, early, closed }: { readonly limit: bigint; readonly early: { forth: bigint; back: bigint }; readonly closed: Promise<void> },
+  ): { forth: Flow; back: Flow } | { reason: string; cause: unknown } {
+    const { peers, flows, carried, allowed, sockets } = this.#needs;
+    const [fdA, fdB] = [sockets.descriptorOf(a), sockets.descriptorOf(b)];
+    if (fdA === undefined || fdB === undefined) return { reason: 'one side is no TCP socket', cause: undefined };
+    const [there, back] = [this.#free.pop(), this.#free.pop()];
+    if (there === undefined || back === undefined) {
+      if (there !== undefined) this.#free.push(there);
+      return { reason: 'there is no room for another pair', cause: undefined };
+    }
+    using undo = new DisposableStack();
+    undo.defer(() => this.#free.push(back, there));
+    const parts = { carried, allowed, sockets, limit };
+    const pair = {
+      forth: new Flow({ ...parts, source: a, target: b, sourceFd: fdA, targetFd: fdB, index: there, early: early.forth }),
+      back: new Flow({ ...parts, source: b, target: a, sourceFd: fdB, targetFd: fdA, index: back, early: early.back }),
+    };
+    try {
+      for (const [source, fd, index] of [
+        [a, fdB, there],
+        [b, fdA, back],
+      ] as const) {
+        const key = keyOf(source);
+        flows.set(key, index, 'noexist');
+        undo.defer(() => flows.delete(key));
+        peers.set(key, fd, 'noexist');
+        undo.defer(() => peers.delete(key));
+      }
+    } catch (cause) {
+      if (!(cause instanceof TailraceError)) throw cause;
+      return { reason: `the kernel does not take the sockets: ${cause.message}`, cause };
+    }
+    pair.forth.start();
+    pair.back.start();
+    // what came before the program was there waits, until somebody asks for it
+    for (const fd of [fdA, fdB]) sockets.wake(fd);
+    for (const socket of [a, b]) socket.resume();
+    const kept = undo.move();
+    const end = (): void => {
+      if (!this.#pairs.delete(end)) return;
+      pair.forth.stop();
+      pair.back.stop();
+      kept.dispose();
+    };
+    this.#pairs.add(end);
+    // not before both are closed: what is on its way to one of them goes with its place in the map
+    void closed.then(end);
+    return pair;
+  }
+
+  /** A socket that fails or is closed takes the other along. */
+  #closeTogether(a: Socket, b: Socket): Promise<void> {
+    const one = (socket: Socket, other: Socket): Promise<void> =>
+      new Promise((resolve) => {
+        let failed = false;
+        socket.once('error', () => {
+          failed = true;
+        });
+        socket.once('close', () => {
+          if (failed) other.resetAndDestroy();
+          else if (!socket.readableEnded || !socket.writableFinished) other.destroy();
+          resolve();
+        });
+      });
+    return Promise.all([one(a, b), one(b, a)]).then(() => undefined);
+  }
+}
+
+function carried(pair: { readonly forth: Flow; readonly back: Flow }, closed: Promise<void>): Spliced {
+  return {
+    by: 'kernel',
+    closed,
+    get stats() {
+      return { forth: pair.forth.stats, back: pair.back.stats };
+    },
+  };
+}
+
+/** The connection as `connectionKey` has it. */
+function keyOf(socket: Socket) {
+  const { localAddress = '', remoteAddress = '', localPort = 0, remotePort = 0 } = socket;
+  const [local, remote] = [halves(localAddress), halves(remoteAddress)];
+  return { localHi: local.hi, localLo: local.lo, remoteHi: remote.hi, remoteLo: remote.lo, localPort, remotePort };
+}
+
+function halves(text: string): { readonly hi: bigint; readonly lo: bigint } {
+  // a zone tells which link a link-local address is on
+  const address = parseIp(text.replace(/%.*$/, ''));
+  return address.family === 4 ? ipv6(`::ffff:${formatAddress(address)}`) : address.value;
+}

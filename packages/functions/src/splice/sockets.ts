@@ -1,0 +1,31 @@
+/** What a splicer has to know of TCP sockets, which only the kernel's side can tell: a service. */
+import type { Socket } from 'node:net';
+import { token } from '@tailrace/stage';
+
+/** Where a TCP connection stands, in bytes since it was made. Only differences mean something. */
+export interface TcpProgress {
+  /** Handed to TCP for sending, waiting or sent. */
+  readonly sent: bigint;
+  /** Of those, what the peer has confirmed. */
+  readonly confirmed: bigint;
+}
+
+/** What still waits at a socket whose end Node has seen. */
+export interface Reading extends Disposable {
+  /** The next bytes; undefined where there are none now. Throws SyscallError. */
+  read(): Uint8Array | undefined;
+}
+
+/** Access to the kernel's side of Node's sockets. */
+export interface TcpSockets {
+  /** The socket's file descriptor; undefined where it has none, or is of something other than TCP. */
+  descriptorOf(socket: Socket): number | undefined;
+  /** Throws SyscallError. */
+  progressOf(fd: number): TcpProgress;
+  /** Another descriptor of the same socket, which keeps it open for reading until it is closed. Throws SyscallError. */
+  keepReading(fd: number): Reading;
+  /** Has the kernel look at what is queued at a socket, which it does not do for sockets that are put into a map with data waiting. */
+  wake(fd: number): void;
+}
+/** Access to TCP sockets: `kernelSockets()` of the package `tailrace`, unless there is another. */
+export const TcpSockets = token<TcpSockets>('TcpSockets');

@@ -1,0 +1,56 @@
+/**
+ * What comes in at one socket of a pair goes out of the other without a copy to the process. Each direction of a pair is a
+ * *flow*: the program counts what it sends on and what it leaves to the process, the process says what it has passed on and up to
+ * where the program may send. So bytes never overtake one another, and no more wait for a slow reader than the flow's limit.
+ */
+import { arrayMap, hash, sockhash, stage, struct, u32, u64 } from '@tailrace/stage';
+
+/** A connection as one of its sockets sees it. IPv4 addresses are as in `::ffff:a.b.c.d` (RFC 4291, section 2.5.5.2). */
+export const connectionKey = struct({ localHi: u64, localLo: u64, remoteHi: u64, remoteLo: u64, localPort: u32, remotePort: u32 });
+
+/** The maps of one splicer, for so many flows: two of each pair. */
+export function spliceMaps(flows: number) {
+  return {
+    /** By the socket that data come in at: where they go. */
+    peers: sockhash({ name: 'peers', key: connectionKey, maxEntries: flows }),
+    /** The flow's place in the arrays. */
+    flows: hash({ name: 'flows', key: connectionKey, value: u32, maxEntries: flows }),
+    /** Bytes that the program has sent on, and has left to the process. */
+    carried: arrayMap({ name: 'carried', value: struct({ sent: u64, left: u64 }), maxEntries: flows }),
+    /** Bytes of `left` that the process has passed on, and up to where `sent` may grow. */
+    allowed: arrayMap({ name: 'allowed', value: struct({ passedOn: u64, until: u64 }), maxEntries: flows }),
+  };
+}
+
+/** Sends data on while the process owes none and the reader keeps up; leaves them to the process otherwise. */
+export const carryStage = stage({
+  name: 'carry',
+  hook: 'skSkb',
+  uses: spliceMaps(2),
+  program(ctx, { peers, flows, carried, allowed }) {
+    // a FIN comes as data of no length: sent on it would break the peer, and the process hears of it anyhow
+    if (ctx.length === 0) return ctx.drop();
+    let localHi = 0n;
+    let localLo = 0xffff_0000_0000n | BigInt(ctx.localAddr);
+    let remoteHi = 0n;
+    let remoteLo = 0xffff_0000_0000n | BigInt(ctx.remoteAddr);
+    if (ctx.family === 10) {
+      localHi = ctx.localAddr6.hi;
+      localLo = ctx.localAddr6.lo;
+      remoteHi = ctx.remoteAddr6.hi;
+      remoteLo = ctx.remoteAddr6.lo;
+    }
+    const key = { localHi, localLo, remoteHi, remoteLo, localPort: ctx.localPort, remotePort: ctx.remotePort };
+    const flow = flows.lookup(key);
+    if (!flow) return ctx.next();
+    const counted = carried.lookup(flow.value);
+    const granted = allowed.lookup(flow.value);
+    if (!counted || !granted) return ctx.next();
+    if (counted.left !== granted.passedOn || counted.sent >= granted.until) {
+      counted.left += BigInt(ctx.length);
+      return ctx.next();
+    }
+    counted.sent += BigInt(ctx.length);
+    return ctx.redirect(peers, key);
+  },
+});

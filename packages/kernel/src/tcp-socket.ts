@@ -1,0 +1,82 @@
+/** What the kernel tells of a TCP connection, and what it can be told. */
+import { ArgumentError } from '@tailrace/bpf';
+import { Descriptor } from './descriptor.ts';
+import { Errno, SyscallError } from './errno.ts';
+import { allocate } from './memory.ts';
+import { syscall, trySyscall } from './syscall.ts';
+
+const SOL_SOCKET = 1;
+const SO_RCVLOWAT = 18;
+const SO_PROTOCOL = 38;
+const IPPROTO_TCP = 6;
+/** SOL_TCP and TCP_INFO (include/uapi/linux/tcp.h). */
+const SOL_TCP = 6;
+const TCP_INFO = 11;
+/** struct tcp_info up to tcpi_bytes_retrans, which Linux 4.19 has. */
+const INFO_BYTES = 216;
+const offset = { bytesAcked: 120, notSent: 144, bytesSent: 200, bytesRetransmitted: 208 } as const;
+
+const info = (): ReturnType<typeof allocate> => {
+  block ??= allocate(INFO_BYTES + 8);
+  return block;
+};
+let block: ReturnType<typeof allocate> | undefined;
+
+/** Whether a file descriptor is of a TCP socket. */
+export function isTcp(fd: number): boolean {
+  const memory = allocate(16);
+  memory.view.setUint32(8, 4, true);
+  const result = trySyscall('getsockopt', fd, SOL_SOCKET, SO_PROTOCOL, memory.address, memory.address + 8);
+  return result === 0 && memory.view.getInt32(0, true) === IPPROTO_TCP;
+}
+
+/** Bytes of a connection that were handed to TCP since it was made, sent or waiting, and those of them that its peer has confirmed. Throws SyscallError. */
+export function tcpProgress(fd: number): { readonly sent: bigint; readonly confirmed: bigint } {
+  const { view, address } = info();
+  view.setUint32(INFO_BYTES, INFO_BYTES, true);
+  syscall('getsockopt', 'TCP_INFO of a connection', fd, SOL_TCP, TCP_INFO, address, address + INFO_BYTES);
+  const at = (from: number): bigint => view.getBigUint64(from, true);
+  return {
+    sent: at(offset.bytesSent) - at(offset.bytesRetransmitted) + BigInt(view.getUint32(offset.notSent, true)),
+    confirmed: at(offset.bytesAcked),
+  };
+}
+
+/** From how many bytes on a socket counts as readable. The kernel looks at what is queued when it is told. Throws SyscallError, ArgumentError. */
+export function setReceiveLowWater(fd: number, bytes: number): void {
+  if (!Number.isInteger(bytes) || bytes < 1 || bytes > 0x7fff_ffff)
+    throw new ArgumentError(`a low-water mark is 1 byte or more, got ${bytes}`);
+  const memory = allocate(8);
+  memory.view.setInt32(0, bytes, true);
+  syscall('setsockopt', 'SO_RCVLOWAT of a connection', fd, SOL_SOCKET, SO_RCVLOWAT, memory.address, 4);
+}
+
+/** Bytes that are read at a time. */
+const READ_BYTES = 65_536;
+const MSG_DONTWAIT = 0x40;
+/** F_DUPFD_CLOEXEC (include/uapi/linux/fcntl.h). */
+const F_DUPFD_CLOEXEC = 1030;
+
+/** A second descriptor of a connection: it stays open for reading whatever becomes of the first. */
+export class ReadingEnd implements Disposable {
+  readonly #descriptor: Descriptor;
+  readonly #memory = allocate(READ_BYTES);
+
+  /** Throws SyscallError. */
+  constructor(fd: number) {
+    this.#descriptor = new Descriptor(syscall('fcntl', 'a connection', fd, F_DUPFD_CLOEXEC, 0), 'a connection');
+  }
+
+  /** The bytes that are there, a copy; undefined where there are none now, at the end too. Throws SyscallError. */
+  read(): Uint8Array | undefined {
+    const { bytes, address } = this.#memory;
+    const result = trySyscall('recvfrom', this.#descriptor.fd, address, READ_BYTES, MSG_DONTWAIT);
+    if (result > 0) return bytes.slice(0, result);
+    if (result === 0 || result === -Errno.EAGAIN || result === -Errno.EINTR) return undefined;
+    throw new SyscallError('recvfrom', -result, 'a connection');
+  }
+
+  [Symbol.dispose](): void {
+    this.#descriptor.close();
+  }
+}

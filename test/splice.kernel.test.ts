@@ -1,0 +1,243 @@
+/** Pairs of real sockets, joined in the kernel. */
+import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer, type Server, Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type SpliceController, splicer, TcpSockets } from '@tailrace/functions/splice';
+import { kernel, kernelSockets, override, pipeline } from 'tailrace';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+
+const joiner = splicer({ maxPairs: 4096 });
+let stop: () => Promise<void>;
+let controller: SpliceController;
+let server: Server;
+beforeAll(async () => {
+  const running = await pipeline('proxy', { skSkb: [joiner] }).run(kernel({}), { services: [override(TcpSockets, kernelSockets())] });
+  stop = () => running.stop();
+  controller = running.controller(joiner);
+  server = createServer({ allowHalfOpen: true }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+});
+afterAll(async () => {
+  server.close();
+  await stop();
+});
+const open = new Set<Socket>();
+afterEach(async () => {
+  for (const socket of open) socket.destroy();
+  open.clear();
+  for (let waited = 0; waited < 1000 && controller.size > 0; waited += 10) await sleep(10);
+  expect(controller.size).toBe(0);
+});
+
+/** A connection over loopback: the end outside of the proxy, and the one that the proxy has. */
+function connection(): Promise<{ outer: Socket; inner: Socket }> {
+  // one after the other: the server tells them apart by their order alone
+  const made = last.then(connect);
+  last = made.catch(() => undefined);
+  return made;
+}
+let last: Promise<unknown> = Promise.resolve();
+
+async function connect(): Promise<{ outer: Socket; inner: Socket }> {
+  const accepted = once(server, 'connection');
+  const outer = new Socket({ allowHalfOpen: true }).connect((server.address() as { port: number }).port, '127.0.0.1');
+  const [inner] = (await accepted) as [Socket];
+  if (outer.connecting) await once(outer, 'connect');
+  for (const socket of [outer, inner]) {
+    open.add(socket);
+    socket.on('error', () => undefined);
+  }
+  return { outer, inner };
+}
+
+/** Client and server with a proxy between them. */
+async function joined(options: Parameters<SpliceController['splice']>[2] = {}) {
+  const [left, right] = [await connection(), await connection()];
+  const spliced = await controller.splice(left.inner, right.inner, options);
+  return { client: left.outer, server: right.outer, spliced };
+}
+
+/** All that comes until the end, as a hash and a number of bytes. */
+async function drained(socket: Socket): Promise<{ bytes: number; hash: string }> {
+  const [hash, bytes] = [createHash('sha1'), { count: 0 }];
+  socket.on('data', (chunk: Buffer) => {
+    hash.update(chunk);
+    bytes.count += chunk.length;
+  });
+  socket.resume();
+  await once(socket, 'end');
+  return { bytes: bytes.count, hash: hash.digest('hex') };
+}
+
+const sha1 = (bytes: Buffer): string => createHash('sha1').update(bytes).digest('hex');
+
+test('there and back, and half-closes', async () => {
+  const { client, server: far, spliced } = await joined();
+  expect(spliced.by).toBe('kernel');
+  client.write('ping');
+  expect(String((await once(far, 'data'))[0])).toBe('ping');
+  far.write('pong');
+  expect(String((await once(client, 'data'))[0])).toBe('pong');
+  const [there, back] = [drained(far), drained(client)];
+  client.end('last words');
+  expect((await there).bytes).toBe(10);
+  far.end('and an answer behind the end');
+  expect((await back).bytes).toBe(28);
+  await spliced.closed;
+  expect(spliced.stats).toEqual({ forth: { sent: 14n, passedOn: 0n }, back: { sent: 32n, passedOn: 0n } });
+});
+
+test('bytes that were there before', async () => {
+  const [left, right] = [await connection(), await connection()];
+  left.inner.resume();
+  left.inner.pause();
+  left.outer.write('early ');
+  right.outer.write('banner');
+  await sleep(30);
+  left.outer.write('and queued');
+  await sleep(30);
+  const spliced = await controller.splice(left.inner, right.inner);
+  const [there, back] = [drained(right.outer), drained(left.outer)];
+  left.outer.end(', then more');
+  right.outer.end();
+  expect(await there).toMatchObject({ hash: sha1(Buffer.from('early and queued, then more')) });
+  expect(await back).toMatchObject({ hash: sha1(Buffer.from('banner')) });
+  await spliced.closed;
+});
+
+test('a slow reader: no more than the limit waits in the kernel, and nothing is lost', async () => {
+  const { client, server: far, spliced } = await joined({ limitBytes: 65_536 });
+  const bytes = randomBytes(8 << 20);
+  far.pause();
+  client.end(bytes);
+  await sleep(300);
+  expect(spliced.stats.forth.sent).toBeLessThan(4n << 20n);
+  expect(await drained(far)).toEqual({ bytes: bytes.length, hash: sha1(bytes) });
+  far.end();
+  await spliced.closed;
+  const { sent, passedOn } = spliced.stats.forth;
+  expect(sent + passedOn).toBe(BigInt(bytes.length));
+});
+
+test('a reset of one is a reset of the other', async () => {
+  const { client, server: far, spliced } = await joined();
+  client.write('x');
+  await once(far, 'data');
+  const failed = once(far, 'error');
+  client.resetAndDestroy();
+  expect((await failed)[0]).toMatchObject({ code: 'ECONNRESET' });
+  await spliced.closed;
+});
+
+/** How many random schedules: more by TAILRACE_SCHEDULES. */
+const SCHEDULES = Number(process.env.TAILRACE_SCHEDULES ?? 100);
+
+test(`${SCHEDULES} random schedules of writing, pausing, half-closing and resetting`, async () => {
+  let [bytes, byKernel] = [0, 0n];
+  const random = seeded(Number(process.env.TAILRACE_SEED ?? 1));
+  const upTo = (most: number): number => Math.floor(random() * most);
+  const one = async (): Promise<void> => {
+    const { client, server: far, spliced } = await joined({ limitBytes: [4096, 65_536, 1 << 20][upTo(3)] as number });
+    const resets = upTo(8) === 0;
+    const end = (socket: Socket) => ({ socket, sent: createHash('sha1'), got: createHash('sha1'), out: 0, in: 0 });
+    const [left, right] = [end(client), end(far)];
+    const ends = [left, right];
+    const over = ends.map(({ socket }) => first(socket, 'end', 'close'));
+    for (const end of ends)
+      end.socket.on('data', (chunk: Buffer) => {
+        end.got.update(chunk);
+        end.in += chunk.length;
+        if (upTo(40) > 0) return;
+        end.socket.pause();
+        setTimeout(() => end.socket.resume(), upTo(8));
+      });
+    await Promise.all(
+      ends.map(async (end) => {
+        for (let writes = upTo(30); writes > 0 && !end.socket.destroyed; writes--) {
+          const chunk = randomBytes(1 + upTo(upTo(4) === 0 ? 300_000 : 2_000));
+          end.sent.update(chunk);
+          end.out += chunk.length;
+          if (!end.socket.write(chunk)) await first(end.socket, 'drain', 'close');
+          if (upTo(3) === 0) await sleep(upTo(3));
+        }
+        if (resets && upTo(2) === 0) end.socket.resetAndDestroy();
+        else end.socket.end();
+      }),
+    );
+    await Promise.all(over);
+    await spliced.closed;
+    bytes += left.in + right.in;
+    byKernel += spliced.stats.forth.sent + spliced.stats.back.sent;
+    for (const [from, to] of [
+      [left, right],
+      [right, left],
+    ] as const) {
+      expect(to.in).toBeLessThanOrEqual(from.out);
+      if (!resets) expect([to.in, to.got.digest('hex')]).toEqual([from.out, from.sent.digest('hex')]);
+    }
+  };
+  for (let left = SCHEDULES; left > 0; left -= 10) await Promise.all(Array.from({ length: Math.min(10, left) }, one));
+  console.log(
+    `${SCHEDULES} schedules, ${(bytes / 1e6).toFixed(0)} MB, of which the kernel carried ${((Number(byKernel) / bytes) * 100).toFixed(0)} %`,
+  );
+  expect(byKernel).toBeGreaterThan(0n);
+}, 600_000);
+
+/** Whichever comes first; errors of a reset are told by the bytes. */
+function first(socket: Socket, ...events: readonly string[]): Promise<unknown> {
+  return Promise.race(events.map((event) => new Promise((resolve) => void socket.once(event, resolve))));
+}
+
+/** Numbers of 0 to 1 (mulberry32). */
+function seeded(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+test('thousands of pairs at once', async () => {
+  const pairs = [];
+  for (let i = 0; i < 1000; i++) pairs.push(await joined());
+  expect(controller.size).toBe(1000);
+  const sums = await Promise.all(
+    pairs.map(async ({ client, server: far }, i) => {
+      const bytes = Buffer.alloc(1000 + i, i);
+      const there = drained(far);
+      client.end(bytes);
+      far.end();
+      return (await there).hash === sha1(bytes);
+    }),
+  );
+  expect(sums.filter((same) => same)).toHaveLength(1000);
+  await Promise.all(pairs.map(({ spliced }) => spliced.closed));
+}, 60_000);
+
+test('one side that has ended already is piped', async () => {
+  const [left, right] = [await connection(), await connection()];
+  right.outer.end('bye');
+  await sleep(30);
+  const spliced = await controller.splice(left.inner, right.inner);
+  expect(spliced.by).toEqual({ process: expect.stringMatching(/one side has ended already|the kernel does not take the sockets/) });
+  const back = drained(left.outer);
+  expect((await back).bytes).toBe(3);
+  left.outer.end('still heard');
+  expect((await drained(right.outer)).bytes).toBe(11);
+  await spliced.closed;
+  expect(spliced.stats.back.passedOn).toBe(3n);
+});
+
+test('mistakes', async () => {
+  const [left, right] = [await connection(), await connection()];
+  await expect(controller.splice(left.inner, left.inner)).rejects.toThrow('a socket cannot be joined with itself');
+  await controller.splice(left.inner, right.inner);
+  await expect(controller.splice(left.inner, right.inner)).rejects.toThrow('joined already');
+  const other = await connection();
+  other.inner.destroy();
+  await expect(controller.splice(other.inner, right.inner)).rejects.toThrow('the socket is closed');
+  await expect(controller.splice(new Socket(), right.inner)).rejects.toThrow();
+});
