@@ -77,6 +77,7 @@ const inputs: Readonly<Record<(typeof HOOKS)[number], readonly Input[]>> = {
 
 const contests = HOOKS.flatMap((hook): readonly (readonly [string, readonly Input[], () => readonly Entrant[]])[] => [
   [`a chain of 3 stages at ${hook}`, inputs[hook], () => lightChain({ hook, length: 3 })],
+  [`a fused chain at ${hook}`, inputs[hook], () => lightChain({ hook, length: 3, fused: true })],
   [`a chain without counters at ${hook}`, inputs[hook], () => lightChain({ hook, length: 3, counted: false, end: 'drop' })],
   [`a chain with metadata at ${hook}`, inputs[hook], () => lightChain({ hook, length: 4, metadata: true })],
   [`count at ${hook}`, inputs[hook], () => countContest(hook)],
@@ -86,6 +87,11 @@ const contests = HOOKS.flatMap((hook): readonly (readonly [string, readonly Inpu
 describe.skipIf(clangMissing() !== null)('Tailrace and C agree', () => {
   it.each([
     ...contests,
+    [
+      'a fused chain whose metadata cross',
+      inputs.xdp,
+      () => lightChain({ hook: 'xdp', length: 4, fused: true, metadata: true, crossing: true }),
+    ] as const,
     ['a chain whose metadata cross', inputs.xdp, () => lightChain({ hook: 'xdp', length: 4, metadata: true, crossing: true })] as const,
     ['decap', inputs.xdp, decapContest] as const,
   ])('on %s', async (_name, frames, entrants) => {

@@ -26,7 +26,8 @@ export function judge(rows: readonly Row[]): readonly Judgement[] {
 }
 
 function judgeHook(rows: readonly Row[], hook: string): readonly Judgement[] {
-  const programs = ratios(rows, 'c-same', ({ name }) => name !== HOP);
+  const programs = ratios(rows, 'c-same', ({ name }) => name !== HOP && !name.endsWith(FUSED));
+  const fused = ratios(rows, 'c-same', ({ name }) => name.endsWith(FUSED));
   const hop = ratios(rows, 'c-same', ({ name }) => name === HOP);
   return [
     ...programs.map(({ row, ratio }) => verdict(`${hook} ${row.suite} ${row.name}: same algorithm in C`, ratio, 1.05)),
@@ -34,6 +35,7 @@ function judgeHook(rows: readonly Row[], hook: string): readonly Judgement[] {
       ? [verdict(`${hook}: same algorithm in C, geometric mean`, geometricMean(programs.map(({ ratio }) => ratio)), 0.9)]
       : []),
     ...hop.map(({ ratio }) => verdict(`${hook}: a hop in a chain, against C`, ratio, 1.1)),
+    ...fused.map(({ row, ratio }) => verdict(`${hook} ${row.suite} ${row.name}, against what clang inlines`, ratio, 1.1)),
     ...ratios(rows, 'c-lru', ({ name }) => name.startsWith('hit')).map(({ row, ratio }) =>
       verdict(`${hook} l4lb ${row.name}, against LRU maps in C`, ratio, 0.5),
     ),
@@ -45,6 +47,8 @@ function judgeHook(rows: readonly Row[], hook: string): readonly Judgement[] {
 
 /** The name of the row that holds the slope from the shortest to the longest chain. */
 export const HOP = 'hop';
+/** How the names of rows end whose stages are one program. */
+export const FUSED = ', fused';
 
 function ratios(rows: readonly Row[], variant: Variant, wanted: (row: Row) => boolean): readonly { row: Row; ratio: number }[] {
   return rows.flatMap((row) => (row.variant === variant && row.ratio !== null && wanted(row) ? [{ row, ratio: row.ratio }] : []));

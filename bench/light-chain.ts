@@ -1,9 +1,18 @@
 /**
- * Chains of light stages over tail calls, in TypeScript and in C (twins/chain.c): as they are, without counters, with
+ * Chains of light stages over tail calls, in TypeScript and in C (twins/chain.c): as they are, fused, without counters, with
  * metadata that every stage reads and writes, with metadata that leave XDP for TC.
  */
 import type { AttachHook, EngineInstance, MapSpec, ProgramSpec } from '@tailrace/bpf';
-import { type Crossing, compileRoot, compileStage, counterNames, type Placement, type StatePlacement } from '@tailrace/compiler';
+import {
+  type Crossing,
+  compileFused,
+  compileRoot,
+  compileStage,
+  counterNames,
+  type FusedPart,
+  type Placement,
+  type StatePlacement,
+} from '@tailrace/compiler';
 import { type AnyStage, stage, u32 } from '@tailrace/stage';
 import { packet } from '@tailrace/testing';
 import { assemble, mapOf } from './assembly.ts';
@@ -20,6 +29,8 @@ export interface LightChain {
   readonly hook: AttachHook;
   /** 1..MAX_STAGES. */
   readonly length: number;
+  /** All stages are one program; in C they are inlined. */
+  readonly fused?: boolean;
   /** Default true. */
   readonly counted?: boolean;
   /** Every stage takes a sum further that travels with the packet; the last one drops packets whose sum is wrong. */
@@ -128,7 +139,7 @@ const crossingOfSum: Crossing = { tag: 0x6c69_6768, words: 1, fields: [{ name: '
 export const CROSSING_BYTES = 4 + 4 * crossingOfSum.words;
 
 function compiledChain(chain: LightChain): Programs {
-  const { hook, length, counted = true, metadata = false, crossing = false, end = 'pass' } = chain;
+  const { hook, length, fused = false, counted = true, metadata = false, crossing = false, end = 'pass' } = chain;
   const isXdp = hook === 'xdp';
   const common = {
     array: 'chain',
@@ -136,12 +147,15 @@ function compiledChain(chain: LightChain): Programs {
     ...(metadata ? { metadata: { sum: { layout: u32.layout, offset: isXdp ? SUM_OFFSET : 0 } } } : {}),
     ...(crossing ? { crossing: crossingOfSum } : {}),
   };
-  const stages = Array.from({ length }, (_, index) => {
+  const parts = Array.from({ length }, (_, index): FusedPart => {
     const state: StatePlacement = { map: 'state', ...(isXdp ? { length: LENGTH_OFFSET } : {}), counters: countersOf(hook, index) };
-    const next: Placement['next'] = index + 1 < length ? { slot: index + 1 } : { verdict: end };
-    const placement = { ...common, next, ...(counted ? { state } : {}) };
-    return compileStage(stageOf(chain, index), { name: `light${index}`, placement }).program;
+    const on: Placement['next'] = fused ? { part: `light${index + 1}` } : { slot: index + 1 };
+    const placement = { ...common, next: index + 1 < length ? on : { verdict: end }, ...(counted ? { state } : {}) };
+    return { name: `light${index}`, stage: stageOf(chain, index), placement };
   });
+  const stages = fused
+    ? [compileFused(parts as [FusedPart, ...FusedPart[]], { name: 'light' }).program]
+    : parts.map(({ name, stage: one, placement }) => compileStage(one, { name, placement }).program);
   const [map, misses] = ['state', MISSES_OFFSET];
   const root = isXdp
     ? compileRoot({ name: 'root', array: 'chain', ...(counted ? { state: { map, misses, length: LENGTH_OFFSET } } : {}) })
@@ -154,15 +168,24 @@ function stageOf({ hook, length, metadata = false }: LightChain, index: number):
   return hook === 'xdp' ? body : body.at(hook);
 }
 
-function twinChain({ hook, length, counted = true, metadata = false, crossing = false, end = 'pass' }: LightChain): Programs {
+function twinChain({
+  hook,
+  length,
+  fused = false,
+  counted = true,
+  metadata = false,
+  crossing = false,
+  end = 'pass',
+}: LightChain): Programs {
   const programs = compileTwin('chain', hook, {
     STAGES: length,
     END: verdictNumber(hook, end),
+    ...(fused ? { FUSED: 1 } : {}),
     ...(counted ? {} : { UNCOUNTED: 1 }),
     ...(metadata ? { METADATA: 1 } : {}),
     ...(crossing ? { CROSSING: 1 } : {}),
   });
-  const stages = Array.from({ length }, (_, index) => twinProgram(programs, `stage${index}`));
+  const stages = Array.from({ length: fused ? 1 : length }, (_, index) => twinProgram(programs, `stage${index}`));
   return { root: twinProgram(programs, 'root'), stages };
 }
 

@@ -1,6 +1,6 @@
 /** Chains of 1 to 32 light stages: what a hop costs, beside the same chain in C. */
 import type { AttachHook } from '@tailrace/bpf';
-import { HOP } from '../aims.ts';
+import { FUSED, HOP } from '../aims.ts';
 import { clangMissing } from '../clang.ts';
 import { measure } from '../contest.ts';
 import { lightChain, lightFrame, lightReturn } from '../light-chain.ts';
@@ -10,13 +10,16 @@ import { slope } from '../statistics.ts';
 /** Lengths of chains. */
 export const LENGTHS = [1, 2, 4, 8, 16, 32] as const;
 
+/** Those that are fused too. */
+export const FUSED_LENGTHS: readonly number[] = LENGTHS.filter((length) => length <= 16);
+
 /** The suite. */
 export function chain(hook: AttachHook): Suite {
   return {
     name: 'chain',
     hook,
-    about: 'light stages (a bounds check, counters) over tail calls, ns a packet',
-    cases: [...LENGTHS.map(caseName), HOP],
+    about: 'light stages (a bounds check, counters) over tail calls, and fused beside what clang inlines, ns a packet',
+    cases: [...LENGTHS.map(caseName), HOP, ...FUSED_LENGTHS.map(fusedName)],
     async run(effort, wanted) {
       const lengths = LENGTHS.filter((length) => wanted(caseName(length)) || wanted(HOP));
       const rows: Row[] = [];
@@ -25,8 +28,14 @@ export function chain(hook: AttachHook): Suite {
         const contest = { suite: 'chain', name: caseName(length), hook, packet: lightFrame, returnValue: lightReturn(one) };
         rows.push(...(await measure({ ...contest, entrants: lightChain(one) }, effort)));
       }
+      const fused: Row[] = [];
+      for (const length of FUSED_LENGTHS.filter((length) => wanted(fusedName(length)))) {
+        const one = { hook, length, fused: true };
+        const contest = { suite: 'chain', name: fusedName(length), hook, packet: lightFrame, returnValue: lightReturn(one) };
+        fused.push(...(await measure({ ...contest, entrants: lightChain(one) }, effort)));
+      }
       const reason = clangMissing();
-      return { rows: withRatios([...rows, ...hops(hook, rows)]), notes: reason === null ? [] : [reason] };
+      return { rows: withRatios([...rows, ...hops(hook, rows), ...fused]), notes: reason === null ? [] : [reason] };
     },
   };
 }
@@ -41,6 +50,10 @@ function hops(hook: AttachHook, rows: readonly Row[]): readonly Row[] {
     const spread = Math.max(...own.map((row) => row.spread)) / (Math.max(...LENGTHS) - Math.min(...LENGTHS));
     return [{ suite: 'chain', hook, name: HOP, variant, ns: slope(points), ratio: null, spread, insns: null }];
   });
+}
+
+function fusedName(length: number): string {
+  return `${caseName(length)}${FUSED}`;
 }
 
 function caseName(length: number): string {

@@ -2,7 +2,7 @@
 /*
  * A chain of light stages: each checks that an Ethernet header is there, drops LLDP, counts and calls the next one.
  * Twin of the stages in light-chain.ts. STAGES: the length of the chain; END: the verdict that its last stage ends in.
- * UNCOUNTED: nothing is counted. METADATA: every stage takes a sum that travels with the packet further. CROSSING: the
+ * FUSED: all stages are inlined into the first program. UNCOUNTED: nothing is counted. METADATA: every stage takes a sum that travels with the packet further. CROSSING: the
  * sum is put in front of packets that leave the chain at XDP.
  */
 #include "packet.h"
@@ -56,13 +56,12 @@ static always_inline int miss(struct context *ctx, u64 counter)
 	return PASS;
 }
 
-static always_inline int light(struct context *ctx, const u32 index)
+/* No verdict: the packet goes on. */
+#define NEXT 0x100
+
+static always_inline int body(struct context *ctx, struct state *s, const u32 index)
 {
-	struct state *s = 0;
 #ifndef UNCOUNTED
-	s = entry(&state, 0);
-	if (!s)
-		return LOST;
 	struct counters *counters = &s->stage[index];
 	counters->bytes += LENGTH(ctx, s);
 #define COUNT(outcome) (counters->outcome += segments(ctx))
@@ -85,6 +84,41 @@ static always_inline int light(struct context *ctx, const u32 index)
 	}
 #endif
 	COUNT(next);
+	return NEXT;
+}
+
+#ifndef UNCOUNTED
+#define STATE entry(&state, 0)
+#define IS_LOST(s) (!(s))
+#else
+#define STATE 0
+#define IS_LOST(s) 0
+#endif
+
+#ifdef FUSED
+PROGRAM(stage0)
+{
+	struct state *s = STATE;
+	if (IS_LOST(s))
+		return LOST;
+#pragma unroll
+	for (u32 index = 0; index < STAGES; index++) {
+		int verdict = body(ctx, s, index);
+		if (verdict != NEXT)
+			return verdict;
+	}
+	cross(ctx, s);
+	return END;
+}
+#else
+static always_inline int light(struct context *ctx, const u32 index)
+{
+	struct state *s = STATE;
+	if (IS_LOST(s))
+		return LOST;
+	int verdict = body(ctx, s, index);
+	if (verdict != NEXT)
+		return verdict;
 	if (index + 1 < STAGES) {
 		tail_call(ctx, &chain, index + 1);
 		return miss(ctx, MISSES(stage[index].misses));
@@ -103,6 +137,7 @@ STAGE(0) STAGE(1) STAGE(2) STAGE(3) STAGE(4) STAGE(5) STAGE(6) STAGE(7)
 STAGE(8) STAGE(9) STAGE(10) STAGE(11) STAGE(12) STAGE(13) STAGE(14) STAGE(15)
 STAGE(16) STAGE(17) STAGE(18) STAGE(19) STAGE(20) STAGE(21) STAGE(22) STAGE(23)
 STAGE(24) STAGE(25) STAGE(26) STAGE(27) STAGE(28) STAGE(29) STAGE(30) STAGE(31)
+#endif
 
 PROGRAM(root)
 {
