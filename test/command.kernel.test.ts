@@ -139,6 +139,31 @@ test('run where it is no terminal: one line at the start, a table at the end', a
   expect(await attached()).toEqual([]);
 });
 
+test.each([false, true])('run tells of single packets, json: %s', async (json) => {
+  const run = runOn(['--for', '2', '--trace', '1', '--drops', ...(json ? ['--json'] : [])]);
+  await eventually(() => run.lines.length > 0, 10_000, 'the first line');
+  await echo(3);
+  await using socket = await network.hosts.far.udp();
+  // smaller than any frame of a tenant
+  await socket.send(new Uint8Array(1), '10.7.0.1', PORT);
+  expect(await run.code()).toBe(0);
+  if (json) {
+    const told = run.lines.map(
+      (line) => JSON.parse(line) as { trace?: { hook: string; verdict: string }; drop?: { stage: string; by: string } },
+    );
+    expect(new Set(told.flatMap(({ trace }) => trace?.hook ?? []))).toEqual(new Set(['xdp', 'tcIngress', 'tcEgress']));
+    expect(told.flatMap(({ drop }) => (drop ? [[drop.stage, drop.by]] : []))).toEqual([['classify', 'exit']]);
+    return;
+  }
+  const of = (pattern: RegExp): number => run.lines.filter((line) => pattern.test(line)).length;
+  expect(of(/^trace {2}XDP {2}classify next ─▶ pass {2}142 B$/)).toBe(3);
+  expect(of(/^trace {2}TC ingress {2}account next ─▶ pass {2}142 B$/)).toBe(3);
+  expect(of(/^trace {2}TC egress {2}count next ─▶ pass {2}142 B$/)).toBe(3);
+  expect(of(/^trace {2}XDP {2}classify runt ─▶ drop {2}43 B$/)).toBe(1);
+  expect(of(/^drop {3}XDP {2}classify runt ─▶ drop {2}43 B$/)).toBe(1);
+  expect(run.out).not.toContain('lost');
+});
+
 test.each([
   [{ TERM: 'xterm', NO_COLOR: '' }, true],
   [{ TERM: 'xterm', NO_COLOR: '1' }, false],

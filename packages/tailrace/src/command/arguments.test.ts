@@ -1,7 +1,16 @@
 import { expect, test } from 'vitest';
 import { type Invocation, parseCommand, UsageError } from './arguments.ts';
 
-const run = { command: 'run', file: 'edge.ts', interfaces: ['eth0'], tc: 'auto', xdp: 'auto', json: false, intervalMs: 1000 } as const;
+const run = {
+  command: 'run',
+  file: 'edge.ts',
+  interfaces: ['eth0'],
+  tc: 'auto',
+  xdp: 'auto',
+  json: false,
+  intervalMs: 1000,
+  drops: false,
+} as const;
 const replay = {
   command: 'replay',
   file: 'edge.ts',
@@ -17,6 +26,7 @@ test.each<[string, Invocation]>([
   ['doctor --interface eth0 -i eth1 --json', { command: 'doctor', interfaces: ['eth0', 'eth1'], json: true }],
   ['doctor --netns blue', { command: 'doctor', interfaces: [], netns: 'blue', json: false }],
   ['run edge.ts --interface eth0', run],
+  ['run edge.ts -i eth0 --trace 1000 --drops', { ...run, trace: 1000, drops: true }],
   ['run --interface=eth0 --for 1.5 edge.ts', { ...run, forMs: 1500 }],
   [
     'run edge.ts -i eth0 --netns blue --tc clsact --xdp generic --json --interval 250',
@@ -74,6 +84,9 @@ test.each([
   ['run edge.ts --engine kernel', 'run: no packets, expected --interface NAME or --pcap FILE'],
   ['run edge.ts --engine userspace', 'run: --engine userspace has no packets of its own, expected a capture: --pcap FILE'],
   ['run edge.ts -i eth0 --engine interpreter', 'run: --engine interpreter has no packets of its own, expected a capture: --pcap FILE'],
+  ['run edge.ts -i eth0 --trace 0', "run: --trace is '0', expected a number above 0, at most 4294967295"],
+  ['run edge.ts -i eth0 --trace 1.5', "run: --trace is '1.5', expected a whole number"],
+  ['run edge.ts --pcap a.pcap --drops', 'run: --drops goes with --interface, not with --pcap'],
   ['run edge.ts -i eth0 --out a.pcap', 'run: --out goes with --pcap, not with --interface'],
   ['run edge.ts -i eth0 --quiet', 'run: --quiet goes with --pcap, not with --interface'],
   ['run edge.ts -i eth0 --pcap a.pcap', 'run: --interface and --pcap both give packets, expected one of them'],

@@ -33,6 +33,10 @@ export interface RunCommandOptions {
   readonly intervalMs: number;
   /** Unless given, until a signal comes. */
   readonly forMs?: number;
+  /** Tells the ways of one packet in so many. */
+  readonly trace?: number;
+  /** Tells of dropped packets. */
+  readonly drops: boolean;
   /** Of an object file. */
   readonly section?: string;
   readonly direction?: Direction;
@@ -158,6 +162,8 @@ const runOptions = {
   xdp: text,
   interval: text,
   for: text,
+  trace: text,
+  drops: flag,
   pcap: text,
   engine: text,
   out: text,
@@ -169,7 +175,7 @@ const runOptions = {
 type RunValues = ReturnType<typeof parsed<typeof runOptions>>['values'];
 
 /** What only makes sense for packets of interfaces, and what only for those of a capture. */
-const attachOnly = ['netns', 'tc', 'xdp', 'interval', 'for'] as const;
+const attachOnly = ['netns', 'tc', 'xdp', 'interval', 'for', 'trace', 'drops'] as const;
 const replayOnly = ['out', 'quiet'] as const;
 const engines = ['userspace', 'interpreter', 'kernel'] as const;
 
@@ -191,6 +197,8 @@ function attaching(file: string, values: RunValues): RunCommandOptions {
     json: values.json === true,
     intervalMs: values.interval === undefined ? 1_000 : number('run', '--interval', values.interval, longestMs),
     ...(forSeconds === undefined ? {} : { forMs: forSeconds * 1_000 }),
+    ...(values.trace === undefined ? {} : { trace: whole('run', '--trace', values.trace, 0xffff_ffff) }),
+    drops: values.drops === true,
     ...sectionOf(values),
     ...(values.direction === undefined ? {} : { direction: directionOf(values) }),
   };
@@ -284,5 +292,11 @@ function choice<const C extends string>(command: CommandName, option: string, va
 function number(command: CommandName, option: string, value: string, most: number): number {
   const read = /^\d+(\.\d+)?$/.test(value) ? Number(value) : Number.NaN;
   if (!(read > 0 && read <= most)) throw wrong(command, `${option} is '${value}', expected a number above 0, at most ${Math.floor(most)}`);
+  return read;
+}
+
+function whole(command: CommandName, option: string, value: string, most: number): number {
+  const read = number(command, option, value, most);
+  if (!Number.isInteger(read)) throw wrong(command, `${option} is '${value}', expected a whole number`);
   return read;
 }

@@ -47,7 +47,9 @@ An export \`services\` replaces services: [override(TOKEN, value), …].
       --xdp MODE         auto (default: native where the driver has it), native, generic
       --interval MS      time between two pictures or lines; default 1000
       --for SECONDS      stops by itself after that time
-      --json             one line of JSON an interval; 64-bit counters are strings
+      --trace N          a line for one packet in N: the stages that it went through, how it left each, what became of it
+      --drops            a line for each packet that the pipeline drops: the stage, and why
+      --json             one line of JSON an interval, a traced packet, a drop; 64-bit counters are strings
 
 With --pcap the packets of a capture (pcap or pcapng, also compressed by gzip) take their whole way, and it ends with
 them: totals and the table of stages. Nothing is attached; only --engine kernel takes privileges.

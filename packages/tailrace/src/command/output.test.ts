@@ -46,6 +46,9 @@ test('a block is drawn over itself, cut to the screen, and whole at its end', ()
   block.draw(['1', '2', '3', '4', '5']);
   expect(screen.text).toBe('\u001b[2A\u001b[J1\n2\n… 3 more\n');
   screen.text = '';
+  block.above('a longer line that stays');
+  expect(screen.text).toBe('\u001b[3A\u001b[Ja longer line that stays\n1\n2\n… 3 more\n');
+  screen.text = '';
   block.end(['1', '2', '3', '4', 'and the whole of it']);
   expect(screen.text).toBe('\u001b[3A\u001b[J1\n2\n3\n4\nand the whole of it\n');
 });

@@ -101,6 +101,7 @@ export function outputOn(stream: OutputStream, environment: OutputEnvironment): 
 export class LiveBlock {
   readonly #output: Output;
   #drawn = 0;
+  #shown: readonly string[] = [];
 
   constructor(output: Output) {
     this.#output = output;
@@ -115,16 +116,26 @@ export class LiveBlock {
     this.#write(shown.map((line) => cut(line, columns)));
   }
 
+  /** Writes a line for good, above the block. */
+  above(line: string): void {
+    const below = this.#shown;
+    this.#write([line]);
+    this.#drawn = 0;
+    this.#write(below);
+  }
+
   /** Draws the whole block for good. */
   end(lines: readonly string[]): void {
     this.#write(lines);
     this.#drawn = 0;
+    this.#shown = [];
   }
 
   #write(lines: readonly string[]): void {
     const back = this.#drawn > 0 ? `\u001b[${this.#drawn}A\u001b[J` : '';
     this.#output.write(back + lines.map((line) => `${line}\n`).join(''));
     this.#drawn = lines.length;
+    this.#shown = lines;
   }
 }
 
