@@ -87,6 +87,8 @@ export interface PreparedChange {
   commit(): Promise<void>;
   /** After `commit`: leads packets to the new straight away. */
   arrive(): Promise<void>;
+  /** What the new has counted. */
+  stats(): ChainStats;
   /** After `commit`: leads packets back to the old. */
   revert(): Promise<void>;
   /** After the last of these and a grace period: counts go on with the new layout, what is old is closed. */
@@ -233,9 +235,10 @@ export class LiveChain {
    * Changes must not overlap.
    */
   async prepare(planned: ChainChange, { pipeline, forgets }: PrepareOptions): Promise<PreparedChange> {
-    const { compiled: next, front } = planned;
+    const { change, compiled: next, front } = planned;
     using undo = new DisposableStack();
-    const maps = undo.use(this.#workshop.registry.hold(claimsOf(next.plan, pipeline)));
+    const ofFront = [...(front?.maps.values() ?? [])].map((map): MapClaim => ({ map, scope: pipeline, user: 'canary' }));
+    const maps = undo.use(this.#workshop.registry.hold([...claimsOf(next.plan, pipeline), ...ofFront]));
     const baseline = this.#counters.baseline(next.state);
     const way = await this.#wayTo(planned);
     undo.move();
@@ -253,6 +256,7 @@ export class LiveChain {
     return {
       hook: this.hook,
       hasFront: front !== undefined,
+      stats: () => (change.kind === 'none' ? this.stats() : this.#counters.besides(next.state, baseline).read()),
       commit: async () => {
         this.#route = undefined;
         await way.commit();
@@ -328,7 +332,7 @@ export class LiveChain {
   }
 
   /** Builds a generation that the entry's slot will lead to, past a front while packets of both are under way. */
-  async #flip(next: CompiledChain, front: ProgramSpec | undefined): Promise<Way> {
+  async #flip(next: CompiledChain, front: ChainChange['front']): Promise<Way> {
     const [old, workshop] = [this.#generation, this.#workshop];
     using made = new DisposableStack();
     const generation = made.use(await Generation.load(workshop, next));

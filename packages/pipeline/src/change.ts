@@ -4,15 +4,16 @@
  * compiled, and not loaded.
  */
 import type { ProgramSpec } from '@tailrace/bpf';
-import type { Crossing } from '@tailrace/compiler';
+import type { CompiledStage, Crossing } from '@tailrace/compiler';
 import type { ChainHook } from './chain-hook.ts';
 import { crossingOf } from './crossing.ts';
 import { type CompiledChain, compileChain, reference } from './generation.ts';
 import type { Observation } from './observation.ts';
 import type { PipelinePlan } from './pipeline-plan.ts';
 import { type ChainPlan, type Change, changeOf, checkDepth } from './plan.ts';
+import { CANARY_EXIT, type CanaryTraffic, selectorAt } from './selector.ts';
 import type { StageCompiler } from './service.ts';
-import { type LayoutOptions, layoutState, MISSES_OFFSET, type StateLayout } from './state.ts';
+import { type LayoutOptions, LENGTH_OFFSET, layoutState, MISSES_OFFSET, type StateLayout } from './state.ts';
 
 /** The chains of a pipeline as they are compiled, and what has to do with them all. */
 export interface CompiledPipeline {
@@ -30,7 +31,7 @@ export interface ChainChange {
   readonly change: Change;
   readonly compiled: CompiledChain;
   /** Stands between the root and both chains while packets of both are under way. */
-  readonly front: ProgramSpec | undefined;
+  readonly front: Pick<CompiledStage, 'program' | 'maps'> | undefined;
 }
 
 /** What becomes of a pipeline. */
@@ -38,6 +39,12 @@ export interface PipelineChange {
   readonly compiled: CompiledPipeline;
   /** In the order in which packets meet them. */
   readonly chains: ReadonlyMap<ChainHook, ChainChange>;
+}
+
+/** What is compiled for a change beside the plan. */
+export interface ChangeOptions {
+  /** Packets go to the old chains and the new ones for a while, as it says: every chain that differs gets a front. */
+  readonly canary?: CanaryTraffic | undefined;
 }
 
 /** Slots of the array in front of two chains. */
@@ -57,10 +64,21 @@ export function compilePipeline(compiler: StageCompiler, name: string, plan: Pip
  * Tells how to get from what runs to `plan`, which has the same hooks. Where metadata cross, XDP and TC ingress change together:
  * behind the new XDP chain comes the new one at TC ingress, behind the old the old. Throws CompileError and ChainError.
  */
-export function planChange(compiler: StageCompiler, from: CompiledPipeline, plan: PipelinePlan): PipelineChange {
+export function planChange(
+  compiler: StageCompiler,
+  from: CompiledPipeline,
+  plan: PipelinePlan,
+  { canary }: ChangeOptions = {},
+): PipelineChange {
   const { name, observation } = from;
   const before = (hook: ChainHook): CompiledChain => from.chains.get(hook) as CompiledChain;
-  const changes = new Map([...plan.chains].map(([hook, chain]) => [hook, changeOf(before(hook).plan, chain)]));
+  const countsApart = canary !== undefined;
+  const changes = new Map(
+    [...plan.chains].map(([hook, chain]): readonly [ChainHook, Change] => {
+      const change = changeOf(before(hook).plan, chain);
+      return [hook, countsApart && change.kind !== 'none' ? { kind: 'generation', plan: chain } : change];
+    }),
+  );
   const layouts = (): ReadonlyMap<ChainHook, StateLayout> =>
     new Map(
       [...changes].map(([hook, { kind, plan: chain }]) => {
@@ -69,7 +87,7 @@ export function planChange(compiler: StageCompiler, from: CompiledPipeline, plan
           hook,
           kind === 'none'
             ? previous
-            : layoutState(chain, { ...layoutFor(hook, plan, observation), previous, apart: kind === 'generation' }),
+            : layoutState(chain, { ...layoutFor(hook, plan, observation), previous, apart: kind === 'generation', countsApart }),
         ];
       }),
     );
@@ -93,7 +111,11 @@ export function planChange(compiler: StageCompiler, from: CompiledPipeline, plan
     [...changes].map(([hook, change]): readonly [ChainHook, ChainChange] => {
       const options = { pipeline: name, crossing: way, observation, before: before(hook) };
       const compiled = compileChain(compiler, change.plan, states.get(hook) as StateLayout, options);
-      const front = together && hook === 'tcIngress' ? gateOf(compiler, before(hook), compiled, from.crossing.way, way) : undefined;
+      const sorts = together && hook === 'tcIngress';
+      const selects = canary !== undefined && change.kind !== 'none' && !sorts;
+      if (sorts || selects) checkFront(before(hook), compiled);
+      const gate = sorts ? gateOf(compiler, from.crossing.way, way) : undefined;
+      const front = selects ? selectorOf(compiler, hook, canary) : gate && { program: gate, maps: new Map() };
       return [hook, { change, compiled, front }];
     }),
   );
@@ -108,15 +130,23 @@ function layoutFor(hook: ChainHook, { crossing }: PipelinePlan, observation: Obs
   return hook === 'tcIngress' ? { crossing, observation } : { observation };
 }
 
-/** Leads packets on by what XDP put in front of them. Throws ChainError where that is one tail call too many. */
-function gateOf(
-  compiler: StageCompiler,
-  before: CompiledChain,
-  after: CompiledChain,
-  old: Crossing | undefined,
-  now: Crossing | undefined,
-): ProgramSpec {
-  for (const { plan, importer } of [before, after]) checkDepth(plan, importer ? 2 : 1);
+/** Throws ChainError where a front is one tail call too many. */
+function checkFront(...chains: readonly CompiledChain[]): void {
+  for (const { plan, importer } of chains) checkDepth(plan, importer ? 2 : 1);
+}
+
+/** Leads packets on as a selector says. */
+function selectorOf(compiler: StageCompiler, hook: ChainHook, canary: CanaryTraffic): CompiledStage {
+  const selector = selectorAt(hook, canary);
+  const others = compiler.outcomesOf(selector).exits.filter((label) => label !== CANARY_EXIT);
+  const stays = { slot: frontSlot.old };
+  const exits = { ...Object.fromEntries(others.map((label) => [label, stays])), [CANARY_EXIT]: { slot: frontSlot.new } };
+  const state = { map: reference.state, ...(hook === 'xdp' ? { length: LENGTH_OFFSET } : {}) };
+  return compiler.compileStage(selector, { name: 'canary', placement: { array: reference.front, next: stays, exits, state } });
+}
+
+/** Leads packets on by what XDP put in front of them. */
+function gateOf(compiler: StageCompiler, old: Crossing | undefined, now: Crossing | undefined): ProgramSpec {
   const state = { map: reference.state, misses: MISSES_OFFSET };
   const sorted = now
     ? { slot: frontSlot.old, tagged: { tag: now.tag, slot: frontSlot.new } }

@@ -1,5 +1,6 @@
 /** What stands between a root and two generations of a chain, while packets go to both: a program, and an array of its own. */
-import type { LoadedMap, LoadedProgram, ProgramSpec } from '@tailrace/bpf';
+import type { LoadedMap, LoadedProgram } from '@tailrace/bpf';
+import type { CompiledStage } from '@tailrace/compiler';
 import { frontSlot } from './change.ts';
 import { type Generation, reference, type Workshop } from './generation.ts';
 
@@ -14,15 +15,18 @@ export class Front implements Disposable {
   }
 
   /** Loads it and fills its slots. Leaves nothing behind on errors. */
-  static async load({ instance, name, state }: Workshop, spec: ProgramSpec, old: Generation, next: Generation): Promise<Front> {
+  static async load(
+    { instance, registry, name, state }: Workshop,
+    { program: spec, maps }: Pick<CompiledStage, 'program' | 'maps'>,
+    old: Generation,
+    next: Generation,
+  ): Promise<Front> {
     using undo = new DisposableStack();
     const size = { keySize: 4, valueSize: 4, maxEntries: 2, flags: 0 };
     const array = instance.createMap({ name: `${name}.front`, type: 'programArray', ...size });
     undo.defer(() => array.close());
-    const references = new Map([
-      [reference.front, array],
-      [reference.state, state],
-    ]);
+    const own = [...maps].map(([reference, map]) => [reference, registry.loaded(map)] as const);
+    const references = new Map([...own, [reference.front, array] as const, [reference.state, state] as const]);
     const program = await instance.loadProgram(spec, references);
     undo.defer(() => program.close());
     await array.setProgram(frontSlot.old, old.head);

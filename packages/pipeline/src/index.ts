@@ -1,4 +1,6 @@
 /** Chains, the map registry, hot swap, stats: what makes a running pipeline of stages and functions. */
+
+export type { CanaryOptions } from './canary.ts';
 export type { RunResult } from './chain.ts';
 export { ChainError, type ChainProblem } from './chain-error.ts';
 export { type ChainHook, type ChainVerdict, chainHooks, hookTitle } from './chain-hook.ts';
@@ -17,6 +19,8 @@ export { MAX_TAIL_CALLS } from './plan.ts';
 export { EngineMapRegistry, type MapClaim, type MapHold } from './registry.ts';
 export type { ReplayTotals } from './replay.ts';
 export type { DropOf, Running, TestPacket, TracedPathOf } from './running.ts';
+export type { Canary, CanaryStats } from './running-canary.ts';
+export type { CanaryTraffic } from './selector.ts';
 export { Clock, Compiler, Engine, GracePeriod, MapRegistry, type StageCompiler } from './service.ts';
 export { SnapshotError } from './snapshot-file.ts';
 export type { ChainStats, Lost, RootStats, StageStats, Stats, VerdictsOf } from './stats.ts';

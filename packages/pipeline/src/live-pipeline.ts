@@ -14,10 +14,12 @@ import type { Keeper, SettledChain } from './keeper.ts';
 import { compiledLeft } from './left.ts';
 import { Observation } from './observation.ts';
 import { type PipelinePlan, planPipeline } from './pipeline-plan.ts';
+import type { CanaryTraffic } from './selector.ts';
 import type { StageCompiler } from './service.ts';
 import { checkAttachedMaps } from './socket-attachment.ts';
 import { type ChainStats, type Lost, sumOf } from './stats.ts';
 import { makeAll, type Step } from './transition.ts';
+import { Trial } from './trial.ts';
 
 /** A pipeline that is planned and compiled: everything that needs no engine. */
 export interface PipelineBlueprint {
@@ -49,6 +51,8 @@ export interface PlannedUpdate {
 export interface LoadedUpdate {
   /** Leads packets over, from the stack outwards, all or none. */
   commit(): Promise<void>;
+  /** Instead of `commit`, where every chain that differs has a front: both run. */
+  trial(): Trial;
   /** After `commit` and a grace period: closes what is old. */
   settle(): Promise<void>;
   /** Without a grace period: what is old stays open until the pipeline stops. */
@@ -205,8 +209,8 @@ export class LivePipeline {
    * What other chains at the same hooks make of it: planned and compiled. Throws ChainError where the hooks differ or the chains
    * do not fit, and CompileError.
    */
-  planUpdate(declared: Chains): PlannedUpdate {
-    return this.#planned(declared, new Map(), true);
+  planUpdate(declared: Chains, canary?: CanaryTraffic): PlannedUpdate {
+    return this.#planned(declared, new Map(), true, canary);
   }
 
   /** Loads a change. Leaves nothing behind on errors. Throws whatever the engine throws. */
@@ -229,6 +233,7 @@ export class LivePipeline {
       for (const one of prepared) one[how]();
     };
     return {
+      trial: () => new Trial(prepared, () => this.gracePeriod()),
       commit: async () => {
         this.#keeper?.announce(change.compiled);
         try {
@@ -279,7 +284,7 @@ export class LivePipeline {
     ];
   }
 
-  #planned(declared: Chains, replacements: Replacements, forgets: boolean): PlannedUpdate {
+  #planned(declared: Chains, replacements: Replacements, forgets: boolean, canary?: CanaryTraffic): PlannedUpdate {
     const { name } = this.#compiled;
     const plan = planPipeline(name, declared, { outcomesOf: this.#compiler.outcomesOf, replacements });
     const [ours, theirs] = [this.hooks, [...plan.chains.keys()]];
@@ -288,7 +293,7 @@ export class LivePipeline {
         hint: 'stop it and run the other one',
       });
     for (const [hook, after] of plan.chains) checkAttachedMaps(this.plan.chains.get(hook) ?? after, after);
-    return { declared, replacements, change: planChange(this.#compiler, this.#compiled, plan), forgets };
+    return { declared, replacements, change: planChange(this.#compiler, this.#compiled, plan, { canary }), forgets };
   }
 
   #absent(place: string): ChainError {

@@ -122,6 +122,11 @@ export async function main(): Promise<void> {
   await updated.replace(log, answer);
   // @ts-expect-error it was in the pipeline before
   updated.controller(lb);
+  const trial = await updated.canary(next, { share: 0.05 });
+  same<keyof ReturnType<typeof trial.stats>['canary']['xdp'], 'acl' | 'log'>(true);
+  await (await trial.promote()).replace(log, answer);
+  // @ts-expect-error a share or a stage
+  await updated.canary(next, {});
   // @ts-expect-error other hooks
   await running.update(pipeline('edge', { xdp: [log] }));
 

@@ -12,6 +12,7 @@ import type {
   Resource,
 } from '@tailrace/stage';
 import { map, type Observable, ReplaySubject, type SchedulerLike, Subject, shareReplay, takeUntil, timer } from 'rxjs';
+import { type CanaryOptions, LiveCanary } from './canary.ts';
 import type { RunResult } from './chain.ts';
 import type { ChainHook, PacketHook } from './chain-hook.ts';
 import type { Composition } from './composition.ts';
@@ -23,7 +24,8 @@ import { type Drop, observedPackets } from './observed-packets.ts';
 import { type PipelineEvent, pipelineEvents } from './pipeline-events.ts';
 import type { MapRegistry } from './registry.ts';
 import { nothingToReplay, type Replay, type ReplayTotals } from './replay.ts';
-import { type Stats, sumOf } from './stats.ts';
+import { type Canary, RunningCanary } from './running-canary.ts';
+import { type ChainStats, type Stats, sumOf } from './stats.ts';
 import type { TracedPath } from './trace.ts';
 import { type NextPipeline, type UpdateOptions, updatePipeline } from './update.ts';
 
@@ -73,6 +75,14 @@ export interface Running<L> extends AsyncDisposable {
    * an error behind the change, as with `replace`, or of a controller that is stopped.
    */
   update<L2>(next: Pipeline<string, L2> & SameHooks<L, L2>, options?: UpdateOptions): Promise<Running<L2>>;
+  /**
+   * Leads some packets through another pipeline's chains, as `update` would all of them: a share of flows, or those that a stage
+   * lets out through its exit `canary`. The other packets stay. A program in front of both chains sorts packets at every hook
+   * where they differ; where metadata cross, TC ingress goes by what XDP did. Maps that both declare are shared, counters are apart.
+   * Meanwhile `replace`, `update` and another canary are refused, test runs have no path, and `stop` rolls it back.
+   * Throws what `update` does, ArgumentError for a share that is none, UnsupportedError for a persistent pipeline.
+   */
+  canary<L2>(next: Pipeline<string, L2> & SameHooks<L, L2>, options: CanaryOptions): Promise<Canary<Running<L2>, Stats<L>, Stats<L2>>>;
   /**
    * Sends one packet through one chain, off the wire: the one that packets meet first, unless said otherwise. Counters and
    * maps change as for any packet. Packets of one chain go in one after the other.
@@ -164,6 +174,20 @@ export function runningOf<L>(parts: RunningParts): Running<L> {
 type PlainLayout = Readonly<Record<ChainHook, string>>;
 type PlainStats = Readonly<Record<string, unknown>> & Pick<Stats<PlainLayout>, 'roots' | 'lost'>;
 
+/** Counters as users see them. */
+function plainStats(all: ReadonlyMap<ChainHook, ChainStats>): PlainStats {
+  const chains = [...all];
+  const [stages, roots] = [
+    chains.map(([hook, chain]) => [hook, chain.stages] as const),
+    chains.map(([hook, chain]) => [hook, chain.root] as const),
+  ];
+  return {
+    ...Object.fromEntries(stages),
+    roots: Object.fromEntries(roots) as PlainStats['roots'],
+    lost: sumOf(chains.map(([, { lost }]) => lost)),
+  };
+}
+
 class RunningPipeline implements AsyncDisposable {
   readonly name: string;
   readonly interfaces: readonly string[];
@@ -178,6 +202,7 @@ class RunningPipeline implements AsyncDisposable {
   /** The change that goes on, or the last one. */
   #queue: Promise<unknown> = Promise.resolve();
   #stop: Promise<void> | undefined;
+  #canary: { readonly live: LiveCanary; end(): void } | undefined;
 
   constructor(parts: RunningParts) {
     this.#parts = parts;
@@ -213,27 +238,53 @@ class RunningPipeline implements AsyncDisposable {
     const { live } = this.#parts;
     if (!live.observation.counters)
       throw new ArgumentError(`pipeline '${this.name}' counts nothing`, { hint: 'run it without observe: { counters: false }' });
-    const chains = [...live.stats()];
-    const [stages, roots] = [
-      chains.map(([hook, chain]) => [hook, chain.stages] as const),
-      chains.map(([hook, chain]) => [hook, chain.root] as const),
-    ];
-    return {
-      ...Object.fromEntries(stages),
-      roots: Object.fromEntries(roots) as PlainStats['roots'],
-      lost: sumOf(chains.map(([, { lost }]) => lost)),
-    };
+    return plainStats(live.stats());
   }
 
   async replace(old: AnyStage, by: AnyStage): Promise<void> {
-    this.#checkRunning();
-    await this.#change(() => this.#parts.live.replace(old.name, by));
+    await this.#change('replace a stage', () => this.#parts.live.replace(old.name, by));
   }
 
   async update(next: NextPipeline, options: UpdateOptions = {}): Promise<this> {
-    this.#checkRunning();
-    await this.#change(() => updatePipeline(this.#parts, next, options));
+    await this.#change('be updated', () => updatePipeline(this.#parts, next, options));
     return this;
+  }
+
+  async canary(next: NextPipeline, options: CanaryOptions): Promise<Canary<this, PlainStats, PlainStats>> {
+    const { clock, statsIntervalMs } = this.#parts;
+    return this.#change('begin another', async () => {
+      const live = await LiveCanary.start(this.#parts, next, options);
+      const ended = (): void => {
+        this.#canary = undefined;
+      };
+      const canary = new RunningCanary<this, PlainStats, PlainStats>({
+        stats: () => ({ present: this.stats(), canary: plainStats(live.stats()) }),
+        promote: () => this.#inTurn(() => live.promote().then(ended)).then(() => this),
+        rollBack: () => this.#inTurn(() => live.rollBack().then(ended)),
+        clock,
+        statsIntervalMs,
+      });
+      this.#canary = { live, end: () => canary.end('rolled back') };
+      return canary;
+    });
+  }
+
+  /** Changes happen one after the other, and none while there is a canary. */
+  #change<T>(what: string, make: () => Promise<T>): Promise<T> {
+    return this.#inTurn(async () => {
+      if (this.#canary)
+        throw new ArgumentError(`pipeline '${this.name}' has a canary, and cannot ${what} meanwhile`, {
+          hint: 'promote it or roll it back first',
+        });
+      return make();
+    });
+  }
+
+  async #inTurn<T>(make: () => Promise<T>): Promise<T> {
+    this.#checkRunning();
+    const done = this.#queue.then(make).finally(() => this.#changed.next());
+    this.#queue = done.catch(() => undefined);
+    return done;
   }
 
   async run(packet: Uint8Array, { hook, repeat, skb }: TestPacket<PlainLayout> = {}): Promise<RunResult> {
@@ -289,16 +340,12 @@ class RunningPipeline implements AsyncDisposable {
   }
 
   /** Makes a change in its turn. Also one that failed may have been made. */
-  async #change(make: () => Promise<void>): Promise<void> {
-    const done = this.#queue.then(make).finally(() => this.#changed.next());
-    this.#queue = done.catch(() => undefined);
-    await done;
-  }
-
   async #end(ending: Ending): Promise<void> {
     this.#stopped.next();
     this.#stopped.complete();
     await this.#queue;
+    await this.#canary?.live.end();
+    this.#canary?.end();
     await this.#parts.live.idle();
     if (this.#parts.keeper) this.#parts.keeper.ending = ending;
     await this.#parts.resources.disposeAsync();

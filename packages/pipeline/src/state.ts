@@ -65,6 +65,8 @@ export interface LayoutOptions {
   readonly previous?: StateLayout | undefined;
   /** No packet meets programs of both layouts: at TC, where metadata lie with the packet, they are laid out anew. */
   readonly apart?: boolean;
+  /** Counts of both layouts are told apart: no counters keep their place. */
+  readonly countsApart?: boolean;
   /** Fields that TC ingress gets from XDP. */
   readonly crossing?: readonly string[];
   /** What else needs room; default counters alone. The same for the life of a chain. */
@@ -81,7 +83,7 @@ export interface Observed {
 /** Lays out the state of a plan. Throws ChainError where the room does not suffice. */
 export function layoutState(
   plan: ChainPlan,
-  { previous, apart = false, crossing = [], observation = { counters: true } }: LayoutOptions = {},
+  { previous, apart = false, countsApart = false, crossing = [], observation = { counters: true } }: LayoutOptions = {},
 ): StateLayout {
   const tells = observation.trace !== undefined || observation.drops !== undefined;
   const header = { start: 0, end: tells ? TELLING_HEADER_BYTES : HEADER_BYTES };
@@ -100,7 +102,7 @@ export function layoutState(
   for (const place of observation.counters ? plan.places.values() : []) {
     const names = outcomeNames(plan, place);
     const kept = previous?.counters.get(place.name);
-    const keeps = kept !== undefined && kept.names.join() === names.join();
+    const keeps = !countsApart && kept !== undefined && kept.names.join() === names.join();
     counters.set(place.name, keeps ? kept : { names, offset: entry.take(`the counters of '${place.name}'`, names.length * 8, 8) });
   }
   return { size: previous?.size ?? Math.min(MAX_STATE_BYTES, 2 * Math.ceil(entry.end / 8) * 8 + RESERVE_BYTES), fields, counters, tells };

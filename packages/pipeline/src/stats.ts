@@ -88,6 +88,13 @@ export class ChainCounters {
     return this.#carried;
   }
 
+  /** Counters of programs that run beside those of this layout, in blocks of their own, from a baseline on. */
+  besides(state: StateLayout, baseline: ReadonlyMap<string, readonly bigint[]>): ChainCounters {
+    const counters = new ChainCounters(this.#hook, this.#map, state);
+    for (const [place, values] of baseline) counters.#carry(place, state.counters.get(place)?.names ?? [], values, -1n);
+    return counters;
+  }
+
   /**
    * Goes over to another layout; call it when no program writes the old one's blocks any more. Places that are not in it are
    * forgotten where `forgets` says so.

@@ -1,0 +1,4 @@
+import { kernel } from '@tailrace/kernel';
+import { canarySuite } from './canary.suite.ts';
+
+canarySuite(kernel({ interfaces: [] }));
