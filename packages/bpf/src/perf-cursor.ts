@@ -5,6 +5,9 @@
  *     record: [ type: u32 | misc: u16 | size: u16 | PERF_SAMPLE_RAW: length: u32, bytes, up to the next 8 ]
  *
  * A ring is read as far as programs had come when its turn began; then the next one has its turn.
+ *
+ * The kernel takes records of more than 65,535 bytes, of which the size has the lower 16 bits only: it reserves as many, and writes
+ * over what follows. What does not make sense is passed over, and counted as lost.
  */
 import { ArgumentError } from './errors.ts';
 import type { RecordCursor } from './record-reader.ts';
@@ -60,7 +63,7 @@ export class PerfCursor implements RecordCursor {
   }
 
   get lost(): bigint {
-    return this.#lost();
+    return this.#rings.reduce((sum, { torn }) => sum + torn, this.#lost());
   }
 
   next(onRecord: RecordListener): boolean {
@@ -88,6 +91,8 @@ class PerfRing {
   readonly #size: number;
   /** How far programs had come when they were last looked at. */
   #end: number;
+  /** Records that made no sense. */
+  torn = 0n;
   /** For records that reach over the end. */
   #whole = new Uint8Array(0);
 
@@ -118,9 +123,19 @@ class PerfRing {
       const at = position.at & mask;
       const type = this.#view.getUint32(this.#start + at, true);
       const size = this.#view.getUint16(this.#start + at + 6, true);
+      const left = (this.#end - position.at) >>> 0;
+      if (size < HEADER_BYTES || size % 8 !== 0 || size > left) {
+        this.torn += 1n;
+        position.advance(left);
+        return false;
+      }
       position.advance(size);
       if (type !== SAMPLE) continue;
       const length = this.#view.getUint32(this.#start + ((at + HEADER_BYTES) & mask), true);
+      if (HEADER_BYTES + 4 + length > size) {
+        this.torn += 1n;
+        continue;
+      }
       const from = (at + HEADER_BYTES + 4) & mask;
       if (from + length <= this.#size) onRecord(this.#view, this.#start + from, length);
       else onRecord(this.#joined(from, length), 0, length);

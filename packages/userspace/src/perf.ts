@@ -18,7 +18,6 @@ export function openPerfEvents(
   onReadable: () => void,
 ): UserspaceReader {
   const { runtime } = memory;
-  const { buffer } = memory.memory;
   const about = `perf event array ${map.spec.name}`;
   const bytes = perfRingBytes(wanted, PAGE);
   using undo = new DisposableStack();
@@ -32,6 +31,8 @@ export function openPerfEvents(
     undo.defer(() => clearSlot(memory, map, cpu));
     addresses.push(address);
   }
+  // of all of memory, which may have grown for them
+  const { buffer } = memory.memory;
   const rings = addresses.map((at): PerfPlaces => ({ buffer, head: at + PERF_HEAD, tail: at + PERF_TAIL, data: at + PERF_DATA, bytes }));
   const lost = () => addresses.reduce((sum, at) => sum + memory.view.getBigUint64(at + PERF_LOST, true), 0n);
   const cursor = new PerfCursor(rings, lost);
