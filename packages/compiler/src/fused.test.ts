@@ -198,3 +198,11 @@ test('lines lead to the part that they stand in', () => {
   const alone = (stage: AnyStage) => compileStage(stage).program.lines.map(({ text }) => text);
   expect([...texts]).toEqual(expect.arrayContaining([...new Set([...alone(first), ...alone(second)])]));
 });
+
+test('a stage out of an object is no part of another program', () => {
+  const object = { ...stageOf('return ctx.next();', { name: 'object' }), object: {} } as unknown as AnyStage;
+  expect(refused(partOf(first, { part: 'object' }), partOf(object, pass))).toMatchInlineSnapshot(`
+    "stage 'object': the stage comes out of an object, which is a program of its own
+      hint: leave it out of fuse()"
+  `);
+});
