@@ -192,10 +192,10 @@ export interface Connection {
 
 /** Hooks of a socket's data, which are read and written in place. */
 export interface SocketContext<H extends 'skSkb' | 'skMsg', M> extends Context<H, M>, Droppable<H>, Bytes, Connection, Machine {
-  /** Out of the socket that the map has under `key`, to its peer; dropped where it has none. */
-  redirect<K>(sockets: Sockets<K>, key: NoInfer<K>): Verdict<H>;
-  /** In at the socket that the map has under `key`: who holds it reads the data; dropped where it has none. */
-  redirectIngress<K>(sockets: Sockets<K>, key: NoInfer<K>): Verdict<H>;
+  /** Out of the socket that the map has under `key`, to its peer; where it has none they are dropped, unless `otherwise` lets them pass. */
+  redirect<K>(sockets: Sockets<K>, key: NoInfer<K>, otherwise?: 'drop' | 'pass'): Verdict<H>;
+  /** In at the socket that the map has under `key`: who holds it reads the data. Without one as `redirect`. */
+  redirectIngress<K>(sockets: Sockets<K>, key: NoInfer<K>, otherwise?: 'drop' | 'pass'): Verdict<H>;
 }
 
 /** `ctx` of data that have come in at a socket of a map. What passes goes to who reads the socket. */

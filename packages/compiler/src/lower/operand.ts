@@ -95,7 +95,8 @@ export interface VerdictOperand {
     | { readonly verdict: string; readonly reason?: string }
     | { readonly next: true }
     | { readonly exit: string }
-    | { readonly dynamic: Value };
+    /** What a redirect helper gave; where it refused, `refused` is the verdict, the hook's own unless said otherwise. */
+    | { readonly dynamic: Value; readonly refused?: 'pass' };
 }
 
 /** A schema from `uses`, for `ctx.at`. */

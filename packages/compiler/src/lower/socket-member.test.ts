@@ -102,6 +102,19 @@ describe('code', () => {
     `);
   });
 
+  test('on to another socket, if there is one', () => {
+    expect(code("return ctx.redirect(byIndex, 3, 'pass');", 'skSkb')).toMatchInlineSnapshot(`
+      "0: r2 = map[fd:0]
+      2: r3 = 3
+      3: r4 = 0
+      4: call bpf_sk_redirect_map#52
+      5: if r0 != 0x1 goto pc+1
+      6: exit
+      7: r0 = 1
+      8: exit"
+    `);
+  });
+
   test('events', () => {
     expect(
       code('if (ctx.activeEstablished) byPorts.add({ local: ctx.localPort, remote: ctx.remotePort }); return ctx.pass();', 'sockOps'),
@@ -188,6 +201,11 @@ describe('refused', () => {
       "stage.ts:2:8: stage 'sample': redirect() needs a key
        2 | return ctx.redirect(byIndex);
          |        ^^^^^^^^^^^^^^^^^^^^^"
+    `);
+    expect(refused("return ctx.redirect(byIndex, 1, 'tx');", 'skMsg')).toMatchInlineSnapshot(`
+      "stage.ts:2:33: stage 'sample': what becomes of data without a socket must be 'drop' or 'pass'
+       2 | return ctx.redirect(byIndex, 1, 'tx');
+         |                                 ^^^^"
     `);
     expect(refused('byIndex.add(1);', 'skMsg')).toMatchInlineSnapshot(`
       "stage.ts:2:1: stage 'sample': 'byIndex' takes sockets on their events: add(key) is there at sockOps

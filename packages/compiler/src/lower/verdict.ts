@@ -46,17 +46,15 @@ export const VERDICTS: Members = {
   abort: { ...reasoned('abort'), hooks: AT_XDP, hint: 'use ctx.drop()' },
   redirect: {
     hooks: [...AT_FRAMES, ...AT_DATA],
-    call: ({ lowering }, node, args) => dynamic(lowering.hook.socket ? toSocket(lowering, node, args, 0) : redirect(lowering, node, args)),
+    call: ({ lowering }, node, args) => (lowering.hook.socket ? dataTo(lowering, node, args, 0) : dynamic(redirect(lowering, node, args))),
   },
   redirectIngress: {
     hooks: [...AT_TC, ...AT_DATA],
     call: ({ lowering }, node, args) =>
-      dynamic(
-        lowering.hook.socket
-          ? toSocket(lowering, node, args, BPF_F_INGRESS)
-          : // the flag means the same to bpf_redirect: in, as if the packet had come in there
-            toInterface(lowering, node, args, Helper.redirect, [BPF_F_INGRESS]),
-      ),
+      lowering.hook.socket
+        ? dataTo(lowering, node, args, BPF_F_INGRESS)
+        : // the flag means the same to bpf_redirect: in, as if the packet had come in there
+          dynamic(toInterface(lowering, node, args, Helper.redirect, [BPF_F_INGRESS])),
   },
   redirectNeigh: {
     hooks: AT_TC,
@@ -72,6 +70,16 @@ export const VERDICTS: Members = {
 };
 
 const dynamic = (value: Value): VerdictOperand => ({ kind: 'verdict', outcome: { dynamic: value } });
+
+/** Data to another socket; where there is none under the key they are dropped, or pass where the third argument says so. */
+function dataTo(lowering: Lowering, node: SyntaxNode, args: readonly Operand[], flags: number): VerdictOperand {
+  const [, , otherwise] = args;
+  const passes = otherwise?.kind === 'string' && otherwise.value === 'pass';
+  if (otherwise !== undefined && otherwise.kind !== 'undefined' && !passes && !(otherwise.kind === 'string' && otherwise.value === 'drop'))
+    lowering.fail(argumentNode(node, 2), 'type', "what becomes of data without a socket must be 'drop' or 'pass'");
+  const value = toSocket(lowering, node, args, flags);
+  return { kind: 'verdict', outcome: { dynamic: value, ...(passes ? { refused: 'pass' as const } : {}) } };
+}
 
 function redirect(lowering: Lowering, node: SyntaxNode, args: readonly Operand[]): Value {
   const [target, key] = args;
@@ -147,7 +155,7 @@ export class Exits {
     const { outcome } = operand;
     this.#note(nameOf(outcome));
     const name = this.#counterOf(outcome);
-    if ('dynamic' in outcome) return this.#leaveDynamic(outcome.dynamic);
+    if ('dynamic' in outcome) return this.#leaveDynamic(outcome.dynamic, outcome.refused);
     let entry = this.#joins.get(name);
     if (!entry) {
       entry = { join: lowering.newJoin(), outcome, place: lowering.source.place(node) };
@@ -211,16 +219,27 @@ export class Exits {
     count(this.#program, this.#names, name, lowering.hook.kind === 'tc' ? exact(lowering, segments(this.#program)) : lowering.constant(1));
   }
 
-  #leaveDynamic(value: Value): void {
+  #leaveDynamic(value: Value, refused: 'pass' | undefined): void {
     const { lowering, placement } = this.#program;
     tellSum(lowering);
-    if (placement?.state?.counters === undefined && placement?.observe === undefined) return lowering.return(value);
-    const leaveAs = (verdict: string) => (): void => {
+    const isWatched = placement?.state?.counters !== undefined || placement?.observe !== undefined;
+    if (!isWatched && refused === undefined) return lowering.return(value);
+    const leaveAs = (verdict: string, returned: () => Value) => (): void => {
       this.#count(verdict);
       this.#tell(verdict, verdict);
-      lowering.return(value);
+      lowering.return(returned());
     };
-    lowering.branch('eq', value, verdictNumber(lowering, 'redirect'), leaveAs('redirect'), leaveAs(lowering.hook.refusedRedirect), 'then');
+    const otherwise = refused
+      ? leaveAs(refused, () => verdictNumber(lowering, refused))
+      : leaveAs(lowering.hook.refusedRedirect, () => value);
+    lowering.branch(
+      'eq',
+      value,
+      verdictNumber(lowering, 'redirect'),
+      leaveAs('redirect', () => value),
+      otherwise,
+      'then',
+    );
   }
 
   /** Tells of a packet that leaves by an outcome: with a verdict, or to another stage. */

@@ -7,7 +7,7 @@ import { carryStage, spliceMaps } from './stage.ts';
 export { SpliceController, type Spliced, type SpliceNeeds, type SpliceOptions } from './controller.ts';
 export type { FlowStats } from './flow.ts';
 export { type Reading, type TcpProgress, TcpSockets } from './sockets.ts';
-export { carryStage, connectionKey, spliceMaps } from './stage.ts';
+export { carryStage, spliceMaps } from './stage.ts';
 
 /** How to make a splicer. */
 export interface SplicerOptions {

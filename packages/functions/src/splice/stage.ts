@@ -4,9 +4,7 @@
  * where the program may send. So bytes never overtake one another, and no more wait for a slow reader than the flow's limit.
  */
 import { arrayMap, hash, sockhash, stage, struct, u32, u64 } from '@tailrace/stage';
-
-/** A connection as one of its sockets sees it. IPv4 addresses are as in `::ffff:a.b.c.d` (RFC 4291, section 2.5.5.2). */
-export const connectionKey = struct({ localHi: u64, localLo: u64, remoteHi: u64, remoteLo: u64, localPort: u32, remotePort: u32 });
+import { connectionKey } from '../connection.ts';
 
 /** The maps of one splicer, for so many flows: two of each pair. */
 export function spliceMaps(flows: number) {

@@ -1,0 +1,24 @@
+/** Connections between processes of one host past TCP: `bypass()`, for `sockOps` and `skMsg`. */
+import { ArgumentError, defineFunction } from '@tailrace/stage';
+import { bypassMaps, handOverStage, trackStage } from './stage.ts';
+
+export { bypassMaps, handOverStage, trackStage, Way } from './stage.ts';
+
+/** How to make a bypass. */
+export interface BypassOptions {
+  /** Connections at a time; default 10,000. Further ones stay with TCP. */
+  readonly maxConnections?: number;
+}
+
+/**
+ * Declares a bypass with maps of its own, for the sockets of the engine's cgroup: `kernel({ cgroup })`. Neither process has to know.
+ * In stats `bypass.handOver` counts as `redirect` what was handed over, as `next` what TCP carries since the other end is elsewhere.
+ * Throws ArgumentError for a size that no map can have.
+ */
+export function bypass(options: BypassOptions = {}) {
+  const { maxConnections = 10_000 } = options;
+  if (!Number.isSafeInteger(maxConnections) || maxConnections < 1 || maxConnections > 2 ** 20)
+    throw new ArgumentError(`bypass: maxConnections is ${maxConnections}, expected 1..1048576`);
+  const maps = bypassMaps(2 * maxConnections);
+  return defineFunction({ name: 'bypass', stages: { sockOps: [trackStage.with(maps)], skMsg: [handOverStage.with(maps)] } });
+}

@@ -1,0 +1,74 @@
+/**
+ * Connections between two sockets of one host, carried past TCP. The events of a cgroup's sockets put both ends into a map; what one
+ * end sends goes to what the other reads. Which way a connection goes is decided by its first bytes and for good: bytes that went
+ * through TCP and bytes that did not would otherwise overtake one another.
+ */
+import { lruHash, sockhash, stage, struct, u32 } from '@tailrace/stage';
+import { connectionKey } from '../connection.ts';
+
+/** How data of a socket go. */
+export const Way = { undecided: 0, past: 1, through: 2 } as const;
+
+/** The maps of one bypass, for so many sockets: two of each connection. */
+export function bypassMaps(maxSockets: number) {
+  return {
+    ends: sockhash({ name: 'ends', key: connectionKey, maxEntries: maxSockets }),
+    ways: lruHash({ name: 'ways', key: connectionKey, value: struct({ way: u32 }), maxEntries: maxSockets }),
+  };
+}
+
+/** Notes sockets whose connection stands. */
+export const trackStage = stage({
+  name: 'track',
+  hook: 'sockOps',
+  uses: bypassMaps(2),
+  program(ctx, { ends, ways }) {
+    if (!ctx.activeEstablished && !ctx.passiveEstablished) return ctx.next();
+    let localHi = 0n;
+    let localLo = 0xffff_0000_0000n | BigInt(ctx.localAddr);
+    let remoteHi = 0n;
+    let remoteLo = 0xffff_0000_0000n | BigInt(ctx.remoteAddr);
+    if (ctx.family === 10) {
+      localHi = ctx.localAddr6.hi;
+      localLo = ctx.localAddr6.lo;
+      remoteHi = ctx.remoteAddr6.hi;
+      remoteLo = ctx.remoteAddr6.lo;
+    }
+    const key = { localHi, localLo, remoteHi, remoteLo, localPort: ctx.localPort, remotePort: ctx.remotePort };
+    // no room: the connection stays with TCP
+    if (ways.update(key, { way: 0 }) && !ends.add(key)) ways.delete(key);
+    return ctx.next();
+  },
+});
+
+/** Hands data to the other end, where that is on this host. */
+export const handOverStage = stage({
+  name: 'handOver',
+  hook: 'skMsg',
+  uses: { ...bypassMaps(2), Way },
+  program(ctx, { ends, ways, Way }) {
+    let localHi = 0n;
+    let localLo = 0xffff_0000_0000n | BigInt(ctx.localAddr);
+    let remoteHi = 0n;
+    let remoteLo = 0xffff_0000_0000n | BigInt(ctx.remoteAddr);
+    if (ctx.family === 10) {
+      localHi = ctx.localAddr6.hi;
+      localLo = ctx.localAddr6.lo;
+      remoteHi = ctx.remoteAddr6.hi;
+      remoteLo = ctx.remoteAddr6.lo;
+    }
+    const own = ways.lookup({ localHi, localLo, remoteHi, remoteLo, localPort: ctx.localPort, remotePort: ctx.remotePort });
+    if (!own) return ctx.next();
+    const other = {
+      localHi: remoteHi,
+      localLo: remoteLo,
+      remoteHi: localHi,
+      remoteLo: localLo,
+      localPort: ctx.remotePort,
+      remotePort: ctx.localPort,
+    };
+    if (own.way === Way.undecided) own.way = ways.lookup(other) ? Way.past : Way.through;
+    if (own.way === Way.through) return ctx.next();
+    return ctx.redirectIngress(ends, other, 'pass');
+  },
+});

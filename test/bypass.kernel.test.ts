@@ -1,0 +1,78 @@
+/** Connections of one host past TCP, between processes that know nothing of it. */
+import { spawn } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { bypass } from '@tailrace/functions/bypass';
+import { kernel, pipeline } from 'tailrace';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+
+const mount = readFileSync('/proc/self/mounts', 'utf8').match(/^\S+ (\S+) cgroup2 /m)?.[1] ?? '/sys/fs/cgroup';
+const home = `${mount}${readFileSync('/proc/self/cgroup', 'utf8').match(/^0::(.*)$/m)?.[1] ?? '/'}`;
+const cgroup = `${mount}/tailrace-bypass-${process.pid}`;
+beforeAll(() => {
+  mkdirSync(cgroup);
+});
+afterAll(() => {
+  writeFileSync(`${home}/cgroup.procs`, String(process.pid));
+  rmdirSync(cgroup);
+});
+
+/** A process that says back what it is told, at a port of its own. */
+const ECHO = `
+const server = require('node:net').createServer({ allowHalfOpen: true }, (s) => { s.on('error', () => {}); s.pipe(s); });
+server.listen(0, '127.0.0.1', () => console.log(server.address().port));
+process.stdin.on('end', () => process.exit(0)).resume();`;
+
+async function echo(joins: boolean) {
+  writeFileSync(`${joins ? cgroup : home}/cgroup.procs`, String(process.pid));
+  const child = spawn(process.execPath, ['-e', ECHO], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const [line] = (await once(child.stdout, 'data')) as [Buffer];
+  writeFileSync(`${cgroup}/cgroup.procs`, String(process.pid));
+  return {
+    port: Number(String(line)),
+    async [Symbol.asyncDispose]() {
+      child.stdin.end();
+      await once(child, 'exit');
+    },
+  };
+}
+
+/** Sends bytes in pieces, and gives what comes back. */
+async function roundTrip(port: number, bytes: Buffer, pieces: number): Promise<string> {
+  const socket = new Socket({ allowHalfOpen: true }).connect(port, '127.0.0.1');
+  await once(socket, 'connect');
+  const hash = createHash('sha1');
+  socket.on('data', (chunk: Buffer) => hash.update(chunk));
+  const size = Math.ceil(bytes.length / pieces);
+  for (let at = 0; at < bytes.length; at += size) if (!socket.write(bytes.subarray(at, at + size))) await once(socket, 'drain');
+  socket.end();
+  await once(socket, 'end');
+  return hash.digest('hex');
+}
+
+const sha1 = (bytes: Buffer): string => createHash('sha1').update(bytes).digest('hex');
+
+test('a connection to a process outside stays with TCP, and is counted', async () => {
+  const local = bypass();
+  await using running = await pipeline('local', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup }));
+  await using outside = await echo(false);
+  const bytes = randomBytes(1 << 20);
+  expect(await roundTrip(outside.port, bytes, 16)).toBe(sha1(bytes));
+  const { next, verdicts } = running.stats().skMsg['bypass.handOver'];
+  expect(next).toBeGreaterThan(0n);
+  expect(verdicts.redirect).toBe(0n);
+});
+
+test('what two processes of the cgroup say goes past TCP, in order and whole', async () => {
+  const local = bypass();
+  await using running = await pipeline('local', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup }));
+  await using inside = await echo(true);
+  const all = Array.from({ length: 50 }, (_, i) => randomBytes(1 + i * 20_000));
+  const sums = await Promise.all(all.map((bytes, i) => roundTrip(inside.port, bytes, 1 + (i % 7))));
+  expect(sums).toEqual(all.map(sha1));
+  const { next, verdicts } = running.stats().skMsg['bypass.handOver'];
+  expect(verdicts.redirect).toBeGreaterThan(100n);
+  expect({ next, pass: verdicts.pass }).toEqual({ next: 0n, pass: 0n });
+});
