@@ -255,11 +255,11 @@ export function successors(block: Block): Block[] {
 
 /** Replaces the terminator and keeps predecessors true. New edges into blocks that have phis must add inputs themselves. */
 export function setTerminator(block: Block, terminator: Terminator | undefined): void {
-  const before = new Set(successors(block));
+  const before = successors(block);
   block.terminator = terminator;
-  const after = new Set(successors(block));
-  for (const s of before) if (!after.has(s)) dropPredecessor(s, block);
-  for (const s of after) if (!before.has(s)) s.predecessors.push(block);
+  const after = successors(block);
+  for (const s of before) if (!after.includes(s)) dropPredecessor(s, block);
+  for (const s of after) if (!before.includes(s)) s.predecessors.push(block);
 }
 
 /** Removes an incoming edge, with its phi inputs. */

@@ -1,7 +1,6 @@
 /** Folding rules for addresses and stored values. */
 import type { AtomicAdd, Binary, Graph, Load, Store, Value } from '../ir.ts';
 import { constant, constantOf, type FoldContext, lowBitsOf } from './fold-operand.ts';
-import { countUses } from './uses.ts';
 
 /** Moves constants from the address into the offset. Returns true where it did. */
 export function foldMemory(node: Load | Store | AtomicAdd): boolean {
@@ -30,11 +29,9 @@ export function storedValue(node: Store, context: FoldContext): Value {
 
 /**
  * Masks and shifts of loads that nothing else reads: narrower loads (little endian). Context fields have fixed widths. The
- * other rules then find the mask or the shift needless. It counts readers anew: rules that move operands make more of them.
- * Returns true where a load changed.
+ * other rules then find the mask or the shift needless. `uses` are those of the graph as it stands. Returns true where a load changed.
  */
-export function narrowLoads(graph: Graph): boolean {
-  const uses = countUses(graph);
+export function narrowLoads(graph: Graph, uses: ReadonlyMap<Value, number>): boolean {
   let changed = false;
   for (const block of graph.blocks) {
     for (const node of block.nodes) {

@@ -29,7 +29,7 @@ function foldOnce(graph: Graph): boolean {
   const uses = countUses(graph);
   const known = new KnownValues();
   const verifiers = new KnownValues({ asVerifier: true });
-  let changed = narrowLoads(graph);
+  let changed = narrowLoads(graph, uses);
   const tree = dominance(graph);
   const facts = new FlowFacts(tree);
   const knowledge = new Map<Block, KnownValues>();

@@ -78,7 +78,8 @@ function threadOnce(graph: Graph, state: ThreadingState, budget: number): number
   let added: number | undefined;
   for (const block of tree.order) {
     const t = block.terminator;
-    if (t?.kind !== 'branch' && t?.kind !== 'check') continue;
+    // what the only way to a block decides is decided for all
+    if ((t?.kind !== 'branch' && t?.kind !== 'check') || block.predecessors.length < 2) continue;
     const size = block.nodes.filter((node) => node.kind !== 'phi').length;
     if (size > COPY_LIMIT) continue;
     // Of copies that this walk made it is not known yet whether they go round a loop.
