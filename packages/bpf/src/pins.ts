@@ -34,6 +34,8 @@ export interface PinnedPipeline {
   readonly name: string;
   /** The process that has it; undefined where none has, or none that can be seen from here. */
   readonly owner: number | undefined;
+  /** Where its links are. */
+  readonly links: readonly PinnedPlace[];
 }
 
 /** Where a pinned link is. */

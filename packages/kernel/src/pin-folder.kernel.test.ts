@@ -82,9 +82,9 @@ test('a text is replaced whole', () => {
 test('one process has a folder at a time, and it is told which', async () => {
   const folder = engine.pins.take(name);
   expect(() => engine.pins.take(name)).toThrow(`pipeline '${name}' belongs to process ${process.pid}`);
-  expect(engine.pins.list()).toContainEqual({ name, owner: process.pid });
+  expect(engine.pins.list()).toContainEqual({ name, owner: process.pid, links: [] });
   folder.release();
-  expect(engine.pins.list()).toContainEqual({ name, owner: undefined });
+  expect(engine.pins.list()).toContainEqual({ name, owner: undefined, links: [] });
 
   const child = await holder();
   expect(() => engine.pins.take(name)).toThrow(`pipeline '${name}' belongs to process ${child.pid}`);

@@ -139,10 +139,8 @@ export class KernelPinFolder implements PinFolder {
   }
 
   links(): readonly PinnedPlace[] {
-    return this.#pins(linkPrefix).flatMap((name) => {
-      const hook = hooks.find((known) => name.startsWith(`${known}:`));
-      return hook === undefined ? [] : [{ hook, interface: name.slice(hook.length + 1) }];
-    });
+    this.#checkHeld();
+    return linksIn(this.#path);
   }
 
   async detach(place: PinnedPlace): Promise<void> {
@@ -206,6 +204,15 @@ export class KernelPinFolder implements PinFolder {
   #checkHeld(): void {
     if (this.#lock.closed) throw new ArgumentError(`the pins at ${this.#path} were let go`);
   }
+}
+
+/** Where the links are that are pinned in a folder. */
+export function linksIn(path: string): readonly PinnedPlace[] {
+  return pinsIn(path).flatMap((name) => {
+    const [, hook, at] = /^link:(\w+):(.+)$/.exec(name) ?? [];
+    const known = hooks.find((one) => one === hook);
+    return known === undefined || at === undefined ? [] : [{ hook: known, interface: at }];
+  });
 }
 
 function kernelProgram(program: LoadedProgram): KernelProgram {

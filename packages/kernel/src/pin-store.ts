@@ -1,7 +1,7 @@
 /** The folders of pins of an engine: `tailrace/PIPELINE` in a BPF file system, for this user alone. */
 import type { PinnedPipeline, PinStore } from '@tailrace/bpf';
 import { foldersIn, ownFolder, pinFile } from './pin.ts';
-import { KernelPinFolder, type PinContext } from './pin-folder.ts';
+import { KernelPinFolder, linksIn, type PinContext } from './pin-folder.ts';
 import { lockFolder, lockOwner } from './pin-lock.ts';
 import { readPinnedText, TEXT_FILE } from './pinned-text.ts';
 import { requireBpffs } from './privilege.ts';
@@ -19,7 +19,7 @@ export class KernelPinStore implements PinStore {
 
   list(): readonly PinnedPipeline[] {
     requireBpffs(this.#bpffs);
-    return foldersIn(this.#root).map((name) => ({ name, owner: lockOwner(this.#path(name)) }));
+    return foldersIn(this.#root).map((name) => ({ name, owner: lockOwner(this.#path(name)), links: linksIn(this.#path(name)) }));
   }
 
   read(name: string): string | undefined {

@@ -8,6 +8,8 @@ export { type CompiledProgram, IMPORT_PLACE, ROOT_PLACE } from './compiled-progr
 export type { ChainCost } from './cost.ts';
 export type { ChainDescription, EdgeDescription, PipelineDescription, StageDescription } from './description.ts';
 export type { Injected, InjectedStep, InjectOptions, PacketSource } from './injection.ts';
+export { forgetKept, type KeptPipeline, type KeptPipelineMap, keptPipelines, stopKept } from './kept.ts';
+export { ManifestError } from './manifest.ts';
 export { MemoryRing } from './memory-ring.ts';
 export type { ObserveOptions, TellOptions } from './observation.ts';
 export type { Drop } from './observed-packets.ts';

@@ -4,6 +4,7 @@ import { createNamespace, kernel, type NetworkNamespace, PacketSocket, Rtnetlink
 import { hash, stage, struct, u32, u64 } from '@tailrace/stage';
 import { userspace } from '@tailrace/userspace';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { forgetKept, keptPipelines, stopKept } from './kept.ts';
 import { pipeline } from './pipeline.ts';
 
 const name = `persist-${process.pid}`;
@@ -199,6 +200,34 @@ test('disposing of it leaves it; without persist there is nothing to leave', asy
   await expect(plain.leave()).rejects.toThrow('is not persistent');
   expect(() => plain.forget('x')).toThrow('is not persistent');
   await plain.stop();
+});
+
+test('from outside it is listed, its maps are deleted by name, and so is all of it', async () => {
+  await using outside = await kernel({ interfaces: [] }).open();
+  const mine = () => keptPipelines(outside).find((kept) => kept.name === name);
+  const one = await declared().edge.run(engine(), { persist: true });
+  const links = [
+    { hook: 'tcIngress', interface: 'right' },
+    { hook: 'xdp', interface: 'right' },
+  ];
+  const seen = { name: `${name}/seen`, type: 'hash', maxEntries: 8, used: true };
+  expect(mine()).toEqual({ name, owner: process.pid, links, hooks: ['xdp', 'tcIngress'], maps: [seen] });
+  await expect(stopKept(outside, name)).rejects.toThrow(`belongs to process ${process.pid}`);
+  await one.leave();
+  expect(mine()?.owner).toBeUndefined();
+
+  expect(() => forgetKept(outside, name, `${name}/other`)).toThrow(`has no map '${name}/other'`);
+  forgetKept(outside, name, `${name}/seen`);
+  expect(mine()?.maps).toEqual([]);
+  const again = declared();
+  const two = await again.edge.run(engine(), { persist: true });
+  expect(two.map(again.seen).size).toBe(0);
+  await two.leave();
+
+  await stopKept(outside, name);
+  expect(mine()).toBeUndefined();
+  expect(route.interface('right').xdp).toEqual([]);
+  await expect(stopKept(outside, name)).rejects.toThrow(`no pipeline '${name}' is pinned`);
 });
 
 test('what cannot outlive its process says so', async () => {

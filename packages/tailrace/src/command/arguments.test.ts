@@ -24,6 +24,9 @@ const replay = {
 test.each<[string, Invocation]>([
   ['doctor', { command: 'doctor', interfaces: [], json: false }],
   ['doctor --interface eth0 -i eth1 --json', { command: 'doctor', interfaces: ['eth0', 'eth1'], json: true }],
+  ['pins --json', { command: 'pins', json: true }],
+  ['stop edge', { command: 'stop', pipeline: 'edge' }],
+  ['forget edge edge/hits', { command: 'forget', pipeline: 'edge', map: 'edge/hits' }],
   ['doctor --netns blue', { command: 'doctor', interfaces: [], netns: 'blue', json: false }],
   ['run edge.ts --interface eth0', run],
   ['run edge.ts -i eth0 --trace 1000 --drops', { ...run, trace: 1000, drops: true }],
@@ -71,10 +74,13 @@ test.each<[string, Invocation]>([
 });
 
 test.each([
-  ['', 'no command, expected doctor, run, graph, build or vm'],
-  ['fly', "there is no command 'fly', expected doctor, run, graph, build or vm"],
-  ['help fly', "there is no command 'fly', expected doctor, run, graph, build or vm"],
-  ['toString', "there is no command 'toString', expected doctor, run, graph, build or vm"],
+  ['', 'no command, expected doctor, run, graph, build, vm, pins, stop or forget'],
+  ['fly', "there is no command 'fly', expected doctor, run, graph, build, vm, pins, stop or forget"],
+  ['help fly', "there is no command 'fly', expected doctor, run, graph, build, vm, pins, stop or forget"],
+  ['toString', "there is no command 'toString', expected doctor, run, graph, build, vm, pins, stop or forget"],
+  ['stop', 'stop: no pipeline, expected the name of one that is pinned'],
+  ['stop edge core', "stop: 'core' is one argument too many"],
+  ['forget edge', 'forget: expected the names of a pinned pipeline and of a map of it'],
   ['doctor eth0', "doctor: 'eth0' is one argument too many"],
   ['doctor --what', "doctor: unknown option '--what'"],
   ['doctor -i eth0 -i eth0', 'doctor: interface eth0 is listed twice'],
@@ -117,7 +123,7 @@ test.each([
   expect(act).toThrow(expect.objectContaining({ message, hint: expect.stringContaining('--help') }));
 });
 
-test.each(['doctor', 'run', 'graph', 'build', 'vm'])('help of %s, however it is asked for', (name) => {
+test.each(['doctor', 'run', 'graph', 'build', 'vm', 'pins', 'stop', 'forget'])('help of %s, however it is asked for', (name) => {
   const asked = [
     ['help', name],
     [name, '--help'],
@@ -131,6 +137,6 @@ test.each(['doctor', 'run', 'graph', 'build', 'vm'])('help of %s, however it is 
 
 test('the overview names every command', () => {
   const { text } = parseCommand(['--help']) as Extract<Invocation, { command: 'help' }>;
-  for (const name of ['doctor', 'run', 'graph', 'build', 'vm']) expect(text).toContain(`tailrace ${name}`);
+  for (const name of ['doctor', 'run', 'graph', 'build', 'vm', 'pins', 'stop', 'forget']) expect(text).toContain(`tailrace ${name}`);
   expect(parseCommand(['help'])).toEqual({ command: 'help', text });
 });

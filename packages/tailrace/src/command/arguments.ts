@@ -89,8 +89,30 @@ export interface BuildOptions {
   readonly json: boolean;
 }
 
+/** `tailrace pins` */
+export interface PinsOptions {
+  readonly command: 'pins';
+  readonly json: boolean;
+}
+
+/** `tailrace stop` */
+export interface StopOptions {
+  readonly command: 'stop';
+  readonly pipeline: string;
+}
+
+/** `tailrace forget` */
+export interface ForgetOptions {
+  readonly command: 'forget';
+  readonly pipeline: string;
+  readonly map: string;
+}
+
 /** What is asked for. */
 export type Invocation =
+  | PinsOptions
+  | StopOptions
+  | ForgetOptions
   | DoctorOptions
   | RunCommandOptions
   | ReplayOptions
@@ -100,7 +122,7 @@ export type Invocation =
   | { readonly command: 'help'; readonly text: string }
   | { readonly command: 'version' };
 
-const commands = 'doctor, run, graph, build or vm';
+const commands = 'doctor, run, graph, build, vm, pins, stop or forget';
 /** Longest time that a timer can wait (2^31 - 1 ms). */
 const longestMs = 0x7fff_ffff;
 
@@ -142,6 +164,23 @@ const readers: { readonly [N in CommandName]: (args: readonly string[]) => Invoc
     const { values, positionals } = parsed('build', args, { stage: text, json: flag });
     const stage = values.stage === undefined ? {} : { stage: values.stage };
     return { command: 'build', file: fileOf('build', positionals), ...stage, json: values.json === true };
+  },
+  pins(args) {
+    const { values, positionals } = parsed('pins', args, { json: flag });
+    noMore('pins', positionals);
+    return { command: 'pins', json: values.json === true };
+  },
+  stop(args) {
+    const [pipeline, ...more] = parsed('stop', args, {}).positionals;
+    if (pipeline === undefined) throw wrong('stop', 'no pipeline, expected the name of one that is pinned');
+    noMore('stop', more);
+    return { command: 'stop', pipeline };
+  },
+  forget(args) {
+    const [pipeline, map, ...more] = parsed('forget', args, {}).positionals;
+    if (pipeline === undefined || map === undefined) throw wrong('forget', 'expected the names of a pinned pipeline and of a map of it');
+    noMore('forget', more);
+    return { command: 'forget', pipeline, map };
   },
   vm(args) {
     const { values, positionals } = parsed('vm', args, { engine: text, program: text });

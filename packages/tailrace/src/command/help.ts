@@ -9,6 +9,9 @@ export const overview = `Network functions in eBPF, written in TypeScript.
   tailrace graph FILE                          draws a pipeline, in the terminal or as SVG
   tailrace build FILE                          shows the compiled programs beside their source
   tailrace vm [MEMORY]                         runs one raw program, hex in and hex out
+  tailrace pins                                lists pipelines that outlive their process
+  tailrace stop PIPELINE                       removes one with all that it holds
+  tailrace forget PIPELINE MAP                 deletes a map of one
 
   tailrace COMMAND --help                      options of a command
   tailrace --version
@@ -31,6 +34,22 @@ It tries everything on objects of its own and attaches nothing.
       --json             the report as JSON
 
 Exit code 1 where something is missing, or cannot be told, that nothing runs without.
+`,
+  pins: `tailrace pins [--json]
+
+Lists the pipelines that were run with \`persist\`: which process has each, where it is attached, and its maps.
+
+      --json             as JSON
+`,
+  stop: `tailrace stop PIPELINE
+
+Takes a pipeline that outlived its process off its interfaces, and deletes its maps with all that they hold. One that a process
+has is refused: stop that.
+`,
+  forget: `tailrace forget PIPELINE MAP
+
+Deletes a map of a pipeline that outlived its process, with all that it holds: one that nothing uses any more, or one that is
+declared otherwise by now. The names are those that \`tailrace pins\` shows.
 `,
   run: `tailrace run FILE --interface NAME [--interface NAME …] [options]
 tailrace run FILE --pcap CAPTURE [--engine NAME] [--out CAPTURE] [options]

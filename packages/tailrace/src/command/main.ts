@@ -7,6 +7,7 @@ import { doctor } from './doctor.ts';
 import { reportFailure, reportLine } from './failure.ts';
 import { graph } from './graph.ts';
 import { type Input, type Outputs, outputOn } from './output.ts';
+import { forget, pins, stop } from './pins.ts';
 import { replay } from './replay.ts';
 import { run } from './run.ts';
 import { vm } from './vm.ts';
@@ -37,6 +38,12 @@ export async function main(
         return await build(asked, output);
       case 'replay':
         return await replay(asked, outputs, input);
+      case 'pins':
+        return await pins(asked, output);
+      case 'stop':
+        return await stop(asked, output);
+      case 'forget':
+        return await forget(asked, output);
       case 'vm':
         return await vm(asked, output, input);
     }

@@ -1,0 +1,84 @@
+/** Pipelines that outlive their processes, from outside: which there are, and how they are ended by name. */
+import { ArgumentError, type PinFolder, type PinnedPlace, type PinningInstance } from '@tailrace/bpf';
+import type { ChainHook } from './chain-hook.ts';
+import { type Manifest, manifestText, parseManifest } from './manifest.ts';
+
+/** A pipeline that is pinned. */
+export interface KeptPipeline {
+  readonly name: string;
+  /** The process that runs it; undefined where none does, or none that can be seen from here. */
+  readonly owner: number | undefined;
+  /** What it is attached to. */
+  readonly links: readonly PinnedPlace[];
+  /** In the order in which packets meet them; none where a process died before all was there. */
+  readonly hooks: readonly ChainHook[];
+  readonly maps: readonly KeptPipelineMap[];
+}
+
+/** A map of it. */
+export interface KeptPipelineMap {
+  readonly name: string;
+  readonly type: string;
+  readonly maxEntries: number;
+  /** A stage or controller uses it. */
+  readonly used: boolean;
+}
+
+/** What is pinned. Throws ManifestError for what another version wrote, and what the engine throws. */
+export function keptPipelines({ pins }: PinningInstance): readonly KeptPipeline[] {
+  return pins.list().map(({ name, owner, links }) => {
+    const text = pins.read(name);
+    const manifest = text === undefined ? undefined : parseManifest(name, text);
+    const maps = [...(manifest?.maps ?? [])].map(
+      ([
+        map,
+        {
+          declaration: { type, maxEntries },
+          used,
+        },
+      ]) => ({ name: map, type, maxEntries, used }),
+    );
+    return { name, owner, links, hooks: [...(manifest?.chains.keys() ?? [])], maps };
+  });
+}
+
+/**
+ * Takes a pipeline that no process runs off its interfaces, and deletes all that it holds. Throws ArgumentError where there is none
+ * of that name, and TailraceError (`conflict`) naming the process that runs it.
+ */
+export async function stopKept(instance: PinningInstance, name: string): Promise<void> {
+  const folder = take(instance, name);
+  try {
+    await folder.destroy();
+  } finally {
+    folder.release();
+  }
+}
+
+/** Deletes a map that nothing uses of a pipeline that no process runs. Throws as `stopKept`, and ArgumentError for other maps. */
+export function forgetKept(instance: PinningInstance, name: string, map: string): void {
+  const folder = take(instance, name);
+  try {
+    const text = folder.read();
+    const manifest = text === undefined ? undefined : parseManifest(name, text);
+    const kept = manifest?.maps.get(map);
+    if (manifest === undefined || kept === undefined) throw new ArgumentError(`pipeline '${name}' has no map '${map}'`, hintOf(manifest));
+    folder.write(manifestText({ ...manifest, maps: new Map([...manifest.maps].filter(([other]) => other !== map)) }));
+    folder.remove(kept.pin);
+  } finally {
+    folder.release();
+  }
+}
+
+function take({ pins }: PinningInstance, name: string): PinFolder {
+  const names = pins.list().map((pinned) => pinned.name);
+  if (names.includes(name)) return pins.take(name);
+  throw new ArgumentError(`no pipeline '${name}' is pinned`, {
+    hint: names.length > 0 ? `there are ${names.join(', ')}` : 'none is: run one with persist',
+  });
+}
+
+function hintOf(manifest: Manifest | undefined): { readonly hint: string } {
+  const names = [...(manifest?.maps.keys() ?? [])];
+  return { hint: names.length > 0 ? `it has ${names.join(', ')}` : 'it has none' };
+}
