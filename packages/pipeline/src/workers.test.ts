@@ -1,4 +1,5 @@
 /** Several workers: packets spread by flow over threads, per-CPU values real, shared maps safe, the same results as with one. */
+import { setTimeout } from 'node:timers/promises';
 import { ArgumentError } from '@tailrace/bpf';
 import { hash, perCpuArray, stage, u32, u64 } from '@tailrace/stage';
 import { packet } from '@tailrace/testing';
@@ -6,6 +7,7 @@ import { userspace } from '@tailrace/userspace';
 import { describe, expect, test } from 'vitest';
 import type { Injected } from './injection.ts';
 import { pipeline } from './pipeline.ts';
+import type { TracedPathOf } from './running.ts';
 
 const FLOWS = 97;
 const PACKETS = 6_000;
@@ -89,6 +91,25 @@ describe.each([2, 3])('%i workers', (workers) => {
     await running.replace(count, count);
     expect(await verdicts()).toEqual(new Set(['pass', 'tx']));
   });
+});
+
+test('packets are traced on every worker, in whole ways', async () => {
+  await using running = await edge.run(userspace({ workers: 2 }), { observe: { trace: { every: 1 } } });
+  const paths: TracedPathOf<{ xdp: 'count' }>[] = [];
+  running.trace$.subscribe((path) => paths.push(path));
+  const few = frames.slice(0, 1_000);
+  const verdicts: Record<string, number> = {};
+  for await (const { verdict } of running.inject(few)) verdicts[verdict] = (verdicts[verdict] ?? 0) + 1;
+  for (const until = Date.now() + 5000; paths.length < few.length && Date.now() < until; ) await setTimeout(5);
+  expect(running.stats().lost.trace).toBe(0n);
+  expect(paths).toHaveLength(few.length);
+  expect(new Set(paths.map(({ cpu }) => cpu))).toEqual(new Set([0, 1]));
+  const told: Record<string, number> = {};
+  for (const { verdict, steps } of paths) {
+    told[verdict] = (told[verdict] ?? 0) + 1;
+    expect(steps.map(({ stage }) => stage)).toEqual(['count']);
+  }
+  expect(told).toEqual(verdicts);
 });
 
 test('what cannot be', () => {
