@@ -4,12 +4,14 @@
  */
 import type { AttachHook, EngineInstance, MapSpec, ProgramSpec } from '@tailrace/bpf';
 import {
+  CB_BYTES,
   type Crossing,
   compileFused,
   compileRoot,
   compileStage,
   counterNames,
   type FusedPart,
+  type ObservePlacement,
   type Placement,
   type StatePlacement,
 } from '@tailrace/compiler';
@@ -39,6 +41,10 @@ export interface LightChain {
   readonly crossing?: boolean;
   /** What the last stage's edge leads to; default pass. As misses pass, drop proves without counters that a chain was gone through. */
   readonly end?: 'pass' | 'drop';
+  /** Tells the ways of one packet in so many; there is no twin of it. */
+  readonly trace?: number;
+  /** Tells of each packet that is dropped; there is no twin of it. */
+  readonly drops?: boolean;
 }
 
 /** What chains are measured with. */
@@ -108,7 +114,7 @@ export function lightChain(chain: LightChain): readonly Entrant[] {
   if (crossing && (!metadata || chain.hook !== 'xdp')) throw new PathError('a chain whose metadata cross has some, at xdp');
   const programs = compiledChain(chain);
   const ours: Entrant = { variant: 'tailrace', load: (instance) => load(instance, programs, chain) };
-  if (clangMissing() !== null) return [ours];
+  if (clangMissing() !== null || chain.trace !== undefined || chain.drops) return [ours];
   const twins = twinChain(chain);
   return [ours, { variant: 'c-same', load: (instance) => load(instance, twins, chain) }];
 }
@@ -132,6 +138,11 @@ const STAGES_OFFSET = 24;
 /** Words of the state before the counters of the stages. */
 export const SCRATCH_WORDS = STAGES_OFFSET / 8;
 
+/** What traces and drops keep behind the counters. */
+const OBSERVED_BYTES = 32;
+/** Room for all records of a round. */
+const RING_BYTES = 2 ** 26;
+
 /** CROSSING_TAG in twins/chain.c. */
 const crossingOfSum: Crossing = { tag: 0x6c69_6768, words: 1, fields: [{ name: 'sum', from: SUM_OFFSET, to: 0, size: 4 }] };
 
@@ -139,7 +150,7 @@ const crossingOfSum: Crossing = { tag: 0x6c69_6768, words: 1, fields: [{ name: '
 export const CROSSING_BYTES = 4 + 4 * crossingOfSum.words;
 
 function compiledChain(chain: LightChain): Programs {
-  const { hook, length, fused = false, counted = true, metadata = false, crossing = false, end = 'pass' } = chain;
+  const { hook, length, fused = false, counted = true, metadata = false, crossing = false, end = 'pass', trace, drops = false } = chain;
   const isXdp = hook === 'xdp';
   const common = {
     array: 'chain',
@@ -150,18 +161,34 @@ function compiledChain(chain: LightChain): Programs {
   const parts = Array.from({ length }, (_, index): FusedPart => {
     const state: StatePlacement = { map: 'state', ...(isXdp ? { length: LENGTH_OFFSET } : {}), counters: countersOf(hook, index) };
     const on: Placement['next'] = fused ? { part: `light${index + 1}` } : { slot: index + 1 };
-    const placement = { ...common, next: index + 1 < length ? on : { verdict: end }, ...(counted ? { state } : {}) };
+    const observe = trace === undefined && !drops ? {} : { observe: observed(chain, index) };
+    const placement = { ...common, ...observe, next: index + 1 < length ? on : { verdict: end }, ...(counted ? { state } : {}) };
     return { name: `light${index}`, stage: stageOf(chain, index), placement };
   });
   const stages = fused
     ? [compileFused(parts as [FusedPart, ...FusedPart[]], { name: 'light' }).program]
     : parts.map(({ name, stage: one, placement }) => compileStage(one, { name, placement }).program);
   const [map, misses] = ['state', MISSES_OFFSET];
+  const marks = trace === undefined ? {} : { trace: { every: trace, mark: markOf(hook), ...marking(hook) } };
   const root = isXdp
-    ? compileRoot({ name: 'root', array: 'chain', ...(counted ? { state: { map, misses, length: LENGTH_OFFSET } } : {}) })
-    : compileRoot({ hook: 'tc', name: 'root', array: 'chain', ...(counted ? { state: { map, misses } } : {}) });
+    ? compileRoot({ name: 'root', array: 'chain', ...(counted ? { state: { map, misses, length: LENGTH_OFFSET, ...marks } } : {}) })
+    : compileRoot({ hook: 'tc', name: 'root', array: 'chain', ...(counted ? { state: { map, misses, ...marks } } : {}) });
   return { root, stages };
 }
+
+/** What a stage tells; its words stand behind the counters. */
+function observed({ hook, trace, drops = false }: LightChain, place: number): ObservePlacement {
+  const words = countersOf(hook, MAX_STAGES);
+  const ring = (map: string, at: number) => ({ map, lost: words + at, headerBytes: 0 });
+  return {
+    place,
+    ...(trace === undefined ? {} : { trace: { ...ring('trace', 0), mark: markOf(hook) } }),
+    ...(drops ? { drops: { ...ring('drops', 8), every: 1, countdown: words + 28 } } : {}),
+  };
+}
+
+const marking = (hook: AttachHook) => ({ countdown: countersOf(hook, MAX_STAGES) + 16, sequence: countersOf(hook, MAX_STAGES) + 20 });
+const markOf = (hook: AttachHook): number => (hook === 'xdp' ? countersOf(hook, MAX_STAGES) + 24 : CB_BYTES - 4);
 
 function stageOf({ hook, length, metadata = false }: LightChain, index: number): AnyStage {
   const body = !metadata ? light : index === 0 ? first : index + 1 < length ? middle : last;
@@ -214,12 +241,14 @@ function countersOf(hook: AttachHook, index: number): number {
 }
 
 function stateBytes(hook: AttachHook): number {
-  return countersOf(hook, MAX_STAGES);
+  return countersOf(hook, MAX_STAGES) + OBSERVED_BYTES;
 }
 
 function mapsOf(hook: AttachHook): ReadonlyMap<string, MapSpec> {
   return new Map<string, MapSpec>([
     ['state', { name: 'bench/state', type: 'perCpuArray', keySize: 4, valueSize: stateBytes(hook), maxEntries: 1, flags: 0 }],
+    ['trace', { name: 'bench/trace', type: 'ringBuffer', keySize: 0, valueSize: 0, maxEntries: RING_BYTES, flags: 0 }],
+    ['drops', { name: 'bench/drops', type: 'ringBuffer', keySize: 0, valueSize: 0, maxEntries: RING_BYTES, flags: 0 }],
     ['chain', { name: 'bench/chain', type: 'programArray', keySize: 4, valueSize: 4, maxEntries: MAX_STAGES, flags: 0 }],
   ]);
 }

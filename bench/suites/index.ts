@@ -11,6 +11,7 @@ import { event } from './event.ts';
 import { l4lb } from './l4lb.ts';
 import { map } from './map.ts';
 import { metadata } from './metadata.ts';
+import { observe } from './observe.ts';
 import { ring } from './ring.ts';
 import { userspaceSuite } from './userspace.ts';
 
@@ -25,6 +26,7 @@ export const suites: readonly Suite[] = [
     acl(hook),
     ...(hook === 'xdp' ? [decap, l4lb] : []),
     counters(hook),
+    observe(hook),
     metadata(hook),
     event(hook),
   ]),
