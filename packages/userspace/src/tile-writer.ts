@@ -63,7 +63,7 @@ export class TileWriter {
   #read({ at, bytes }: FrameWord): void {
     const [low, high] = piecesOf(at, bytes);
     const writer = this.#writer;
-    const { tile, mask, first } = low as Piece;
+    const { tile, first } = low as Piece;
     writer.get(this.#locals.get(tile) as number);
     if (first > 0) writer.i64(BigInt(8 * first)).op(Op.i64ShrU);
     if (high) {
@@ -72,7 +72,7 @@ export class TileWriter {
         .i64(BigInt(8 * high.from))
         .op(Op.i64Shl, Op.i64Or);
     }
-    const isCut = high ? bytes < 8 : this.#state.isFilled(tile, 0xff & ~((mask << 1) - 1));
+    const isCut = high ? bytes < 8 : this.#state.isFilled(tile, 0xff & ~((1 << (first + bytes)) - 1));
     if (isCut) writer.i64(bitsOf((1 << bytes) - 1)).op(Op.i64And);
   }
 

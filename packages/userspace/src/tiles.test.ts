@@ -147,6 +147,9 @@ describe('what programs see', () => {
     ['a short store into two slots', '*(u32 *)(r10 -10) = r8\n r0 = *(u64 *)(r10 -12)', 0x4433_bbaa_9988_ddccn],
     ['a negative number', '*(u16 *)(r10 -14) = -2\n r0 = *(u64 *)(r10 -16)', 0xffee_ddcc_fffe_9988n],
     ['zeros, and ones over them', '*(u32 *)(r10 -8) = 0\n *(u8 *)(r10 -7) = -1\n r0 = *(u64 *)(r10 -8)', 0x8877_6655_0000_ff00n],
+    ['zeros beside a byte', '*(u64 *)(r10 -8) = 0\n *(u8 *)(r10 -4) = r7\n r0 = *(u32 *)(r10 -8)', 0n],
+    ['a zero beside a byte', '*(u64 *)(r10 -8) = 0\n *(u8 *)(r10 -6) = r7\n r0 = *(u8 *)(r10 -7)', 0n],
+    ['zeros beside a word', '*(u64 *)(r10 -8) = 0\n *(u32 *)(r10 -4) = r7\n r0 = *(u16 *)(r10 -6)', 0n],
     ['more than fits', '*(u8 *)(r10 -16) = r7\n *(u8 *)(r10 -15) = r7\n r0 = *(u64 *)(r10 -16)', 0xffee_ddcc_bbaa_1111n],
     ['an atomic in between', 'r1 = 1\n lock *(u64 *)(r10 -8) += r1\n r0 = *(u32 *)(r10 -8)', 0x4433_2212n],
     ['a copy of the frame pointer', 'r1 = r10\n r1 += -12\n *(u16 *)(r1 +2) = 7\n r0 = *(u64 *)(r10 -16)', 0x0007_ddcc_bbaa_9988n],
@@ -221,7 +224,7 @@ describe('what programs see', () => {
         }
         expect(runEveryWay({ text: [...lines, 'exit'].join('\n') }).result).toBe(sum);
       }),
-      { numRuns: 60 },
+      { numRuns: 200 },
     );
   });
 });
