@@ -1,0 +1,4 @@
+import { kernel } from '@tailrace/kernel';
+import { nestedSuite } from './nested.suite.ts';
+
+nestedSuite(kernel({ interfaces: [] }));
