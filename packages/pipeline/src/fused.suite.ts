@@ -140,4 +140,22 @@ export function fusedSuite(engine: Engine, runs = Number(process.env.TAILRACE_RU
       expect(await running.inject(packetOf(68))).toMatchObject({ hook: 'tcIngress', verdict: 'pass' });
     }
   });
+
+  test('single packets are told of stage by stage', async () => {
+    const gate = stage({ name: 'gate', hook: 'xdp', program: (ctx) => (ctx.length > 100 ? ctx.drop('long') : ctx.next()) });
+    const chain = [step('a'), fork('b').on({ odd: [step('x'), 'next'] }), gate, step('last')] as const;
+    for (const fuse of [false, true]) {
+      const made = pipeline('edge', { xdp: [...chain] }, { fuse });
+      await using running = await made.run(engine, { observe: { trace: { every: 1 }, drops: true } });
+      const told: string[] = [];
+      using _traces = unsubscribing(
+        running.trace$.subscribe(({ steps, verdict }) => told.push([...steps.map(({ stage, exit }) => exit ?? stage), verdict].join(' '))),
+      );
+      using _drops = unsubscribing(running.drops$.subscribe(({ stage, reason }) => told.push(`${stage} ${reason}`)));
+      for (const length of [60, 61, 101]) await running.run(packetOf(length));
+      await expect.poll(() => [...told].sort()).toEqual(['a b gate last pass', 'a odd x gate drop', 'a odd x gate last pass', 'gate long']);
+    }
+  });
 }
+
+const unsubscribing = (subscription: { unsubscribe(): void }): Disposable => ({ [Symbol.dispose]: () => subscription.unsubscribe() });
