@@ -84,6 +84,6 @@ export interface PinFolder {
   clear(): Promise<void>;
   /** As `clear`, and the folder, which is nobody's then. */
   destroy(): Promise<void>;
-  /** Lets others have the folder. Idempotent; nothing else may be called then. */
+  /** Lets others have the folder; one that is empty goes. Idempotent; nothing else may be called then. */
   release(): void;
 }

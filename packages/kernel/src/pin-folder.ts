@@ -18,7 +18,7 @@ import type { Descriptor } from './descriptor.ts';
 import type { InterfaceInfo } from './interface.ts';
 import type { AttachedMode, KernelAttachment, MadeLink } from './link.ts';
 import { KernelMap, type MapContext } from './map.ts';
-import { openPin, pinFd, pinFile, pinsIn, removeFolder, removePin, renamePin } from './pin.ts';
+import { openPin, pinFd, pinFile, pinsIn, removeIfEmpty, removePin, renamePin } from './pin.ts';
 import { readLink, removeLink, updateLink } from './pinned-link.ts';
 import { checkPinnedMap } from './pinned-map.ts';
 import { readPinnedText, TEXT_FILE, writePinnedText } from './pinned-text.ts';
@@ -155,12 +155,17 @@ export class KernelPinFolder implements PinFolder {
 
   async destroy(): Promise<void> {
     await this.clear();
-    removeFolder(this.#path);
     this.release();
   }
 
   release(): void {
-    this.#lock.close();
+    if (this.#lock.closed) return;
+    try {
+      // while it is locked: nobody else has begun to fill it
+      removeIfEmpty(this.#path);
+    } finally {
+      this.#lock.close();
+    }
   }
 
   async #makeLink(program: KernelProgram, hook: AttachHook, name: string, path: string): Promise<AttachedMode> {

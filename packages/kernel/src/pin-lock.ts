@@ -6,7 +6,7 @@ import { fstatSync, readFileSync } from 'node:fs';
 import { TailraceError } from '@tailrace/bpf';
 import { Descriptor } from './descriptor.ts';
 import { Errno, SyscallError } from './errno.ts';
-import { checkOwn, ownFolder, pathMemory, status } from './pin.ts';
+import { checkOwn, ownFolder, pathMemory, removeIfEmpty, status } from './pin.ts';
 import { trySyscall } from './syscall.ts';
 
 /** LOCK_EX and LOCK_NB (include/uapi/asm-generic/fcntl.h). */
@@ -35,16 +35,16 @@ export class PinsTakenError extends TailraceError {
 /** Makes the folder where there is none, and locks it. Throws PinsTakenError, PinFolderError, SyscallError, leaving nothing open. */
 export function lockFolder(path: string, name: string): Descriptor {
   for (let attempt = 0; attempt < attempts; attempt += 1) {
-    ownFolder(path);
+    const isNew = ownFolder(path);
     const memory = pathMemory(path);
     const fd = trySyscall('openat', 0, memory.address, openFlags);
     if (fd === -Errno.ENOENT) continue;
-    if (fd < 0) throw new SyscallError('openat', -fd, path);
+    if (fd < 0) throw failed('openat', fd, path, isNew);
     using opened = new DisposableStack();
     const lock = opened.use(new Descriptor(fd, `the lock on ${path}`));
     const result = trySyscall('flock', fd, exclusively);
     if (result === -Errno.EAGAIN) throw new PinsTakenError(name, lockOwner(path));
-    if (result < 0) throw new SyscallError('flock', -result, path);
+    if (result < 0) throw failed('flock', result, path, isNew);
     // Another may have removed the folder meanwhile: a lock on what has no name keeps nobody out.
     if (status(path)?.ino !== fstatSync(fd).ino) continue;
     checkOwn(path, fstatSync(fd));
@@ -52,6 +52,12 @@ export function lockFolder(path: string, name: string): Descriptor {
     return lock;
   }
   throw new PinsTakenError(name, undefined);
+}
+
+/** The error of a call; a folder that was made for it goes. */
+function failed(call: string, result: number, path: string, isNew: boolean): SyscallError {
+  if (isNew) removeIfEmpty(path);
+  return new SyscallError(call, -result, path);
 }
 
 /** The process that holds the lock on a folder; undefined where none does, or none that can be seen from here. */

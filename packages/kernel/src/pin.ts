@@ -11,6 +11,7 @@ import { syscall, trySyscall } from './syscall.ts';
 
 /** AT_REMOVEDIR (include/uapi/linux/fcntl.h). */
 const AT_REMOVEDIR = 0x200;
+const ENOTEMPTY = 39;
 /** NAME_MAX (include/uapi/linux/limits.h). */
 const longestName = 255;
 
@@ -53,23 +54,31 @@ export function removePin(path: string): boolean {
   return remove(path, 0);
 }
 
-/** Takes an empty folder away. False where there was none. Throws SyscallError (ENOTEMPTY). */
-export function removeFolder(path: string): boolean {
-  return remove(path, AT_REMOVEDIR);
-}
-
 /** Gives a pin another name in one step; what had that name loses it. Throws SyscallError. */
 export function renamePin(from: string, to: string): void {
   const [old, now] = [pathMemory(from), pathMemory(to)];
   syscall('renameat', `${from} to ${to}`, 0, old.address, 0, now.address);
 }
 
-/** Makes a folder for this user alone, or finds one that is. Throws PinFolderError where it is somebody else's, SyscallError. */
-export function ownFolder(path: string): void {
+/**
+ * Makes a folder for this user alone, or finds one that is; whether it was made. Throws PinFolderError where it is somebody else's,
+ * SyscallError.
+ */
+export function ownFolder(path: string): boolean {
   const memory = pathMemory(path);
   const result = trySyscall('mkdirat', 0, memory.address, 0o700);
   if (result < 0 && result !== -Errno.EEXIST) throw new SyscallError('mkdirat', -result, path);
   checkOwn(path, requireStatus(path));
+  return result >= 0;
+}
+
+/** Takes a folder away unless something is in it. Throws SyscallError. */
+export function removeIfEmpty(path: string): void {
+  try {
+    remove(path, AT_REMOVEDIR);
+  } catch (error) {
+    if (!(error instanceof SyscallError && error.errno === ENOTEMPTY)) throw error;
+  }
 }
 
 /** The names of the pins in a folder, sorted; files of others are left out. Throws SyscallError. */
