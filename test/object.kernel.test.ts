@@ -184,7 +184,7 @@ test('sections say what programs are; what does not run here is listed, and refu
   ]);
   const refusal = (name: string) => () => object.programs.get(name)?.spec();
   expect(refusal('j')).toThrow(
-    'program j is in section kprobe/tcp_connect, expected xdp, xdp.frags, tc, tcx/ingress, tcx/egress or socket',
+    'program j is in section kprobe/tcp_connect, expected xdp, xdp.frags, tc, tcx/ingress, tcx/egress, socket, sk_skb, sk_msg or sockops',
   );
   expect(refusal('k')).toThrow('section xdp/devmap');
   expect(refusal('l')).toThrow('section cgroup/skb');
@@ -209,13 +209,13 @@ test('weak names that nothing defines: variables are 0, calls are poisoned', asy
 test('maps that cannot be made spoil nothing but themselves', () => {
   const object = readElf(
     compileC(`
-      struct { __uint(type, 4); __uint(max_entries, 4); __uint(key_size, 4); __uint(value_size, 4); } events SEC(".maps");
+      struct { __uint(type, 7); __uint(max_entries, 4); __uint(key_size, 4); __uint(value_size, 4); } events SEC(".maps");
       struct { __uint(type, HASH); __uint(max_entries, 4); __type(key, u32); __uint(value, 4); __uint(colour, 4); } odd SEC(".maps");
       char *pointers[2] = { (char *)0, terms };
       SEC("xdp") int fine(void *ctx) { return 2; }`),
   );
   expect(object.programs.get('fine')?.spec().instructions).toHaveLength(2);
-  expect(() => object.maps.get('events')?.definition()).toThrow('map events is of kernel type 4, which Tailrace does not make');
+  expect(() => object.maps.get('events')?.definition()).toThrow('map events is of kernel type 7, which Tailrace does not make');
   expect(() => object.maps.get('odd')?.definition()).toThrow("map odd has a field 'colour'");
   expect(() => object.maps.get('.data')?.definition()).toThrow('section .data holds a pointer to terms at byte 8');
 });

@@ -109,7 +109,7 @@ function objectProgram(function_: CodeFunction, license: string, context: LinkCo
   const link = (): ProgramSpec => {
     if (!kind)
       throw new UnsupportedError(
-        `program ${name} is in section ${section}, expected xdp, xdp.frags, tc, tcx/ingress, tcx/egress or socket`,
+        `program ${name} is in section ${section}, expected xdp, xdp.frags, tc, tcx/ingress, tcx/egress, socket, sk_skb, sk_msg or sockops`,
       );
     const { instructions, mapReferences, functions, lines, poisons } = typed(section, () => linkProgram(function_, context));
     const { type, frags } = kind;
