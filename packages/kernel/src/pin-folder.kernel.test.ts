@@ -1,7 +1,7 @@
 /** Pins in the BPF file system of this machine: what outlives its engine, who may have it, and what is refused. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdirSync, rmdirSync, statSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, statSync } from 'node:fs';
 import { insn } from '@tailrace/bpf';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { type KernelInstance, kernel } from './engine.ts';
@@ -182,14 +182,15 @@ test('a program array keeps its programs while it is pinned', async () => {
 });
 
 test('a folder that others can use is refused, and where no bpffs is', async () => {
-  mkdirSync(path, { mode: 0o700 });
+  mkdirSync(path, { mode: 0o700, recursive: true });
   chmodSync(path, 0o755);
   expect(() => engine.pins.take(name)).toThrow(`${path} has mode 755, expected a folder of this user's that nobody else can use`);
   chmodSync(path, 0o700);
   const elsewhere = await kernel({ interfaces: [], bpffs: '/tmp' }).open();
   expect(() => elsewhere.pins.take(name)).toThrow('no BPF file system is mounted at /tmp');
   await elsewhere.close();
-  rmdirSync(path);
+  engine.pins.take(name).release();
+  expect(existsSync(path)).toBe(false);
 });
 
 test('whatever call fails, nothing of it stays', async () => {

@@ -2,6 +2,7 @@
  * The pins of one pipeline, in a folder that one process has at a time: its maps, its roots, its links, and a text that says what
  * they are. Nothing goes from there unless it is said: not when an object is closed, not when the process ends.
  */
+import { dirname } from 'node:path';
 import {
   ArgumentError,
   type AttachHook,
@@ -163,6 +164,7 @@ export class KernelPinFolder implements PinFolder {
     try {
       // while it is locked: nobody else has begun to fill it
       removeIfEmpty(this.#path);
+      removeIfEmpty(dirname(this.#path));
     } finally {
       this.#lock.close();
     }

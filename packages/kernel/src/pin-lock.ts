@@ -3,6 +3,7 @@
  * that happens.
  */
 import { fstatSync, readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { TailraceError } from '@tailrace/bpf';
 import { Descriptor } from './descriptor.ts';
 import { Errno, SyscallError } from './errno.ts';
@@ -32,10 +33,11 @@ export class PinsTakenError extends TailraceError {
   }
 }
 
-/** Makes the folder where there is none, and locks it. Throws PinsTakenError, PinFolderError, SyscallError, leaving nothing open. */
+/** Makes the folder, and the one around it, where there is none, and locks it. Throws PinsTakenError, PinFolderError, SyscallError, leaving nothing open. */
 export function lockFolder(path: string, name: string): Descriptor {
   for (let attempt = 0; attempt < attempts; attempt += 1) {
-    const isNew = ownFolder(path);
+    const isNew = madeWithin(path);
+    if (isNew === undefined) continue;
     const memory = pathMemory(path);
     const fd = trySyscall('openat', 0, memory.address, openFlags);
     if (fd === -Errno.ENOENT) continue;
@@ -54,9 +56,20 @@ export function lockFolder(path: string, name: string): Descriptor {
   throw new PinsTakenError(name, undefined);
 }
 
-/** The error of a call; a folder that was made for it goes. */
+/** True where the folder was made; undefined where the one around it went meanwhile, with another pipeline's last pin. */
+function madeWithin(path: string): boolean | undefined {
+  ownFolder(dirname(path));
+  try {
+    return ownFolder(path);
+  } catch (error) {
+    if (error instanceof SyscallError && error.errno === Errno.ENOENT) return undefined;
+    throw error;
+  }
+}
+
+/** The error of a call; folders that were made for it go. */
 function failed(call: string, result: number, path: string, isNew: boolean): SyscallError {
-  if (isNew) removeIfEmpty(path);
+  if (isNew) for (const made of [path, dirname(path)]) removeIfEmpty(made);
   return new SyscallError(call, -result, path);
 }
 

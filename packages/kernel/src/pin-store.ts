@@ -1,6 +1,6 @@
 /** The folders of pins of an engine: `tailrace/PIPELINE` in a BPF file system, for this user alone. */
 import type { PinnedPipeline, PinStore } from '@tailrace/bpf';
-import { foldersIn, ownFolder, pinFile } from './pin.ts';
+import { foldersIn, pinFile } from './pin.ts';
 import { KernelPinFolder, linksIn, type PinContext } from './pin-folder.ts';
 import { lockFolder, lockOwner } from './pin-lock.ts';
 import { readPinnedText, TEXT_FILE } from './pinned-text.ts';
@@ -29,7 +29,6 @@ export class KernelPinStore implements PinStore {
 
   take(name: string): KernelPinFolder {
     requireBpffs(this.#bpffs);
-    ownFolder(this.#root);
     const path = this.#path(name);
     const folder = new KernelPinFolder(path, lockFolder(path, name), this.#context);
     this.#taken.push(folder);

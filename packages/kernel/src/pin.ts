@@ -72,12 +72,12 @@ export function ownFolder(path: string): boolean {
   return result >= 0;
 }
 
-/** Takes a folder away unless something is in it. Throws SyscallError. */
+/** Takes a folder away unless something is in it, or somebody else did. Throws SyscallError. */
 export function removeIfEmpty(path: string): void {
   try {
     remove(path, AT_REMOVEDIR);
   } catch (error) {
-    if (!(error instanceof SyscallError && error.errno === ENOTEMPTY)) throw error;
+    if (!(error instanceof SyscallError && (error.errno === ENOTEMPTY || error.errno === Errno.ENOENT))) throw error;
   }
 }
 
