@@ -3,6 +3,7 @@ import { HOOKS } from '../hook.ts';
 import type { Suite } from '../row.ts';
 import { acl } from './acl.ts';
 import { chain } from './chain.ts';
+import { change } from './change.ts';
 import { compile } from './compile.ts';
 import { count } from './count.ts';
 import { counters } from './counters.ts';
@@ -20,6 +21,7 @@ export const suites: readonly Suite[] = [
   map,
   ring,
   userspaceSuite,
+  change,
   ...HOOKS.flatMap((hook) => [
     chain(hook),
     count(hook),
