@@ -60,7 +60,7 @@ export interface KernelEngine extends Engine {
  * and for a TC order that names no program id. Opening throws UnsupportedError (no Linux 6.1, no bpf), PrivilegeError
  * (naming the missing capabilities), ArgumentError (no such namespace or interface, or one without Ethernet headers).
  */
-export function kernel(options: KernelOptions): KernelEngine {
+export function kernel(options: KernelOptions = {}): KernelEngine {
   const { interfaces = [], mode = 'auto', tc = {}, bpffs = bpffsPath } = options;
   if (tc.order !== undefined) checkOrder(tc.order);
   const twice = interfaces.find((name, index) => interfaces.indexOf(name) !== index);
