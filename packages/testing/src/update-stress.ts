@@ -4,7 +4,7 @@
  * into the packet, so that a packet which comes back tells whether it met stages of two.
  */
 import { setImmediate } from 'node:timers/promises';
-import { kernel } from '@tailrace/kernel';
+import { kernel, PacketSocket } from '@tailrace/kernel';
 import { pipeline, type Stats } from '@tailrace/pipeline';
 import { be32, stage, struct, u32 } from '@tailrace/stage';
 import { eventually } from './deadline.ts';
@@ -146,7 +146,8 @@ export async function stressUpdates(updates: number, onUpdate: (done: number) =>
   const { client, server } = net.hosts;
   await using _echo = await server.udpEcho({ port: PORT.server });
   await using back = await client.udp({ port: PORT.client });
-  using wire = client.frames('server');
+  // it only sends: what comes in there is told by the socket above, and too much to be kept
+  using wire = new PacketSocket(client.namespace, 'server');
   const frame = packet()
     .ethernet({ src: client.mac('server'), dst: server.mac('client') })
     .ipv4({ saddr: '10.0.0.1', daddr: '10.0.0.2' })
