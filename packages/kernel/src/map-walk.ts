@@ -2,13 +2,14 @@
  * Reading a map key by key while others change it. The kernel finds the next key from the one before: where that one is
  * gone, it starts over at the first. So a walk remembers the keys it has met, in their order, and where it meets one again
  * goes on behind the last of them that is still there. Entries that stay keep their order in every kind, so none of them is
- * passed over, and no key is given twice.
+ * passed over, and no key is given twice. But for tries: beside a key that is being replaced the kernel may pass over others
+ * (trie_get_next_key of kernel/bpf/lpm_trie.c), so they are walked twice.
  */
-import { TailraceError } from '@tailrace/bpf';
+import { type MapType, TailraceError } from '@tailrace/bpf';
 
 /** The part of a map that a walk needs. */
 export interface WalkTarget {
-  readonly spec: { readonly name: string; readonly maxEntries: number };
+  readonly spec: { readonly name: string; readonly maxEntries: number; readonly type?: MapType };
   lookup(key: Uint8Array): Uint8Array | undefined;
   nextKey(key?: Uint8Array): Uint8Array | undefined;
 }
@@ -21,8 +22,14 @@ const PATIENCE = { calls: 4096, rounds: 16 } as const;
  * Throws TailraceError (`conflict`) where keys come and go faster than they can be read.
  */
 export function* walk(map: WalkTarget, met: readonly Uint8Array[] = []): Generator<readonly [key: Uint8Array, value: Uint8Array]> {
-  const path = [...met];
-  const seen = new Set(path.map(nameOf));
+  const seen = new Set(met.map(nameOf));
+  yield* walkOnce(map, [...met], seen);
+  if (map.spec.type !== 'lpmTrie') return;
+  for (const entry of walkOnce(map, [], new Set())) if (!seen.has(nameOf(entry[0]))) yield entry;
+}
+
+/** Goes on behind `path`; adds to it, and to `seen`, what it meets. */
+function* walkOnce(map: WalkTarget, path: Uint8Array[], seen: Set<string>): Generator<readonly [key: Uint8Array, value: Uint8Array]> {
   let calls = PATIENCE.calls + PATIENCE.rounds * map.spec.maxEntries;
   const next = (key?: Uint8Array): Uint8Array | undefined => {
     if (calls-- > 0) return map.nextKey(key);
