@@ -4,7 +4,7 @@
  * through TCP and bytes that did not would otherwise overtake one another.
  */
 import { lruHash, sockhash, stage, struct, u32 } from '@tailrace/stage';
-import { connectionKey } from '../connection.ts';
+import { connectionKey, lowerHalf, upperHalf } from '../connection.ts';
 
 /** How data of a socket go. */
 export const Way = { undecided: 0, past: 1, through: 2 } as const;
@@ -21,19 +21,13 @@ export function bypassMaps(maxSockets: number) {
 export const trackStage = stage({
   name: 'track',
   hook: 'sockOps',
-  uses: bypassMaps(2),
-  program(ctx, { ends, ways }) {
+  uses: { ...bypassMaps(2), upperHalf, lowerHalf },
+  program(ctx, { ends, ways, upperHalf, lowerHalf }) {
     if (!ctx.activeEstablished && !ctx.passiveEstablished) return ctx.next();
-    let localHi = 0n;
-    let localLo = 0xffff_0000_0000n | BigInt(ctx.localAddr);
-    let remoteHi = 0n;
-    let remoteLo = 0xffff_0000_0000n | BigInt(ctx.remoteAddr);
-    if (ctx.family === 10) {
-      localHi = ctx.localAddr6.hi;
-      localLo = ctx.localAddr6.lo;
-      remoteHi = ctx.remoteAddr6.hi;
-      remoteLo = ctx.remoteAddr6.lo;
-    }
+    const localHi = upperHalf(ctx.family, ctx.localAddr6.hi);
+    const localLo = lowerHalf(ctx.family, ctx.localAddr, ctx.localAddr6.lo);
+    const remoteHi = upperHalf(ctx.family, ctx.remoteAddr6.hi);
+    const remoteLo = lowerHalf(ctx.family, ctx.remoteAddr, ctx.remoteAddr6.lo);
     const key = { localHi, localLo, remoteHi, remoteLo, localPort: ctx.localPort, remotePort: ctx.remotePort };
     // no room: the connection stays with TCP
     if (ways.update(key, { way: 0 }) && !ends.add(key)) ways.delete(key);
@@ -45,18 +39,12 @@ export const trackStage = stage({
 export const handOverStage = stage({
   name: 'handOver',
   hook: 'skMsg',
-  uses: { ...bypassMaps(2), Way },
-  program(ctx, { ends, ways, Way }) {
-    let localHi = 0n;
-    let localLo = 0xffff_0000_0000n | BigInt(ctx.localAddr);
-    let remoteHi = 0n;
-    let remoteLo = 0xffff_0000_0000n | BigInt(ctx.remoteAddr);
-    if (ctx.family === 10) {
-      localHi = ctx.localAddr6.hi;
-      localLo = ctx.localAddr6.lo;
-      remoteHi = ctx.remoteAddr6.hi;
-      remoteLo = ctx.remoteAddr6.lo;
-    }
+  uses: { ...bypassMaps(2), Way, upperHalf, lowerHalf },
+  program(ctx, { ends, ways, Way, upperHalf, lowerHalf }) {
+    const localHi = upperHalf(ctx.family, ctx.localAddr6.hi);
+    const localLo = lowerHalf(ctx.family, ctx.localAddr, ctx.localAddr6.lo);
+    const remoteHi = upperHalf(ctx.family, ctx.remoteAddr6.hi);
+    const remoteLo = lowerHalf(ctx.family, ctx.remoteAddr, ctx.remoteAddr6.lo);
     const own = ways.lookup({ localHi, localLo, remoteHi, remoteLo, localPort: ctx.localPort, remotePort: ctx.remotePort });
     if (!own) return ctx.next();
     const other = {

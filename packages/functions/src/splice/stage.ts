@@ -4,7 +4,7 @@
  * where the program may send. So bytes never overtake one another, and no more wait for a slow reader than the flow's limit.
  */
 import { arrayMap, hash, sockhash, stage, struct, u32, u64 } from '@tailrace/stage';
-import { connectionKey } from '../connection.ts';
+import { connectionKey, lowerHalf, upperHalf } from '../connection.ts';
 
 /** The maps of one splicer, for so many flows: two of each pair. */
 export function spliceMaps(flows: number) {
@@ -24,20 +24,14 @@ export function spliceMaps(flows: number) {
 export const carryStage = stage({
   name: 'carry',
   hook: 'skSkb',
-  uses: spliceMaps(2),
-  program(ctx, { peers, flows, carried, allowed }) {
+  uses: { ...spliceMaps(2), upperHalf, lowerHalf },
+  program(ctx, { peers, flows, carried, allowed, upperHalf, lowerHalf }) {
     // a FIN comes as data of no length: sent on it would break the peer, and the process hears of it anyhow
     if (ctx.length === 0) return ctx.drop();
-    let localHi = 0n;
-    let localLo = 0xffff_0000_0000n | BigInt(ctx.localAddr);
-    let remoteHi = 0n;
-    let remoteLo = 0xffff_0000_0000n | BigInt(ctx.remoteAddr);
-    if (ctx.family === 10) {
-      localHi = ctx.localAddr6.hi;
-      localLo = ctx.localAddr6.lo;
-      remoteHi = ctx.remoteAddr6.hi;
-      remoteLo = ctx.remoteAddr6.lo;
-    }
+    const localHi = upperHalf(ctx.family, ctx.localAddr6.hi);
+    const localLo = lowerHalf(ctx.family, ctx.localAddr, ctx.localAddr6.lo);
+    const remoteHi = upperHalf(ctx.family, ctx.remoteAddr6.hi);
+    const remoteLo = lowerHalf(ctx.family, ctx.remoteAddr, ctx.remoteAddr6.lo);
     const key = { localHi, localLo, remoteHi, remoteLo, localPort: ctx.localPort, remotePort: ctx.remotePort };
     const flow = flows.lookup(key);
     if (!flow) return ctx.next();
