@@ -120,6 +120,29 @@ test('a slow reader: no more than the limit waits in the kernel, and nothing is 
   expect(sent + passedOn).toBe(BigInt(bytes.length));
 });
 
+test.each(['::1', '127.0.0.1'])('sockets of both families, reached by %s', async (host) => {
+  const both = createServer({ allowHalfOpen: true }).listen(0, '::');
+  await once(both, 'listening');
+  const { port } = both.address() as { port: number };
+  const ends = [];
+  for (let i = 0; i < 2; i++) {
+    const accepted = once(both, 'connection');
+    const outer = new Socket({ allowHalfOpen: true }).connect(port, host);
+    const [inner] = (await accepted) as [Socket];
+    for (const socket of [outer, inner]) open.add(socket);
+    ends.push({ outer, inner });
+  }
+  both.close();
+  const [left, right] = ends as [(typeof ends)[0], (typeof ends)[0]];
+  const spliced = await controller.splice(left.inner, right.inner, { require: 'kernel' });
+  const there = drained(right.outer);
+  left.outer.end('across');
+  right.outer.end();
+  expect((await there).bytes).toBe(6);
+  await spliced.closed;
+  expect(spliced.stats.forth).toEqual({ sent: 6n, passedOn: 0n });
+});
+
 test('a reset of one is a reset of the other', async () => {
   const { client, server: far, spliced } = await joined();
   client.write('x');
