@@ -67,8 +67,6 @@ export interface PinFolder {
   openProgram(name: string, spec: ProgramSpec): LoadedProgram;
   /** What a slot of a program array leads to; undefined where it is empty. `spec` is the caller's word for it. */
   programAt(array: LoadedMap, slot: number, spec: ProgramSpec): LoadedProgram | undefined;
-  /** Gives a pin another name in one step; what had that name loses it. */
-  rename(from: string, to: string): void;
   /** Takes away a map's or program's pin. False where there was none. */
   remove(name: string): boolean;
   /**

@@ -107,10 +107,6 @@ export class KernelPinFolder implements PinFolder {
     return id && this.#programById(new DataView(id.buffer, id.byteOffset).getUint32(0, true), spec);
   }
 
-  rename(from: string, to: string): void {
-    renamePin(this.#object(from), this.#object(to));
-  }
-
   remove(name: string): boolean {
     return removePin(this.#object(name));
   }
