@@ -8,8 +8,11 @@ import { type ChainHook, hookTitle, isPacketHook } from './chain-hook.ts';
 export type CanaryTraffic =
   /** A share of all flows, above 0 and at most 1: a flow stays on its side, in both directions. */
   | { readonly share: number }
-  /** Packets that a stage lets out through its exit `canary`; by all other ways they stay with the present chain. */
-  | { readonly match: AnyStage };
+  /**
+   * Packets that a stage lets out through its exit `canary`; by all other ways they stay with the present chain. Where chains of XDP
+   * and of TC differ, a stage for each: at a hook it is the first that fits.
+   */
+  | { readonly match: AnyStage | readonly AnyStage[] };
 
 /** The exit of a selector that leads to the next chain. */
 export const CANARY_EXIT = 'canary';
@@ -18,8 +21,14 @@ export const CANARY_EXIT = 'canary';
 export function selectorAt(hook: ChainHook, traffic: CanaryTraffic): AnyStage {
   if (!isPacketHook(hook)) throw new ChainError('hook', `a canary sorts packets, and the pipeline has a chain at ${hookTitle[hook]}`);
   if ('share' in traffic) return byFlow(limitOf(traffic.share)).at(hook);
-  const { match } = traffic;
-  if (!hookFits(match.hook, hook)) throw new ChainError('hook', `stage '${match.name}' has hook '${match.hook}'; '${hook}' is needed here`);
+  const stages = [traffic.match].flat();
+  const match = stages.find((one) => hookFits(one.hook, hook));
+  if (match === undefined) {
+    const given = stages.map((one) => `stage '${one.name}' has hook '${one.hook}'`).join(', ') || 'no stage is given';
+    throw new ChainError('hook', `${given}; '${hook}' is needed here`, {
+      hint: `match: [stage, stage.at('tc')] has one for XDP and one for TC`,
+    });
+  }
   if (Object.keys(match.reads).length + Object.keys(match.writes).length > 0)
     throw new ChainError('metadata', `'${match.name}' stands before the chains and has no metadata`);
   return match;
