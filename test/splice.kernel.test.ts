@@ -240,6 +240,97 @@ test('thousands of pairs at once', async () => {
   await Promise.all(pairs.map(({ spliced }) => spliced.closed));
 }, 60_000);
 
+/** A client that is held until its server is found. */
+async function held() {
+  const [left, right] = [await connection(), await connection()];
+  expect(controller.hold(left.inner)).toBe('kernel');
+  return { left, right };
+}
+
+test('a held connection keeps what comes until it is joined, and the kernel carries what comes after', async () => {
+  const { left, right } = await held();
+  left.outer.write('early ');
+  await sleep(20);
+  left.outer.write('and more, ');
+  await sleep(20);
+  const spliced = await controller.splice(left.inner, right.inner);
+  expect(spliced.by).toBe('kernel');
+  const [there, back] = [drained(right.outer), drained(left.outer)];
+  await sleep(50);
+  left.outer.end('then the rest');
+  right.outer.end('answer');
+  expect(await there).toMatchObject({ hash: sha1(Buffer.from('early and more, then the rest')) });
+  expect(await back).toMatchObject({ hash: sha1(Buffer.from('answer')) });
+  await spliced.closed;
+  expect(spliced.stats).toEqual({ forth: { sent: 13n, passedOn: 16n }, back: { sent: 6n, passedOn: 0n } });
+});
+
+test('bytes that are in this process before a connection is held, and read while it is', async () => {
+  const [left, right] = [await connection(), await connection()];
+  left.outer.write('before ');
+  left.inner.once('readable', () => undefined);
+  await sleep(30);
+  expect(left.inner.readableLength).toBe(7);
+  controller.hold(left.inner);
+  left.outer.write('while ');
+  left.inner.read(0);
+  await sleep(30);
+  const spliced = await controller.splice(right.inner, left.inner);
+  const there = drained(right.outer);
+  await sleep(30);
+  left.outer.end('after');
+  right.outer.end();
+  expect(await there).toMatchObject({ hash: sha1(Buffer.from('before while after')) });
+  await spliced.closed;
+  expect(spliced.stats.back).toEqual({ sent: 5n, passedOn: 13n });
+});
+
+test('held connections while bytes keep coming: none is lost, none overtakes another', async () => {
+  const one = async (i: number): Promise<void> => {
+    const { left, right } = await held();
+    const bytes = randomBytes(200_000);
+    const there = drained(right.outer);
+    const writing = (async () => {
+      for (let at = 0; at < bytes.length; at += 1_000) {
+        left.outer.write(bytes.subarray(at, at + 1_000));
+        if (at % 7_000 === 0) await sleep(0);
+      }
+      left.outer.end();
+    })();
+    await sleep(i % 8);
+    const spliced = await controller.splice(left.inner, right.inner);
+    expect(spliced.by).toBe('kernel');
+    right.outer.end();
+    expect(await there).toEqual({ bytes: bytes.length, hash: sha1(bytes) });
+    await writing;
+    await spliced.closed;
+  };
+  for (let i = 0; i < 5; i++) await Promise.all(Array.from({ length: 20 }, (_, j) => one(j)));
+});
+
+test('a held connection that its client ends before it is joined', async () => {
+  const { left, right } = await held();
+  left.outer.end('all there is');
+  await sleep(20);
+  const spliced = await controller.splice(left.inner, right.inner);
+  const back = drained(left.outer);
+  expect((await drained(right.outer)).hash).toBe(sha1(Buffer.from('all there is')));
+  right.outer.end('answer');
+  expect((await back).bytes).toBe(6);
+  await spliced.closed;
+});
+
+test('held connections that nobody joins make room when they are closed', async () => {
+  for (let i = 0; i < 5; i++) {
+    const ends = await Promise.all(Array.from({ length: 2000 }, held));
+    for (const { left, right } of ends) for (const socket of [left.inner, left.outer, right.inner, right.outer]) socket.destroy();
+    await Promise.all(ends.map(({ left }) => left.inner.closed || once(left.inner, 'close')));
+  }
+  const [a, b] = [await held(), await held()];
+  expect(() => controller.hold(a.left.inner)).toThrow('held already');
+  await expect(controller.splice(a.left.inner, b.left.inner)).rejects.toThrow('both sockets are held, expected one at most');
+}, 60_000);
+
 test('one side that has ended already is piped', async () => {
   const [left, right] = [await connection(), await connection()];
   right.outer.end('bye');

@@ -34,11 +34,24 @@ export interface Spliced {
   readonly closed: Promise<void>;
 }
 
+/** A socket that the program sees. */
+interface Place {
+  /** The flow of what comes in at it, and the one that leads to it. */
+  readonly from: number;
+  readonly to: number;
+  readonly fd: number;
+  /** Bytes of it that came to this process before. */
+  readonly early: bigint;
+  /** Takes it out of the maps. Data that are on their way to it go with its place. */
+  readonly undo: DisposableStack;
+}
+
 /** Joins sockets in pairs: what comes in at one goes out of the other. */
 export class SpliceController implements Disposable {
   readonly #needs: SpliceNeeds;
   readonly #free: number[];
   readonly #joined = new WeakSet<Socket>();
+  readonly #held = new Map<Socket, Place>();
   readonly #pairs = new Set<() => void>();
 
   constructor(needs: SpliceNeeds, pairs: number) {
@@ -52,10 +65,29 @@ export class SpliceController implements Disposable {
   }
 
   /**
+   * Has the program see an established connection whose partner is to be found yet: what comes in meets the stages behind the
+   * splicer's, and waits for `splice`, which then joins it from its first byte on. Returns who sees it; where that is not the kernel, why.
+   * Throws ArgumentError for a socket that is closed, held or joined.
+   */
+  hold(socket: Socket): Spliced['by'] {
+    this.#check(socket);
+    if (this.#held.has(socket)) throw new ArgumentError('splice: the socket is held already');
+    quieten(socket);
+    const place = this.#enter(socket, BigInt(socket.readableLength));
+    if ('reason' in place) return { process: place.reason };
+    this.#held.set(socket, place);
+    this.#needs.sockets.wake(place.fd);
+    socket.once('close', () => {
+      if (this.#held.delete(socket)) place.undo.dispose();
+    });
+    return 'kernel';
+  }
+
+  /**
    * Joins two established connections, of which nothing but `splice` reads or writes from then on. Bytes that have come are not lost,
    * a half-close goes through, an error or a reset of one ends the other. Where the kernel cannot take the pair (another kind of
    * socket, one that is half closed already, no room) this process pipes it, and `by` says why. Throws ArgumentError for sockets that
-   * are closed, joined already, or one and the same, and with `require` what keeps the kernel from taking them.
+   * are closed, joined already, or one and the same, or both held, and with `require` what keeps the kernel from taking them.
    */
   async splice(a: Socket, b: Socket, options: SpliceOptions = {}): Promise<Spliced> {
     const { limitBytes = 2 ** 20 } = options;
@@ -63,11 +95,10 @@ export class SpliceController implements Disposable {
       throw new ArgumentError(`splice: limitBytes is ${limitBytes}, expected 1 or more`);
     if (a === b) throw new ArgumentError('splice: a socket cannot be joined with itself');
     for (const socket of [a, b]) this.#check(socket);
+    if (this.#held.has(a) && this.#held.has(b)) throw new ArgumentError('splice: both sockets are held, expected one at most');
     for (const socket of [a, b]) {
       this.#joined.add(socket);
-      socket.pause();
-      // else Node ends what it writes once the other side has ended
-      socket.allowHalfOpen = true;
+      quieten(socket);
     }
     const closed = this.#closeTogether(a, b);
     const early = { forth: 0n, back: 0n };
@@ -92,6 +123,8 @@ export class SpliceController implements Disposable {
 
   [Symbol.dispose](): void {
     for (const end of [...this.#pairs]) end();
+    for (const { undo } of this.#held.values()) undo.dispose();
+    this.#held.clear();
   }
 
   #check(socket: Socket): void {
@@ -127,52 +160,79 @@ export class SpliceController implements Disposable {
     b: Socket,
     { limit, early, closed }: { readonly limit: bigint; readonly early: { forth: bigint; back: bigint }; readonly closed: Promise<void> },
   ): { forth: Flow; back: Flow } | { reason: string; cause: unknown } {
-    const { peers, flows, carried, allowed, sockets } = this.#needs;
-    const [fdA, fdB] = [sockets.descriptorOf(a), sockets.descriptorOf(b)];
-    if (fdA === undefined || fdB === undefined) return { reason: 'one side is no TCP socket', cause: undefined };
-    const [there, back] = [this.#free.pop(), this.#free.pop()];
-    if (there === undefined || back === undefined) {
-      if (there !== undefined) this.#free.push(there);
-      return { reason: 'there is no room for another pair', cause: undefined };
-    }
-    using undo = new DisposableStack();
-    undo.defer(() => this.#free.push(back, there));
-    const parts = { carried, allowed, sockets, limit };
-    const pair = {
-      forth: new Flow({ ...parts, source: a, target: b, sourceFd: fdA, targetFd: fdB, index: there, early: early.forth }),
-      back: new Flow({ ...parts, source: b, target: a, sourceFd: fdB, targetFd: fdA, index: back, early: early.back }),
+    const { carried, allowed, sockets } = this.#needs;
+    const placeA = this.#held.get(a) ?? this.#enter(a, early.forth, this.#held.get(b));
+    if ('reason' in placeA) return placeA;
+    const placeB = this.#held.get(b) ?? this.#enter(b, early.back, placeA);
+    // not before both are closed: what is on its way to one of them goes with its place, and so does what waits in it
+    const leave = (): void => {
+      for (const place of [placeA, placeB]) if ('undo' in place) place.undo.dispose();
     };
-    try {
-      for (const [source, fd, index] of [
-        [a, fdB, there],
-        [b, fdA, back],
-      ] as const) {
-        const key = keyOf(source);
-        flows.set(key, index, 'noexist');
-        undo.defer(() => flows.delete(key));
-        peers.set(key, fd, 'noexist');
-        undo.defer(() => peers.delete(key));
-      }
-    } catch (cause) {
-      if (!(cause instanceof TailraceError)) throw cause;
-      return { reason: `the kernel does not take the sockets: ${cause.message}`, cause };
+    for (const socket of [a, b]) this.#held.delete(socket);
+    if ('reason' in placeB) {
+      void closed.then(leave);
+      sockets.wake(placeA.fd);
+      return placeB;
     }
+    const parts = { carried, allowed, sockets, limit };
+    const flow = (source: Socket, target: Socket, [place, targetFd, bytes]: readonly [Place, number, bigint]): Flow =>
+      new Flow({
+        ...parts,
+        ...{ source, target, sourceFd: place.fd, targetFd, index: place.from },
+        ...{ early: bytes, counted: bytes - place.early },
+      });
+    const pair = { forth: flow(a, b, [placeA, placeB.fd, early.forth]), back: flow(b, a, [placeB, placeA.fd, early.back]) };
     pair.forth.start();
     pair.back.start();
     // what came before the program was there waits, until somebody asks for it
-    for (const fd of [fdA, fdB]) sockets.wake(fd);
+    for (const { fd } of [placeA, placeB]) sockets.wake(fd);
     for (const socket of [a, b]) socket.resume();
-    const kept = undo.move();
     const end = (): void => {
       if (!this.#pairs.delete(end)) return;
       pair.forth.stop();
       pair.back.stop();
-      kept.dispose();
+      leave();
     };
     this.#pairs.add(end);
-    // not before both are closed: what is on its way to one of them goes with its place in the map
     void closed.then(end);
     return pair;
+  }
+
+  /** Puts a socket into the maps, as the partner of one that is there or for one to come; `early` bytes of it are in this process. */
+  #enter(socket: Socket, early: bigint, partner?: Place): Place | { reason: string; cause: unknown } {
+    const { peers, flows, sockets } = this.#needs;
+    const fd = sockets.descriptorOf(socket);
+    if (fd === undefined) return { reason: 'one side is no TCP socket', cause: undefined };
+    using undo = new DisposableStack();
+    const ways = partner ? { from: partner.to, to: partner.from } : this.#reserve(undo);
+    if (!ways) return { reason: 'there is no room for another pair', cause: undefined };
+    try {
+      const key = keyOf(socket);
+      flows.set(key, ways.from, 'noexist');
+      undo.defer(() => flows.delete(key));
+      peers.set(ways.to, fd, 'noexist');
+      undo.defer(() => peers.delete(ways.to));
+    } catch (cause) {
+      if (!(cause instanceof TailraceError)) throw cause;
+      return { reason: `the kernel does not take the sockets: ${cause.message}`, cause };
+    }
+    return { ...ways, fd, early, undo: undo.move() };
+  }
+
+  /** Two flows, one each way, on which all is left to the process until `start` says otherwise. */
+  #reserve(undo: DisposableStack): { from: number; to: number } | undefined {
+    const [from, to] = [this.#free.pop(), this.#free.pop()];
+    if (from === undefined || to === undefined) {
+      if (from !== undefined) this.#free.push(from);
+      return undefined;
+    }
+    undo.defer(() => this.#free.push(to, from));
+    const { carried, allowed } = this.#needs;
+    for (const index of [from, to]) {
+      carried.set(index, { sent: 0n, left: 0n });
+      allowed.set(index, { passedOn: 0n, until: 0n });
+    }
+    return { from, to };
   }
 
   /** A socket that fails or is closed takes the other along. */
@@ -191,6 +251,12 @@ export class SpliceController implements Disposable {
       });
     return Promise.all([one(a, b), one(b, a)]).then(() => undefined);
   }
+}
+
+function quieten(socket: Socket): void {
+  socket.pause();
+  // else Node ends what it writes once the other side has ended
+  socket.allowHalfOpen = true;
 }
 
 function carried(pair: { readonly forth: Flow; readonly back: Flow }, closed: Promise<void>): Spliced {

@@ -27,6 +27,8 @@ export interface FlowParts extends FlowMaps {
   readonly index: number;
   /** Bytes that were passed on before. */
   readonly early: bigint;
+  /** Of those, the ones that the program has counted as left to the process. */
+  readonly counted: bigint;
   /** Bytes that may wait for the target's reader, of those that the program sent on. */
   readonly limit: bigint;
 }
@@ -54,10 +56,6 @@ export class Flow {
   /** Nothing is sent on before `start`. */
   constructor(parts: FlowParts) {
     this.#parts = parts;
-    const { carried, allowed, index } = parts;
-    carried.set(index, { sent: 0n, left: 0n });
-    // nobody has passed on what has not come: all is left to the process until `start` says otherwise
-    allowed.set(index, { passedOn: 0n, until: 0n });
   }
 
   get stats(): FlowStats {
@@ -110,8 +108,8 @@ export class Flow {
 
   /** Bytes that the program has left to the process, and that are not passed on. */
   #owed(): bigint {
-    const { carried, index } = this.#parts;
-    return (carried.get(index)?.left ?? 0n) - this.#passedOn;
+    const { carried, index, counted } = this.#parts;
+    return (carried.get(index)?.left ?? 0n) - counted - this.#passedOn;
   }
 
   async #finish(rest: Reading | undefined): Promise<void> {
@@ -137,8 +135,8 @@ export class Flow {
 
   /** Says how far the program may go: as far as the target's peer has confirmed, and the limit more. */
   #grant(): void {
-    const { allowed, index, sockets, targetFd, limit } = this.#parts;
+    const { allowed, index, sockets, targetFd, limit, counted } = this.#parts;
     const confirmed = sockets.progressOf(targetFd).confirmed - (this.#base?.confirmed ?? 0n) - this.#passedOn;
-    allowed.set(index, { passedOn: this.#passedOn, until: (confirmed > 0n ? confirmed : 0n) + limit });
+    allowed.set(index, { passedOn: counted + this.#passedOn, until: (confirmed > 0n ? confirmed : 0n) + limit });
   }
 }

@@ -3,15 +3,15 @@
  * *flow*: the program counts what it sends on and what it leaves to the process, the process says what it has passed on and up to
  * where the program may send. So bytes never overtake one another, and no more wait for a slow reader than the flow's limit.
  */
-import { arrayMap, hash, sockhash, stage, struct, u32, u64 } from '@tailrace/stage';
+import { arrayMap, hash, sockmap, stage, struct, u32, u64 } from '@tailrace/stage';
 import { connectionKey, lowerHalf, upperHalf } from '../connection.ts';
 
 /** The maps of one splicer, for so many flows: two of each pair. */
 export function spliceMaps(flows: number) {
   return {
-    /** By the socket that data come in at: where they go. */
-    peers: sockhash({ name: 'peers', key: connectionKey, maxEntries: flows }),
-    /** The flow's place in the arrays. */
+    /** By flow: where its data go. */
+    peers: sockmap({ name: 'peers', maxEntries: flows }),
+    /** By the socket that data come in at: the flow's place in the arrays. */
     flows: hash({ name: 'flows', key: connectionKey, value: u32, maxEntries: flows }),
     /** Bytes that the program has sent on, and has left to the process. */
     carried: arrayMap({ name: 'carried', value: struct({ sent: u64, left: u64 }), maxEntries: flows }),
@@ -35,14 +35,15 @@ export const carryStage = stage({
     const key = { localHi, localLo, remoteHi, remoteLo, localPort: ctx.localPort, remotePort: ctx.remotePort };
     const flow = flows.lookup(key);
     if (!flow) return ctx.next();
-    const counted = carried.lookup(flow.value);
-    const granted = allowed.lookup(flow.value);
+    const index = flow.value;
+    const counted = carried.lookup(index);
+    const granted = allowed.lookup(index);
     if (!counted || !granted) return ctx.next();
     if (counted.left !== granted.passedOn || counted.sent >= granted.until) {
       counted.left += BigInt(ctx.length);
       return ctx.next();
     }
     counted.sent += BigInt(ctx.length);
-    return ctx.redirect(peers, key);
+    return ctx.redirect(peers, index);
   },
 });
