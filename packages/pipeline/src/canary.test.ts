@@ -40,6 +40,7 @@ test('a front in each chain that differs, from the stack outwards; promoted by t
     present: { xdp: { acl: { packets: 2n, next: 1n }, last: { next: 1n } } },
     canary: { xdp: { acl: { packets: 2n, exits: { odd: 1n } }, last: { verdicts: { tx: 1n } } } },
   });
+  expect(trial.describe()).toEqual({ traffic: { match: ['long'] }, hooks: ['xdp'], pipeline: next.describe() });
   engine.log.length = 0;
   await trial.promote();
   expect(engine.log).toEqual(['slot edge/xdp.entry[0] = acl', 'grace']);

@@ -1,12 +1,15 @@
 /** A canary: some packets go through the next pipeline's chains while the others stay, until it is promoted or rolled back. */
 import { UnsupportedError } from '@tailrace/bpf';
+import { type CanaryDescription, describeTraffic } from './canary-description.ts';
 import type { ChainHook } from './chain-hook.ts';
+import { planOf } from './change.ts';
 import type { FunctionsChange } from './composition.ts';
+import { describePipeline } from './description.ts';
 import type { LoadedUpdate } from './live-pipeline.ts';
 import type { CanaryTraffic } from './selector.ts';
 import type { ChainStats } from './stats.ts';
 import type { Trial } from './trial.ts';
-import { type NextPipeline, prepareUpdate, type UpdateOptions, type UpdateParts } from './update.ts';
+import { type NextPipeline, type PreparedUpdate, prepareUpdate, type UpdateOptions, type UpdateParts } from './update.ts';
 
 /** Who goes through the next pipeline, and its services. */
 export type CanaryOptions = CanaryTraffic & UpdateOptions;
@@ -16,11 +19,17 @@ export class LiveCanary {
   readonly #update: LoadedUpdate;
   readonly #trial: Trial;
   readonly #functions: FunctionsChange;
+  readonly #description: CanaryDescription;
 
-  private constructor(update: LoadedUpdate, trial: Trial, functions: FunctionsChange) {
+  private constructor({ update, functions, change }: PreparedUpdate, trial: Trial, traffic: CanaryTraffic) {
     this.#update = update;
     this.#trial = trial;
     this.#functions = functions;
+    this.#description = {
+      traffic: describeTraffic(traffic),
+      hooks: [...change.chains].flatMap(([hook, chain]) => (chain.change.kind === 'none' ? [] : [hook])),
+      pipeline: describePipeline(change.compiled.name, planOf(change.compiled)),
+    };
   }
 
   /** Loads the next pipeline beside the present one and leads packets to it. Leaves nothing behind on errors. */
@@ -28,11 +37,15 @@ export class LiveCanary {
     if (parts.keeper !== undefined)
       throw new UnsupportedError(`pipeline '${parts.name}' is persistent, and a canary ends with its process`, { hint: 'update() it' });
     await using undo = new AsyncDisposableStack();
-    const { update, functions } = await prepareUpdate(parts, next, options, undo, options);
-    const trial = update.trial();
+    const prepared = await prepareUpdate(parts, next, options, undo, options);
+    const trial = prepared.update.trial();
     await trial.start();
     undo.move();
-    return new LiveCanary(update, trial, functions);
+    return new LiveCanary(prepared, trial, options);
+  }
+
+  describe(): CanaryDescription {
+    return this.#description;
   }
 
   stats(): ReadonlyMap<ChainHook, ChainStats> {

@@ -26,6 +26,11 @@ export interface CompiledPipeline {
   readonly crossing: { readonly version: number; readonly names: readonly string[]; readonly way: Crossing | undefined };
 }
 
+/** The plan that it was compiled from. */
+export function planOf({ chains, crossing }: CompiledPipeline): PipelinePlan {
+  return { chains: new Map([...chains].map(([hook, { plan }]) => [hook, plan])), crossing: crossing.names };
+}
+
 /** What becomes of one chain. */
 export interface ChainChange {
   readonly change: Change;

@@ -20,3 +20,11 @@ export function bytes(value: bigint): string {
   }
   return `${unit === 0 ? amount : amount.toFixed(1)} ${units[unit]}`;
 }
+
+/** A part of a whole: `12.5%`; `0.0%` and `100.0%` are exact, what only comes close is `<0.1%` and `>99.9%`. */
+export function percent(part: bigint, whole: bigint): string {
+  if (part === 0n || part === whole) return part === 0n ? '0.0%' : '100.0%';
+  const tenths = Math.round((Number(part) / Number(whole)) * 1000);
+  if (tenths === 0) return '<0.1%';
+  return tenths === 1000 ? '>99.9%' : `${(tenths / 10).toFixed(1)}%`;
+}

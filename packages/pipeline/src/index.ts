@@ -1,6 +1,8 @@
 /** Chains, the map registry, hot swap, stats: what makes a running pipeline of stages and functions. */
 
 export type { CanaryOptions } from './canary.ts';
+export type { CanaryDescription } from './canary-description.ts';
+export type { CanaryPicture, StatsByHook } from './canary-picture.ts';
 export type { RunResult } from './chain.ts';
 export { ChainError, type ChainProblem } from './chain-error.ts';
 export { type ChainHook, type ChainVerdict, chainHooks, hookTitle } from './chain-hook.ts';

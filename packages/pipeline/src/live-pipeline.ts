@@ -9,7 +9,7 @@ import type { AnyStage, Chains } from '@tailrace/stage';
 import { type ChainServices, claimsOf, LiveChain, type PreparedChange, type RunResult, rootOf } from './chain.ts';
 import { ChainError } from './chain-error.ts';
 import { type ChainHook, hookTitle } from './chain-hook.ts';
-import { type CompiledPipeline, compilePipeline, type PipelineChange, planChange } from './change.ts';
+import { type CompiledPipeline, compilePipeline, type PipelineChange, planChange, planOf } from './change.ts';
 import type { Keeper, SettledChain } from './keeper.ts';
 import { compiledLeft } from './left.ts';
 import { Observation } from './observation.ts';
@@ -115,8 +115,7 @@ export class LivePipeline {
 
   /** What packets follow now. */
   get plan(): PipelinePlan {
-    const { chains, crossing } = this.#compiled;
-    return { chains: new Map([...chains].map(([hook, { plan }]) => [hook, plan])), crossing: crossing.names };
+    return planOf(this.#compiled);
   }
 
   /** A chain. Throws ChainError where the pipeline has none at that hook. */

@@ -1,4 +1,5 @@
 /** Chains as pictures for the terminal: a box for each stage, its edges with the packets that took them. */
+import { type CanaryPicture, canaryChain, type StatsByHook, sideFigures, trafficText } from './canary-picture.ts';
 import { type ChainHook, chainHooks, hookTitle, isPacketHook } from './chain-hook.ts';
 import type { ChainDescription, EdgeDescription, PipelineDescription, StageDescription } from './description.ts';
 import { bytes, number, reasonsMet } from './figure.ts';
@@ -15,8 +16,10 @@ export interface PictureOptions {
 
 /** How to draw a pipeline. */
 export interface PipelinePictureOptions extends Pick<PictureOptions, 'color'> {
-  /** What `running.stats()` gives. */
-  readonly stats?: { readonly [K in ChainHook]?: Readonly<Record<string, StageStats>> };
+  /** What `running.stats()` gives, or `present` of a canary's `stats()`. */
+  readonly stats?: StatsByHook;
+  /** A canary that runs: where packets are sorted, both chains are drawn, and how packets fare on each side. */
+  readonly canary?: CanaryPicture;
   /** What packets come from and go to, e.g. `eth0`. */
   readonly wire?: string;
 }
@@ -25,13 +28,21 @@ type Paint = (text: string) => string;
 
 /** Draws all chains of a pipeline as packets meet them, from the wire to the stack and back: lines without a trailing newline. */
 export function drawPipeline<L>(pipeline: PipelineDescription<L>, options: PipelinePictureOptions = {}): string {
-  const { stats, wire = 'the wire', color = false } = options;
+  const { stats, canary, wire = 'the wire', color = false } = options;
   const dim: Paint = color ? (text) => `\u001b[2m${text}\u001b[0m` : (text) => text;
   const chains: { readonly [K in ChainHook]?: ChainDescription } = pipeline.chains as Readonly<Record<string, ChainDescription>>;
   const stop = (text: string): string => `   ${dim(text)}`;
   const draw = (hook: ChainHook, chain: ChainDescription, carried = ''): readonly string[] => {
-    const counted = stats?.[hook];
-    return [`   ▼ ${hookTitle[hook]}${carried}`, drawChain(chain, { color, ...(counted ? { stats: counted } : {}) })];
+    const head = `   ▼ ${hookTitle[hook]}${carried}`;
+    const next = canary && canaryChain(canary, hook);
+    if (canary === undefined || next === undefined) return [head, drawChain(chain, { color, ...counted(stats, hook) })];
+    const who = dim(`, ${trafficText(canary)}`);
+    return [
+      head,
+      ...drawSide('present', chain, { color, ...counted(stats, hook) }),
+      '   │',
+      ...drawSide(`canary${who}`, next, { color, ...counted(canary.stats, hook) }),
+    ];
   };
   const packets: string[] = [];
   const sockets: string[] = [];
@@ -49,6 +60,19 @@ export function drawPipeline<L>(pipeline: PipelineDescription<L>, options: Pipel
   if (packets.length === 0) return sockets.join('\n');
   const [from, to] = [chains.xdp || chains.tcIngress, chains.tcEgress].map((there) => stop(there ? wire : 'the network stack'));
   return [from, ...packets, '   │', to, ...sockets].join('\n');
+}
+
+/** A chain of one side, on a branch of the packets' way. */
+function drawSide(name: string, chain: ChainDescription, options: Pick<PictureOptions, 'color' | 'stats'>): readonly string[] {
+  const { stats } = options;
+  const figures = stats ? `  ${sideFigures(chain, stats).join(' · ')}` : '';
+  const lines = drawChain(chain, options).split('\n');
+  return [`   ├──▶ ${name}${figures}`, ...lines.map((line) => `   │  ${line}`)];
+}
+
+function counted(stats: StatsByHook | undefined, hook: ChainHook): Pick<PictureOptions, 'stats'> {
+  const chain = stats?.[hook];
+  return chain ? { stats: chain } : {};
 }
 
 /**

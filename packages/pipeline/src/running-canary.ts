@@ -1,6 +1,7 @@
 /** What users hold of a canary: both pipelines' counters side by side, and how it ends. */
 import { ArgumentError } from '@tailrace/bpf';
 import { map, type Observable, type SchedulerLike, Subject, shareReplay, takeUntil, timer } from 'rxjs';
+import type { CanaryDescription } from './canary-description.ts';
 
 /** Counters of the present pipeline, `S`, and of the next one, `N`, since the canary runs. */
 export interface CanaryStats<S, N> {
@@ -13,6 +14,8 @@ export interface CanaryStats<S, N> {
  * are the counters of both.
  */
 export interface Canary<R, S, N> extends AsyncDisposable {
+  /** Who goes through it, and what they go through. It stays what it was once the canary has ended. */
+  describe(): CanaryDescription;
   stats(): CanaryStats<S, N>;
   /** The same, at once and then every interval; shared, ends with the canary. */
   readonly stats$: Observable<CanaryStats<S, N>>;
@@ -27,6 +30,7 @@ export interface Canary<R, S, N> extends AsyncDisposable {
 
 /** What a canary is made of. */
 export interface CanaryParts<R, S, N> {
+  readonly description: CanaryDescription;
   stats(): CanaryStats<S, N>;
   promote(): Promise<R>;
   rollBack(): Promise<void>;
@@ -48,6 +52,10 @@ export class RunningCanary<R, S, N> implements Canary<R, S, N> {
       takeUntil(this.#ended),
       shareReplay({ bufferSize: 1, refCount: true }),
     );
+  }
+
+  describe(): CanaryDescription {
+    return this.#parts.description;
   }
 
   stats(): CanaryStats<S, N> {

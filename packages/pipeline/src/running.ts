@@ -258,6 +258,7 @@ class RunningPipeline implements AsyncDisposable {
         this.#canary = undefined;
       };
       const canary = new RunningCanary<this, PlainStats, PlainStats>({
+        description: live.describe(),
         stats: () => ({ present: this.stats(), canary: plainStats(live.stats()) }),
         promote: () => this.#inTurn(() => live.promote().then(ended)).then(() => this),
         rollBack: () => this.#inTurn(() => live.rollBack().then(ended)),

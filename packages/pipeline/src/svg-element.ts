@@ -65,6 +65,7 @@ export function definitions(): string {
       `.tailrace .head,.tailrace .port{fill:${theme.line}}`,
       `.tailrace .rule{stroke:${theme.rule}}`,
       `.tailrace .good{fill:${theme.good}}.tailrace .goodbox{fill:${theme.goodBox};stroke:${theme.good}}`,
+      `.tailrace .canary{fill:${theme.canary}}.tailrace .canarybox{fill:${theme.canaryBox};stroke:${theme.canary}}`,
       `.tailrace .bad{fill:${theme.bad}}.tailrace .badbox{fill:${theme.badBox};stroke:${theme.bad}}`,
     ].join('');
   const style = [
@@ -94,6 +95,8 @@ interface Theme {
   readonly goodBox: string;
   readonly bad: string;
   readonly badBox: string;
+  readonly canary: string;
+  readonly canaryBox: string;
 }
 
 const light: Theme = {
@@ -110,6 +113,8 @@ const light: Theme = {
   goodBox: '#e6f6ea',
   bad: '#a40e26',
   badBox: '#fdebec',
+  canary: '#8a5a00',
+  canaryBox: '#fffaec',
 };
 
 const dark: Theme = {
@@ -126,6 +131,8 @@ const dark: Theme = {
   goodBox: '#12261a',
   bad: '#ff8182',
   badBox: '#2d1518',
+  canary: '#e3b341',
+  canaryBox: '#1a160a',
 };
 
 function round(value: number): string {

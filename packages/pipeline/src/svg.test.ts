@@ -112,11 +112,14 @@ test('counters, verdicts and misses', () => {
   expect(written).toEqual(expect.arrayContaining(['1,204 packets · 96.3 kB', 'drop 4', 'for blocked 3, old 1', 'missed 1', '1,188', '12']));
 });
 
+const onTrial = { traffic: { share: 0.125 }, hooks: ['xdp', 'tcEgress'], pipeline: wide } as const;
+
 test.each([
-  ['small', small],
-  ['wide', wide],
-])('%s: everything is on the page, and no two boxes meet', (_, description) => {
-  const svg = drawSvg(description);
+  ['small', drawSvg(small)],
+  ['wide', drawSvg(wide)],
+  // the frame around a canary has its boxes in it
+  ['a canary', drawSvg(small, { canary: onTrial }).replaceAll(/<rect[^>]*canarybox"\/>/g, '')],
+])('%s: everything is on the page, and no two boxes meet', (_, svg) => {
   const [, width, height] = /viewBox="0 0 (\d+) (\d+)"/.exec(svg)?.map(Number) ?? [];
   for (const { x, y } of texts(svg)) expect([x > 0 && x < (width ?? 0), y > 0 && y < (height ?? 0)]).toEqual([true, true]);
   const all = boxes(svg);
@@ -125,6 +128,23 @@ test.each([
     for (const b of all.slice(at + 1))
       expect(a.right <= b.x || b.right <= a.x || a.bottom <= b.y || b.bottom <= a.y, JSON.stringify([a, b])).toBe(true);
   });
+});
+
+test('a canary has a frame with its chain at the hooks where packets are sorted, and nowhere else', () => {
+  const picked = { ...onTrial, traffic: { match: ['pick', 'pick6'] }, hooks: ['tcEgress'] } as const;
+  for (const [canary, who, hooks] of [
+    [onTrial, 'canary · 12.5% of all flows', 2],
+    [picked, 'canary · what pick, pick6 picks', 1],
+  ] as const) {
+    const svg = drawSvg(small, { canary });
+    const written = texts(svg).map(({ text }) => text);
+    expect([written.filter((text) => text === 'present').length, written.filter((text) => text === who).length]).toEqual([hooks, hooks]);
+    const frames = boxes(svg.match(/<rect[^>]*canarybox"\/>/g)?.join('') ?? '');
+    const chain = texts(svg).filter(({ text }) => text === 's31');
+    expect(frames.length).toBe(hooks);
+    expect(chain).toHaveLength(1);
+    expect(frames.some(({ x, right, y, bottom }) => chain.every((at) => at.x > x && at.x < right && at.y > y && at.y < bottom))).toBe(true);
+  }
 });
 
 test('every edge to another stage has an arrow that ends at its box', () => {

@@ -2,15 +2,18 @@
  * A pipeline as SVG: above, the way of packets from the wire through the hooks to the network stack and back; below each
  * hook, its chain. The same description gives the same bytes; colours follow the page, light or dark.
  */
+import type { CanaryPicture, StatsByHook } from './canary-picture.ts';
 import { type ChainHook, chainHooks, hookTitle, isPacketHook } from './chain-hook.ts';
 import type { ChainDescription, PipelineDescription } from './description.ts';
-import { type ChainColumn, type CountsByStage, layoutChain, SPINE } from './svg-chain.ts';
 import { arrow, definitions, element, escapeText, fontSize, textAt, widthOf } from './svg-element.ts';
+import { type HookColumn, layoutHook } from './svg-hook.ts';
 
 /** How to draw a pipeline as SVG. */
 export interface SvgOptions {
-  /** What `running.stats()` gives. */
-  readonly stats?: { readonly [K in ChainHook]?: CountsByStage };
+  /** What `running.stats()` gives, or `present` of a canary's `stats()`. */
+  readonly stats?: StatsByHook;
+  /** A canary that runs: where packets are sorted, both chains are drawn, and how packets fare on each side. */
+  readonly canary?: CanaryPicture;
   /** What packets come from and go to, e.g. `eth0`. */
   readonly wire?: string;
 }
@@ -29,7 +32,7 @@ interface Stop {
   readonly boxWidth: number;
   /** With verdicts and lanes of its chain. */
   readonly width: number;
-  readonly column?: ChainColumn;
+  readonly column?: HookColumn;
   /** What packets bring along from the stop before. */
   readonly carried: string;
   /** Nothing comes here from the stop before. */
@@ -37,8 +40,8 @@ interface Stop {
 }
 
 /** Draws a pipeline: an SVG document that ends in a newline. */
-export function drawSvg<L>(pipeline: PipelineDescription<L>, { stats, wire = 'the wire' }: SvgOptions = {}): string {
-  const stops = stopsOf(pipeline, stats, wire);
+export function drawSvg<L>(pipeline: PipelineDescription<L>, { wire = 'the wire', ...counted }: SvgOptions = {}): string {
+  const stops = stopsOf(pipeline, counted, wire);
   const [top, chains] = [MARGIN + HEADING, MARGIN + HEADING + STOP_HEIGHT + DROP];
   const drawn: string[] = [];
   let x = MARGIN;
@@ -79,14 +82,14 @@ export function drawSvg<L>(pipeline: PipelineDescription<L>, { stats, wire = 'th
   return `${element('svg', frame, `\n${content.join('\n')}\n`)}\n`;
 }
 
-function stopsOf<L>(pipeline: PipelineDescription<L>, stats: SvgOptions['stats'], wire: string): readonly Stop[] {
+function stopsOf<L>(pipeline: PipelineDescription<L>, { stats, canary }: Omit<SvgOptions, 'wire'>, wire: string): readonly Stop[] {
   const chains: { readonly [K in ChainHook]?: ChainDescription } = pipeline.chains as Readonly<Record<string, ChainDescription>>;
   const stack = 'network stack';
   const comesIn = chains.xdp !== undefined || chains.tcIngress !== undefined;
   const hooks = chainHooks.flatMap((hook): readonly Stop[] => {
     const chain = chains[hook];
     if (chain === undefined) return [];
-    const column = layoutChain(chain, stats?.[hook]);
+    const column = layoutHook(chain, stats?.[hook], canary);
     const carried = hook === 'tcIngress' ? pipeline.crossing.join(', ') : '';
     const stop: Stop = { title: hookTitle[hook], boxWidth: column.boxWidth, width: column.width, column, carried };
     if (!isPacketHook(hook)) return [{ ...stop, apart: true }];
@@ -114,10 +117,6 @@ function drawStop({ title, boxWidth, column }: Stop, x: number, top: number, cha
   return [
     element('rect', { ...rect, rx: 6, class: 'hookbox' }),
     textAt(x + boxWidth / 2, middle, 'hook', title, 'middle'),
-    arrow([
-      [x + SPINE, top + STOP_HEIGHT],
-      [x + SPINE, chains],
-    ]),
-    column.draw(x, chains),
+    column.draw(x, chains, top + STOP_HEIGHT),
   ].join('\n');
 }

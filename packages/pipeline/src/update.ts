@@ -1,6 +1,7 @@
 /** A running pipeline becomes another one: chains, maps, functions and their controllers, in one step or not at all. */
 import type { Chains, Override } from '@tailrace/stage';
 import { ChainError } from './chain-error.ts';
+import type { PipelineChange } from './change.ts';
 import type { Composition, FunctionsChange } from './composition.ts';
 import { functionsIn } from './graph.ts';
 import type { Keeper } from './keeper.ts';
@@ -50,6 +51,14 @@ export async function updatePipeline(parts: UpdateParts, next: NextPipeline, opt
   await functions.settle();
 }
 
+/** The next pipeline, loaded. */
+export interface PreparedUpdate {
+  readonly update: LoadedUpdate;
+  readonly functions: FunctionsChange;
+  /** What becomes of the chains. */
+  readonly change: PipelineChange;
+}
+
 /** Loads the next pipeline and starts its controllers; no packet gets there yet. What was made is closed with `undo`. */
 export async function prepareUpdate(
   parts: UpdateParts,
@@ -57,7 +66,7 @@ export async function prepareUpdate(
   { services = [] }: UpdateOptions,
   undo: AsyncDisposableStack,
   canary?: CanaryTraffic,
-): Promise<{ readonly update: LoadedUpdate; readonly functions: FunctionsChange }> {
+): Promise<PreparedUpdate> {
   const { name, live, composition, registry } = parts;
   // maps, pins and what crosses from XDP go by the name
   if (next.name !== name)
@@ -70,5 +79,5 @@ export async function prepareUpdate(
   const update = await live.load(planned);
   undo.defer(() => update.abandon());
   functions.start(registry);
-  return { update, functions };
+  return { update, functions, change: planned.change };
 }
