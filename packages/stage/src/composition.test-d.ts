@@ -96,6 +96,11 @@ acl.on({ expired: [log, 'drop'] });
 const outer = acl.as('outer').with({ minTtl: 64 }).on({ expired: 'drop' });
 const inner = acl.as('inner').with({ blocked: lpmTrie({ name: 'inner', key: ipv4Prefix, value: u64, maxEntries: 10 }) }).on({ expired: 'drop' });
 pipeline('twice', { xdp: [outer, inner] });
+// a list of its own is checked as one in place
+const own = [outer, inner] as const;
+pipeline('own', { xdp: own });
+// @ts-expect-error 'outer' is in this chain twice
+pipeline('own', { xdp: [...own, outer] as const });
 same<(typeof outer)['name'], 'outer'>(true);
 pipeline('both', { tcIngress: [policy.on({ audit: 'pass' })], tcEgress: [policy.on({ audit: 'drop' })] });
 // a `tc` stage wired to an ingress-only stage becomes ingress-only

@@ -37,7 +37,7 @@ type CheckChain<
         Seen | MembersOf<G>['name'],
         [...Out, CheckedGroup<G, CheckList<G['members'], K, D, Written, Seen>>]
       >
-    : Out;
+    : Readonly<Out>;
 type CheckMember<A extends ChainMember, K extends ChainKey, D, Written extends string, Seen extends string> = string extends A['name']
   ? A
   : A['name'] extends Seen
