@@ -1,4 +1,5 @@
 /** What the figures should be, and whether they are: the issue's aims, judged from rows. */
+import { rowName } from './load/trial.ts';
 import type { Row, Variant } from './row.ts';
 import { geometricMean } from './statistics.ts';
 
@@ -17,10 +18,30 @@ const JUDGED: ReadonlySet<string> = new Set(['chain', 'count', 'acl', 'decap', '
 export function judge(rows: readonly Row[]): readonly Judgement[] {
   const judged = rows.filter(({ suite }) => JUDGED.has(suite));
   const hooks = [...new Set(judged.map(({ hook }) => hook))];
-  return hooks.flatMap((hook) =>
-    judgeHook(
-      judged.filter((row) => row.hook === hook),
-      hook ?? 'Node',
+  return [
+    ...judgeSockets(rows),
+    ...hooks.flatMap((hook) =>
+      judgeHook(
+        judged.filter((row) => row.hook === hook),
+        hook ?? 'Node',
+      ),
+    ),
+  ];
+}
+
+/** Suite, row, against whom, at most. */
+const SOCKET_AIMS = [
+  ['splice', rowName.roundTrip(1, 'p50'), 'haproxy', 0.75],
+  ['splice', rowName.roundTrip(1, 'p50'), 'pipe', 0.65],
+  ['splice', rowName.proxy(1), 'pipe', 0.25],
+  ['splice', rowName.proxy(8), 'pipe', 0.25],
+  ['bypass', rowName.bulk(1), 'direct', 1 / 1.7],
+] as const satisfies readonly (readonly [string, string, Variant, number])[];
+
+function judgeSockets(rows: readonly Row[]): readonly Judgement[] {
+  return SOCKET_AIMS.flatMap(([suite, name, variant, limit]) =>
+    ratios(rows, variant, (row) => row.suite === suite && row.name === name).map(({ ratio }) =>
+      verdict(`${suite}: ${name}, against ${variant}`, ratio, limit),
     ),
   );
 }

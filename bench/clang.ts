@@ -1,4 +1,4 @@
-/** C twins: sources in `twins/`, compiled as C authors do (clang -O2), to program specs. */
+/** C twins: sources in `twins/`, compiled as C authors do (clang -O2), to program specs; and C that runs as a process. */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { type AttachHook, type ProgramSpec, readElf, TailraceError, UnsupportedError } from '@tailrace/bpf';
@@ -57,6 +57,14 @@ export function twinProgram(programs: ReadonlyMap<string, ProgramSpec>, name: st
   const program = programs.get(name);
   if (!program) throw new UnsupportedError(`the twin has no function ${name}: ${[...programs.keys()].join(', ')}`);
   return program;
+}
+
+/** Compiles a C source to a program of this machine. Throws UnsupportedError where clang is missing, TailraceError where it refuses the source. */
+export function compileNative(source: string, program: string): void {
+  const reason = clangMissing();
+  if (reason !== null) throw new UnsupportedError(reason, { hint: 'install clang, or set CLANG to one' });
+  const { status, stderr } = spawnSync(compiler, ['-O2', '-Wall', '-Werror', '-pthread', source, '-o', program], { encoding: 'utf8' });
+  if (status !== 0) throw new TailraceError('compile', `${compiler} refused ${source}: ${stderr.trim()}`);
 }
 
 /** What C authors ask for; cpu v3 has 32-bit arithmetic and jumps, and every kernel that Tailrace runs on takes it. */

@@ -41,6 +41,26 @@ describe('bench', () => {
     expect(status).toBe(0);
   });
 
+  it('measures proxies and what goes past TCP, beside others', () => {
+    const file = join(folder, 'sockets.json');
+    const { status, stdout } = bench(['--quick', '--filter', 'a connection', '--json', file], { HAPROXY: '/nowhere/haproxy' });
+    expect(status).toBe(0);
+    const rows = JSON.parse(readFileSync(file, 'utf8')) as readonly Row[];
+    if (clangMissing() !== null) return expect(stdout).toContain('and with it the load generator');
+    expect(stdout).toContain('/nowhere/haproxy is not installed: its rows are left out (apt-get install haproxy)');
+    expect(rows.map(({ suite, variant }) => `${suite} ${variant}`)).toEqual([
+      'splice tailrace',
+      'splice pipe',
+      'splice direct',
+      'bypass tailrace',
+      'bypass direct',
+    ]);
+    for (const { variant, ratio, ratioSpread } of rows)
+      expect({ ratio, ratioSpread }).toEqual(
+        variant === 'tailrace' ? { ratio: null } : { ratio: expect.any(Number), ratioSpread: expect.any(Number) },
+      );
+  });
+
   it('refuses a filter that nothing matches, and unknown options', () => {
     expect(bench(['--filter', 'nonsense'])).toMatchObject({
       status: 1,

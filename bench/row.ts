@@ -3,9 +3,10 @@ import type { AttachHook } from '@tailrace/bpf';
 
 /**
  * Who did the work: ours, a C twin with the same algorithm, a C twin with the maps that C authors use; or JavaScript that
- * somebody wrote by hand. In the suite `userspace` ours is WebAssembly, beside the interpreter and the kernel's JIT.
+ * somebody wrote by hand. In the suite `userspace` ours is WebAssembly, beside the interpreter and the kernel's JIT. Where sockets are
+ * measured, a proxy with Node's `pipe`, haproxy, or TCP without anything between.
  */
-export type Variant = 'tailrace' | 'c-same' | 'c-lru' | 'by-hand' | 'interpreter' | 'kernel';
+export type Variant = 'tailrace' | 'c-same' | 'c-lru' | 'by-hand' | 'interpreter' | 'kernel' | 'pipe' | 'haproxy' | 'direct';
 
 /** One measurement. */
 export interface Row {
@@ -18,6 +19,8 @@ export interface Row {
   readonly ns: number;
   /** Tailrace's ns divided by this variant's: below 1 Tailrace is the faster. Null where there is nothing to compare. */
   readonly ratio: number | null;
+  /** That of the ratio, where it was taken round by round; the ratio is their median then. */
+  readonly ratioSpread?: number;
   /** Half the distance between the quartiles, in nanoseconds. */
   readonly spread: number;
   /** Instruction slots of all programs a packet may pass; null for what runs in Node. */

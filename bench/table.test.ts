@@ -45,7 +45,7 @@ describe('tables', () => {
 
   it('show the aims', () => {
     expect(renderAims(judge(rows), plain)).toMatchInlineSnapshot(`
-      "aims: tailrace divided by C, so smaller is better
+      "aims: tailrace divided by the other, so smaller is better
         xdp count count: same algorithm in C        0.80  aim 1.05  met
         xdp acl acl: same algorithm in C            1.10  aim 1.05  missed
         xdp: same algorithm in C, geometric mean    0.94  aim 0.90  missed
@@ -73,6 +73,28 @@ describe('tables', () => {
       'tcIngress',
       'tcIngress',
     ]);
+  });
+
+  it('judge sockets against those that they are beside', () => {
+    const name = 'round trip of 64 bytes, 1 connection: p50';
+    const figures = { tailrace: 10_000, haproxy: 14_000, pipe: 15_000, direct: 5_000 } as const;
+    const trial = Object.entries(figures).map(([variant, ns]) => row('splice', name, variant as Row['variant'], ns, null));
+    expect(judge(withRatios(trial)).map(({ aim, met }) => [aim, met])).toEqual([
+      [`splice: ${name}, against haproxy`, true],
+      [`splice: ${name}, against pipe`, false],
+    ]);
+    expect(
+      renderSuite({ name: 'splice', hook: null, about: 'a proxy, ns' }, { rows: withRatios(trial).map(paired), notes: [] }, plain),
+    ).toMatchInlineSnapshot(`
+        "splice: a proxy, ns
+                                                                   ns  spread  insns        ours / this
+          round trip of 64 bytes, 1 connection: p50  tailrace  10,000  ±100.0
+                                                     haproxy   14,000  ±140.0                0.71 ±0.05
+                                                     pipe      15,000  ±150.0                0.67 ±0.05
+                                                     direct     5,000   ±50.0         2.00 ±0.05 slower
+
+        "
+      `);
   });
 
   it('colour only where they are asked to', () => {
@@ -105,6 +127,8 @@ describe('statistics', () => {
     expect(() => slope([[1, 3]])).toThrow('two different x');
   });
 });
+
+const paired = (row: Row): Row => (row.ratio === null ? row : { ...row, ratioSpread: 0.05 });
 
 function row(suite: string, name: string, variant: Row['variant'], ns: number, insns: number | null): Row {
   return { suite, hook: 'xdp', name, variant, ns, ratio: null, spread: ns / 100, insns };

@@ -46,7 +46,7 @@ export function renderAims(judgements: readonly Judgement[], palette: Palette): 
     return met ? palette.good(text) : palette.bad(text);
   });
   const met = judgements.filter((judgement) => judgement.met).length;
-  return ['aims: tailrace divided by C, so smaller is better', ...lines, `  ${met} of ${judgements.length} met`, '']
+  return ['aims: tailrace divided by the other, so smaller is better', ...lines, `  ${met} of ${judgements.length} met`, '']
     .map((line) => `${line}\n`)
     .join('');
 }
@@ -57,8 +57,12 @@ function columns(row: Row): readonly string[] {
     duration(row.ns),
     `±${duration(row.spread)}`,
     row.insns === null ? '' : String(row.insns),
-    row.ratio === null ? '' : `${row.ratio.toFixed(2)}${row.ratio > 1 ? ' slower' : ''}`,
+    row.ratio === null ? '' : `${row.ratio.toFixed(2)}${spreadOf(row)}${row.ratio > 1 ? ' slower' : ''}`,
   ];
+}
+
+function spreadOf({ ratioSpread }: Row): string {
+  return ratioSpread === undefined ? '' : ` ±${ratioSpread.toFixed(2)}`;
 }
 
 /** Nanoseconds with a tenth up to 1,000, whole and grouped from there on. */

@@ -1,7 +1,8 @@
-/** All suites, in the order in which they are shown: what runs in Node, then each hook with what its features cost. */
+/** All suites, in the order in which they are shown: what runs in Node, sockets, then each hook with what its features cost. */
 import { HOOKS } from '../hook.ts';
 import type { Suite } from '../row.ts';
 import { acl } from './acl.ts';
+import { bypass } from './bypass.ts';
 import { chain } from './chain.ts';
 import { change } from './change.ts';
 import { compile } from './compile.ts';
@@ -14,6 +15,7 @@ import { map } from './map.ts';
 import { metadata } from './metadata.ts';
 import { observe } from './observe.ts';
 import { ring } from './ring.ts';
+import { splice } from './splice.ts';
 import { userspaceSuite } from './userspace.ts';
 
 export const suites: readonly Suite[] = [
@@ -22,6 +24,8 @@ export const suites: readonly Suite[] = [
   ring,
   userspaceSuite,
   change,
+  splice,
+  bypass,
   ...HOOKS.flatMap((hook) => [
     chain(hook),
     count(hook),

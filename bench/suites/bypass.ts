@@ -1,0 +1,50 @@
+/** Connections between processes of one host past TCP, beside plain TCP over loopback. */
+import { mkdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { UnsupportedError } from '@tailrace/bpf';
+import { bypass as bypassFunction } from '@tailrace/functions/bypass';
+import { kernel } from '@tailrace/kernel';
+import { pipeline } from '@tailrace/pipeline';
+import { clangMissing } from '../clang.ts';
+import { PathError } from '../contest.ts';
+import { Generator } from '../load/generator.ts';
+import { runTrial, TRIAL_ROWS } from '../load/trial.ts';
+import type { Suite } from '../row.ts';
+
+/** The suite. */
+export const bypass: Suite = {
+  name: 'bypass',
+  hook: null,
+  about: 'two processes over loopback on one CPU, past TCP and through it, ns; 1,000 ns a KB are 1 GB/s, and of CPU 1 s a GB',
+  cases: TRIAL_ROWS.filter((name) => !name.endsWith('CPU of the proxy')),
+  async run(effort, wanted) {
+    const reason = clangMissing();
+    if (reason !== null) return { rows: [], notes: [`${reason}, and with it the load generator`] };
+    using generator = new Generator();
+    await using stack = new AsyncDisposableStack();
+    const cgroup = makeCgroup();
+    stack.defer(() => rmdirSync(cgroup));
+    const local = bypassFunction();
+    const running = stack.use(await pipeline('bench', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup })));
+    const [inside, outside] = [await generator.serve({ cgroup }), await generator.serve()];
+    stack.use(inside.process);
+    stack.use(outside.process);
+    const contestants = [
+      { variant: 'tailrace', port: inside.port, cgroup },
+      { variant: 'direct', port: outside.port },
+    ] as const;
+    const rows = await runTrial('bypass', generator, contestants, effort, wanted);
+    const { verdicts, next } = running.stats().skMsg['bypass.handOver'];
+    if (verdicts.redirect === 0n || next > 0n) throw new PathError(`${verdicts.redirect} messages went past TCP and ${next} through it`);
+    return { rows, notes: [] };
+  },
+};
+
+/** A cgroup of this run. Throws UnsupportedError where there is no cgroup2. */
+function makeCgroup(): string {
+  const mount = readFileSync('/proc/self/mounts', 'utf8').match(/^\S+ (\S+) cgroup2 /m)?.[1];
+  if (mount === undefined)
+    throw new UnsupportedError('no cgroup2 is mounted, whose sockets could be watched', { hint: 'mount -t cgroup2 none /sys/fs/cgroup' });
+  const folder = `${mount}/tailrace-bench-${process.pid}`;
+  mkdirSync(folder);
+  return folder;
+}

@@ -1,0 +1,39 @@
+/** A TCP proxy whose bytes the kernel carries, beside the same proxy with Node's `pipe`, haproxy, and no proxy at all. */
+import { clangMissing } from '../clang.ts';
+import { PathError } from '../contest.ts';
+import { Generator } from '../load/generator.ts';
+import { haproxy, haproxyMissing, nodeProxy, type TcpProxy } from '../load/proxies.ts';
+import { type Contestant, runTrial, TRIAL_ROWS } from '../load/trial.ts';
+import type { Suite, Variant } from '../row.ts';
+
+/** The suite. */
+export const splice: Suite = {
+  name: 'splice',
+  hook: null,
+  about: 'a TCP proxy over loopback, clients, proxy and server on one CPU, ns; 1,000 ns a KB are 1 GB/s, and of CPU 1 s a GB',
+  cases: TRIAL_ROWS,
+  async run(effort, wanted) {
+    const reason = clangMissing();
+    if (reason !== null) return { rows: [], notes: [`${reason}, and with it the load generator`] };
+    const missing = haproxyMissing();
+    using generator = new Generator();
+    await using stack = new AsyncDisposableStack();
+    const server = await generator.serve();
+    stack.use(server.process);
+    const enter = (variant: Variant, { process, port }: TcpProxy): Contestant => {
+      stack.use(process);
+      return { variant, port, pid: process.pid };
+    };
+    const ours = await nodeProxy('spliced', server.port);
+    const contestants: readonly Contestant[] = [
+      enter('tailrace', ours),
+      enter('pipe', await nodeProxy('piped', server.port)),
+      ...(missing === null ? [enter('haproxy', await haproxy(server.port, generator.folder))] : []),
+      { variant: 'direct', port: server.port },
+    ];
+    const rows = await runTrial('splice', generator, contestants, effort, wanted);
+    const { sent } = JSON.parse(await ours.process.stop()) as { readonly sent: number };
+    if (sent === 0) throw new PathError('the kernel sent on no data at all, expected them to go past the proxy');
+    return { rows, notes: missing === null ? [] : [missing] };
+  },
+};
