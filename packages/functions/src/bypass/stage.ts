@@ -29,8 +29,8 @@ export const trackStage = stage({
     const remoteHi = upperHalf(ctx.family, ctx.remoteAddr6.hi);
     const remoteLo = lowerHalf(ctx.family, ctx.remoteAddr, ctx.remoteAddr6.lo);
     const key = { localHi, localLo, remoteHi, remoteLo, localPort: ctx.localPort, remotePort: ctx.remotePort };
-    // no room: the connection stays with TCP
-    if (ways.update(key, { way: 0 }) && !ends.add(key)) ways.delete(key);
+    // the way last: it tells the other end, on another CPU, that this one can be handed data. No room: the connection stays with TCP
+    if (ends.add(key)) ways.update(key, { way: 0 });
     return ctx.next();
   },
 });
