@@ -61,6 +61,8 @@ export interface RealConfig {
   readonly nextHop: NextHop | undefined;
   /** Its number in the maps, from 1. */
   readonly place: number;
+  /** The next hop with which another process left it, where it was up: it stays so until more is known. */
+  readonly left?: NextHop;
 }
 
 /** The outer source addresses, by family; a family that no real has needs none. */
@@ -261,8 +263,8 @@ function listed(names: readonly string[]): string {
   return names.length === 0 ? 'there are none' : `there are ${names.join(', ')}`;
 }
 
-/** The number after `last` that is not taken, in turn. */
-function nextFree(last: number, first: number, count: number, taken: ReadonlySet<number>): number | undefined {
+/** The number after `last` that is not taken, in turn; undefined where all are. */
+export function nextFree(last: number, first: number, count: number, taken: ReadonlySet<number>): number | undefined {
   for (let step = 1; step <= count; step++) {
     const number = first + ((last - first + step) % count);
     if (!taken.has(number)) return number;

@@ -1,83 +1,10 @@
 import '@tailrace/testing/matchers';
-import { packet, SimulatedMaps, simulate, simulatedHandle } from '@tailrace/testing';
-import { BehaviorSubject, type Observable, Subject, VirtualTimeScheduler } from 'rxjs';
+import { BehaviorSubject } from 'rxjs';
 import { describe, expect, it } from 'vitest';
-import { addVip, type BalancerConfig, emptyConfig } from './config.ts';
-import {
-  BalancerController,
-  encap,
-  givenNextHops,
-  l4lb,
-  neighbourNextHops,
-  noNextHops,
-  pick,
-  type VipOptions,
-  type VipStatus,
-  vip,
-} from './index.ts';
-import { balancerTables } from './tables.ts';
+import { conditions, HOP as hop, real, simulatedBalancer as setUp, WEB as web } from './fixture.ts';
+import { givenNextHops, l4lb, neighbourNextHops } from './index.ts';
 
-const web: VipOptions = { address: '198.51.100.1', port: 80, protocol: 'tcp' };
 const name = '198.51.100.1:80/tcp';
-const hop = '02:00:00:00:00:99';
-const real = (last: number, more: object = {}) => ({ address: `10.0.1.${last}`, nextHop: hop, ...more });
-
-/** A balancer whose health and next hops are what the test says. */
-function setUp(vips: readonly VipOptions[] = [], options: { nextHops?: typeof noNextHops; maxVips?: number; maxReals?: number } = {}) {
-  const { nextHops = noNextHops, maxVips = 4, maxReals = 7 } = options;
-  const tables = balancerTables({ maxVips, maxReals, flows: 256, flowsPerCpu: 128, shards: 2 });
-  const maps = new SimulatedMaps();
-  const checks = new Map<string, Subject<boolean>>();
-  const health = {
-    watch: ({ address, port }: { address: string; port: number }): Observable<boolean> => {
-      const results = new Subject<boolean>();
-      checks.set(`${address}:${port}`, results);
-      return results;
-    },
-  };
-  const handles = {
-    vips: simulatedHandle(maps, tables.vips),
-    vips6: simulatedHandle(maps, tables.vips6),
-    conns6: simulatedHandle(maps, tables.conns6),
-    reals6: simulatedHandle(maps, tables.reals6),
-    vipTraffic: simulatedHandle(maps, tables.vipTraffic),
-    ring: simulatedHandle(maps, tables.ring),
-    conns: simulatedHandle(maps, tables.conns),
-    reals: simulatedHandle(maps, tables.reals),
-    realTraffic: simulatedHandle(maps, tables.realTraffic),
-  };
-  const config = vips.reduce<BalancerConfig>(
-    (before, one) => addVip(before, one),
-    emptyConfig({ mode: 'tunnel', maxVips, maxReals, mtu: 1_500, sources: { ipv4: 0x0a00_0001 } }),
-  );
-  const controller = new BalancerController({ ...handles, health, nextHops, clock: new VirtualTimeScheduler() }, config);
-  const stages = [
-    vip.with({ vips: tables.vips, vipTraffic: tables.vipTraffic }),
-    pick.with({ conns: tables.conns, ring: tables.ring, reals: tables.reals }),
-    encap.with({ reals: tables.reals, realTraffic: tables.realTraffic }),
-  ];
-  /** Sends a packet through the stages; the outer destination it left with, or how else it left. */
-  const send = (sport: number, fields: Parameters<ReturnType<typeof packet>['tcp']>[0] = { ack: true }, dport = 80): string => {
-    let frame = packet()
-      .ipv4()
-      .tcp({ sport, dport, ...fields })
-      .bytes();
-    let meta: Readonly<Record<string, unknown>> = {};
-    for (const stage of stages) {
-      const known = Object.fromEntries(Object.entries(meta).filter(([field]) => field in { ...stage.reads, ...stage.writes }));
-      const result = simulate(stage, frame, { maps, meta: known });
-      if (result.verdict === 'exit') return result.exit ?? '';
-      if (result.verdict !== 'next') return [...result.packet.subarray(30, 34)].join('.');
-      frame = result.packet as typeof frame;
-      meta = { ...meta, ...result.meta };
-    }
-    return 'next';
-  };
-  return { controller, handles, checks, send, report: (key: string, well: boolean) => checks.get(key)?.next(well) };
-}
-
-const conditions = (state: readonly VipStatus[]) =>
-  state.flatMap(({ reals }) => reals.map(({ address, condition }) => [address, condition]));
 
 describe('the controller', () => {
   it('sends flows to reals that are well', () => {

@@ -9,6 +9,7 @@ import {
   type SchedulerLike,
   Subscription,
   shareReplay,
+  skipWhile,
   timer,
 } from 'rxjs';
 import { canonicalIp } from '../address.ts';
@@ -25,11 +26,13 @@ import {
   type VipOptions,
   vipName,
 } from './config.ts';
+import { adopted, readTables } from './found.ts';
 import type { HealthChecker } from './health.ts';
-import { type BalancerHandles, MapWriter } from './map-writer.ts';
+import { MapWriter } from './map-writer.ts';
 import type { NatHandles } from './nat/writer.ts';
 import type { NextHops } from './next-hop.ts';
-import { healthKeys, healthTarget, hopKeys, type PlannedVip, planBalancer, type RealCondition } from './plan.ts';
+import { healthKeys, healthTarget, hopKeys, type PlannedVip, planBalancer, type RealCondition, wellKeys } from './plan.ts';
+import type { BalancerHandles } from './tables.ts';
 import { watchEach } from './watch-each.ts';
 
 /** What the controller works on. */
@@ -90,11 +93,16 @@ export class BalancerController implements Disposable {
   /** Counters of vips and reals, at once and then every second, shared. */
   readonly traffic$: Observable<readonly VipTraffic[]>;
 
+  /**
+   * Goes on from what the maps hold: vips and reals that stay keep numbers and flows, and reals that are up stay so until their
+   * checks say something else. What `config` does not have goes at once.
+   */
   constructor(needs: BalancerNeeds, config: BalancerConfig) {
     this.#needs = needs;
-    this.#writer = new MapWriter(needs, config);
     this.#checkNextHops(hopKeys(config));
-    this.#config = new BehaviorSubject(config);
+    const found = readTables(needs);
+    this.#writer = new MapWriter(needs, config, found);
+    this.#config = new BehaviorSubject(adopted(config, found));
     this.traffic$ = timer(0, 1_000, needs.clock).pipe(
       map(() => this.traffic()),
       shareReplay({ bufferSize: 1, refCount: true }),
@@ -177,11 +185,12 @@ export class BalancerController implements Disposable {
     const config$ = this.#config;
     const health$ = config$.pipe(
       map(healthKeys),
-      watchEach((key) => this.#needs.health.watch(healthTarget(key))),
+      watchEach((key) => this.#needs.health.watch(healthTarget(key), wellKeys(config$.value).has(key))),
     );
     const hops$ = config$.pipe(
       map(hopKeys),
-      watchEach((address) => this.#needs.nextHops.watch(address)),
+      // what was never known is no news: where another process knew it, that holds
+      watchEach((address) => this.#needs.nextHops.watch(address).pipe(skipWhile((hop) => hop === undefined))),
     );
     const running = new Subscription();
     running.add(

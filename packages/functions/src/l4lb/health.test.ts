@@ -83,10 +83,10 @@ describe('tcpHealth', () => {
 });
 
 describe('riseAndFall', () => {
-  const judged = (results: string): string => {
+  const judged = (results: string, wasWell = false): string => {
     const results$ = new Subject<boolean>();
     let seen = '';
-    results$.pipe(riseAndFall(2, 3)).subscribe((well) => {
+    results$.pipe(riseAndFall(2, 3, wasWell)).subscribe((well) => {
       seen += well ? '+' : '-';
     });
     for (const result of results) results$.next(result === '+');
@@ -104,6 +104,10 @@ describe('riseAndFall', () => {
       judged('-++'),
       judged('-+-+-++'),
     ]).toEqual(['+', '-', '+', '+-', '+-', '-', '-+', '-+']);
+  });
+
+  it('takes as many failures as ever to make down what was well before', () => {
+    expect(['+', '-', '--', '---', '--+---'].map((results) => judged(results, true))).toEqual(['+', '+', '+', '+-', '+-']);
   });
 });
 

@@ -11,8 +11,11 @@ export interface HealthTarget {
 
 /** Checks targets. */
 export interface HealthChecker {
-  /** True while the target is well, false while it is not; nothing before the first check is done. Checks as long as it is subscribed to. */
-  watch(target: HealthTarget): Observable<boolean>;
+  /**
+   * True while the target is well, false while it is not; nothing before the first check is done. Checks as long as it is
+   * subscribed to. `wasWell`: another process left it well, so that one failure alone should not make it down.
+   */
+  watch(target: HealthTarget, wasWell?: boolean): Observable<boolean>;
 }
 /** The service that controllers of balancers ask. */
 export const HealthChecker = token<HealthChecker>('HealthChecker');
@@ -29,7 +32,7 @@ export interface TcpHealthOptions {
   readonly intervalMs?: number;
   /** A check fails that takes longer; default 500. */
   readonly timeoutMs?: number;
-  /** Checks in a row that must succeed until a target that was down is up; default 2. The first check decides alone. */
+  /** Checks in a row that must succeed until a target that was down is up; default 2. The first check of one that was not well decides alone. */
   readonly rise?: number;
   /** Checks in a row that must fail until a target that was up is down; default 3. */
   readonly fall?: number;
@@ -49,16 +52,16 @@ export function tcpHealth(options: TcpHealthOptions = {}): HealthChecker {
   const check = (target: HealthTarget): Observable<boolean> =>
     attempt(target, connect).pipe(timeout({ first: timeoutMs, scheduler, with: () => of(false) }));
   return {
-    watch: (target) =>
+    watch: (target, wasWell) =>
       timer(0, intervalMs, scheduler).pipe(
         exhaustMap(() => check(target)),
-        riseAndFall(rise, fall),
+        riseAndFall(rise, fall, wasWell),
       ),
   };
 }
 
-/** What single results mean: the first one decides, later ones when `rise` or `fall` in a row differ from what is so. */
-export function riseAndFall(rise: number, fall: number): (results$: Observable<boolean>) => Observable<boolean> {
+/** What single results mean: the first one decides unless it `wasWell`, later ones when `rise` or `fall` in a row differ from what is so. */
+export function riseAndFall(rise: number, fall: number, wasWell = false): (results$: Observable<boolean>) => Observable<boolean> {
   return (results$) =>
     results$.pipe(
       scan(
@@ -67,7 +70,7 @@ export function riseAndFall(rise: number, fall: number): (results$: Observable<b
           if (result === up) return { up, streak: 0 };
           return streak + 1 < (up ? fall : rise) ? { up, streak: streak + 1 } : { up: result, streak: 0 };
         },
-        { up: undefined, streak: 0 },
+        { up: wasWell ? true : undefined, streak: 0 },
       ),
       map(({ up }) => up === true),
       distinctUntilChanged(),

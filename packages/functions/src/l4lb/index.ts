@@ -6,6 +6,7 @@
 import { Clock } from '@tailrace/pipeline';
 import { ArgumentError, defineFunction } from '@tailrace/stage';
 import { ContainerModule } from 'inversify';
+import type { SchedulerLike } from 'rxjs';
 import {
   addVip,
   type BalancerConfig,
@@ -68,7 +69,6 @@ export { encap6 } from './encap6.ts';
 export { encap6in4 } from './encap6in4.ts';
 export { type Connect, connectTcp, HealthChecker, type HealthTarget, riseAndFall, type TcpHealthOptions, tcpHealth } from './health.ts';
 export { icmpError } from './icmp-error.ts';
-export type { BalancerHandles } from './map-writer.ts';
 export {
   Answer,
   Keep,
@@ -95,6 +95,7 @@ export { clientHash, pick } from './pick.ts';
 export { clientHash6, pick6 } from './pick6.ts';
 export { type Observed, type PlannedReal, type PlannedVip, planBalancer, type RealCondition } from './plan.ts';
 export {
+  type BalancerHandles,
   type BalancerTables,
   balancerTables,
   type Capacity,
@@ -232,7 +233,7 @@ function natBalancer(options: L4lbNatOptions) {
 
 function defaultServices(): ContainerModule {
   return new ContainerModule(({ bind }) => {
-    bind(HealthChecker).toConstantValue(tcpHealth());
+    bind(HealthChecker).toResolvedValue((scheduler: SchedulerLike) => tcpHealth({ scheduler }), [Clock]);
     bind(NextHops).toConstantValue(noNextHops);
   });
 }

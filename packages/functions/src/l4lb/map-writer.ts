@@ -1,72 +1,77 @@
 /** Makes the maps what a plan says, writing only what differs, in an order that no packet falls through. */
-import { type HandleOf, type Infer, macAddress } from '@tailrace/stage';
-import { formatAddress, parseIp } from '../address.ts';
+import { type Infer, macAddress } from '@tailrace/stage';
+import { parseIp } from '../address.ts';
 import { maglevTable, slotsByValue } from '../structures/maglev.ts';
-import type { WideKey } from '../structures/mix.ts';
 import { type BalancerLimits, outerBytes } from './config.ts';
 import { checksumSeed } from './encap.ts';
+import { type FoundTables, nowhere, ownerOf, type VipEntry } from './found.ts';
 import { type NatHandles, NatWriter } from './nat/writer.ts';
 import { isUp, type PlannedReal, type PlannedVip } from './plan.ts';
-import { type BalancerTables, type Real, type Real6, RealState, vipKey, vipKey6 } from './tables.ts';
-
-/** The handles of a balancer's maps. */
-export type BalancerHandles = { readonly [K in keyof BalancerTables]: HandleOf<BalancerTables[K]> };
+import { type BalancerHandles, type Real, type Real6, RealState, vipKey, vipKey6 } from './tables.ts';
 
 type RealValue = Infer<typeof Real>;
 type Real6Value = Infer<typeof Real6>;
 
-/** An entry of a table of vips. */
-type VipEntry =
-  | { readonly family: 4; readonly key: bigint; readonly value: number }
-  | { readonly family: 6; readonly key: WideKey; readonly value: number };
+/** Numbers of vips and reals. */
+interface Numbers {
+  readonly indices: ReadonlySet<number>;
+  readonly places: ReadonlySet<number>;
+}
 
-const nowhere: Real6Value = { address: { hi: 0n, lo: 0n }, source: { hi: 0n, lo: 0n }, fits: 0 };
+/** Had a number that another process gave out: nobody who is here now. */
+const GONE = '';
 
 /** Writes plans. */
 export class MapWriter {
   readonly #maps: BalancerHandles;
   readonly #nat: NatWriter | undefined;
   readonly #limits: BalancerLimits;
-  readonly #vips = new Map<string, VipEntry>();
-  readonly #reals = new Map<number, RealValue>();
-  readonly #reals6 = new Map<number, Real6Value>();
-  readonly #rings = new Map<number, { readonly members: string; readonly slots: ReadonlyMap<number, number> }>();
+  readonly #vips: Map<string, VipEntry>;
+  readonly #reals: Map<number, RealValue>;
+  readonly #reals6: Map<number, Real6Value>;
+  readonly #rings: Map<number, { readonly members: string; readonly slots: ReadonlyMap<number, number> }>;
   /** Who had a number last: flows of another must be forgotten before it is used again. */
-  readonly #vipOf = new Map<number, string>();
-  readonly #realOf = new Map<number, string>();
+  readonly #vipOf: Map<number, string>;
+  readonly #realOf: Map<number, string>;
 
-  /** With the maps of full NAT where the balancer has them. */
-  constructor(maps: BalancerHandles & { readonly nat?: NatHandles }, limits: BalancerLimits) {
+  /** With the maps of full NAT where the balancer has them, and with what is in the maps. */
+  constructor(maps: BalancerHandles & { readonly nat?: NatHandles }, limits: BalancerLimits, found: FoundTables) {
     this.#maps = maps;
     this.#nat = maps.nat && new NatWriter(maps.nat);
     this.#limits = limits;
+    this.#vips = new Map(found.entries.map((entry) => [nameOf(entry), entry]));
+    this.#vipOf = new Map([
+      ...[...found.worn].map((index) => [index, GONE] as const),
+      ...[...found.indices].map(([name, index]) => [index, name] as const),
+    ]);
+    this.#reals = new Map(found.reals.map(({ place, value }) => [place, value]));
+    this.#reals6 = new Map(found.reals.map(({ place, value6 }) => [place, value6]));
+    this.#realOf = new Map(found.reals.map(({ place, owner = GONE }) => [place, owner]));
+    this.#rings = new Map([...found.indices.values()].map((index) => [index, { members: '', slots: slotsByValue(maps.ring.get(index)) }]));
   }
 
-  /**
-   * Vips that go first; then reals that are up, before any ring names them; then rings; then reals that are down, which
-   * no ring names any more; new vips last. Throws what the handles throw.
-   */
+  /** Vips that go first; then those who have the numbers of others; then the rest. Throws what the handles throw. */
   write(plan: readonly PlannedVip[]): void {
-    const vips = vipEntries(plan);
+    const vips = new Set(vipEntries(plan).map(nameOf));
     for (const [name, entry] of this.#vips) {
       if (vips.has(name)) continue;
       if (entry.family === 4) this.#maps.vips.delete(entry.key);
       else this.#maps.vips6.delete(entry.key);
       this.#vips.delete(name);
     }
-    this.#reuse(plan);
-    this.#writeReals6(plan.flatMap(({ reals }) => reals.map((real) => [real.real.place, this.#real6Entry(real)])));
-    const reals = this.#realEntries(plan);
-    this.#writeReals(reals.filter(([, value]) => value.state === RealState.up));
-    for (const { vip, members } of plan) this.#writeRing(vip.index, members);
-    this.#writeReals(reals.filter(([, value]) => value.state === RealState.down));
-    this.#nat?.write(plan);
-    for (const [name, entry] of vips) {
-      if (this.#vips.has(name)) continue;
-      if (entry.family === 4) this.#maps.vips.set(entry.key, entry.value);
-      else this.#maps.vips6.set(entry.key, entry.value);
-      this.#vips.set(name, entry);
+    const indices = newOwners(
+      this.#vipOf,
+      plan.map(({ vip }) => [vip.index, vip.name]),
+    );
+    const places = newOwners(
+      this.#realOf,
+      plan.flatMap(({ vip, reals }) => reals.map(({ real }) => [real.place, ownerOf(vip.name, real.address)])),
+    );
+    if (indices.size + places.size > 0) {
+      this.#settle(without(plan, { indices, places }));
+      this.#reuse({ indices, places });
     }
+    this.#settle(plan);
   }
 
   /** Slots of a vip's ring, by the place of the real that has them. */
@@ -74,36 +79,45 @@ export class MapWriter {
     return this.#rings.get(index)?.slots ?? new Map();
   }
 
-  /** Wipes what hangs on numbers that have new owners: flows, and counters. */
-  #reuse(plan: readonly PlannedVip[]): void {
-    const indices = newOwners(
-      this.#vipOf,
-      plan.map(({ vip }) => [vip.index, vip.name]),
-    );
-    const places = newOwners(
-      this.#realOf,
-      plan.flatMap(({ vip, reals }) => reals.map(({ real }) => [real.place, `${vip.name} ${real.address}`])),
-    );
-    if (indices.used.size + places.used.size > 0) {
-      this.#maps.conns.forget(({ key, value }) => places.used.has(value) || indices.used.has(Number(key & 0xffffn)));
-      this.#maps.conns6.forget(({ key, value }) => places.used.has(value) || indices.used.has(Number(key.low & 0xffffn)));
-      this.#nat?.forget(indices.used);
+  /** Reals that are up, before any ring names them; then rings; then reals that are down, which no ring names any more; new vips last. */
+  #settle(plan: readonly PlannedVip[]): void {
+    this.#writeReals6(plan.flatMap(({ reals }) => reals.map((real) => [real.real.place, this.#real6Entry(real)])));
+    const reals = this.#realEntries(plan);
+    this.#writeReals(reals.filter(([, value]) => value.state === RealState.up));
+    for (const { vip, members } of plan) this.#writeRing(vip.index, members);
+    this.#writeReals(reals.filter(([, value]) => value.state === RealState.down));
+    this.#nat?.write(plan);
+    for (const entry of vipEntries(plan)) {
+      const name = nameOf(entry);
+      if (this.#vips.get(name)?.value === entry.value) continue;
+      if (entry.family === 4) this.#maps.vips.set(entry.key, entry.value);
+      else this.#maps.vips6.set(entry.key, entry.value);
+      this.#vips.set(name, entry);
     }
-    for (const [counters, owners] of [
+  }
+
+  /** Wipes what hangs on numbers that have new owners: flows, and counters. */
+  #reuse({ indices, places }: Numbers): void {
+    this.#maps.conns.forget(({ key, value }) => places.has(value) || indices.has(Number(key & 0xffffn)));
+    this.#maps.conns6.forget(({ key, value }) => places.has(value) || indices.has(Number(key.low & 0xffffn)));
+    this.#nat?.forget(indices);
+    for (const [counters, numbers] of [
       [this.#maps.vipTraffic, indices],
       [this.#maps.realTraffic, places],
     ] as const)
-      counters.setMany([...owners.used].map((number) => [number, (counters.get(number) ?? []).map(() => ({ packets: 0n, bytes: 0n }))]));
+      counters.setMany([...numbers].map((number) => [number, (counters.get(number) ?? []).map(() => ({ packets: 0n, bytes: 0n }))]));
   }
 
   #realEntries(plan: readonly PlannedVip[]): [place: number, value: RealValue][] {
-    const planned = plan.flatMap(({ reals }) => reals.map((real): [number, RealValue] => [real.real.place, this.#realEntry(real)]));
+    const planned = plan.flatMap(({ vip, reals }) =>
+      reals.map((real): [number, RealValue] => [real.real.place, this.#realEntry(vip.index, real)]),
+    );
     const wanted = new Set(planned.map(([place]) => place));
     const gone = [...this.#reals].filter(([place]) => !wanted.has(place));
-    return [...planned, ...gone.map(([place, value]): [number, RealValue] => [place, { ...value, state: RealState.down }])];
+    return [...planned, ...gone.map(([place, value]): [number, RealValue] => [place, { ...value, state: RealState.down, vip: 0 }])];
   }
 
-  #realEntry({ real, hop, condition }: PlannedReal): RealValue {
+  #realEntry(index: number, { real, hop, condition }: PlannedReal): RealValue {
     const { mtu, sources } = this.#limits;
     const address = parseIp(real.address);
     const addresses = { address: address.family === 4 ? address.value : 0, source: address.family === 4 ? (sources.ipv4 ?? 0) : 0 };
@@ -115,6 +129,7 @@ export class MapWriter {
       seed: checksumSeed(addresses),
       ifindex: hop?.egress?.ifindex ?? 0,
       fits: address.family === 4 ? mtu - outerBytes(4) : 0,
+      vip: index + 1,
     };
   }
 
@@ -150,32 +165,42 @@ export class MapWriter {
 }
 
 /** The entries of the tables of vips: one for each vip, one for each address. */
-function vipEntries(plan: readonly PlannedVip[]): Map<string, VipEntry> {
-  const entries = plan.flatMap(({ vip: { name, address, port, protocol, index } }) => {
+function vipEntries(plan: readonly PlannedVip[]): readonly VipEntry[] {
+  const entries = plan.flatMap(({ vip: { address, port, protocol, index } }) => {
     const entry = (port: number, protocol: number, value: number): VipEntry =>
       address.family === 4
         ? { family: 4, key: vipKey({ address: address.value, port, protocol }), value }
         : { family: 6, key: vipKey6({ address: address.value, port, protocol }), value };
-    return [
-      [`address ${formatAddress(address)}`, entry(0, 0, 1)] as const,
-      [`${name} ${index}`, entry(port, protocol, index + 1)] as const,
-    ];
+    return [entry(0, 0, 1), entry(port, protocol, index + 1)];
   });
-  return new Map(entries);
+  return [...new Map(entries.map((entry) => [nameOf(entry), entry])).values()];
+}
+
+/** Tells keys of both families apart. */
+function nameOf({ family, key }: VipEntry): string {
+  return family === 4 ? `${key}` : `${key.hi} ${key.lo} ${key.low}`;
 }
 
 /** Numbers that somebody else had before; remembers the new owners. */
-function newOwners(
-  owners: Map<number, string>,
-  now: readonly (readonly [number: number, owner: string])[],
-): { readonly used: ReadonlySet<number> } {
+function newOwners(owners: Map<number, string>, now: readonly (readonly [number: number, owner: string])[]): ReadonlySet<number> {
   const used = new Set<number>();
   for (const [number, owner] of now) {
     const before = owners.get(number);
     if (before !== undefined && before !== owner) used.add(number);
     owners.set(number, owner);
   }
-  return { used };
+  return used;
+}
+
+/** The plan without those who have these numbers. */
+function without(plan: readonly PlannedVip[], { indices, places }: Numbers): readonly PlannedVip[] {
+  return plan
+    .filter(({ vip }) => !indices.has(vip.index))
+    .map(({ vip, members, reals }) => ({
+      vip,
+      members: members.filter(({ value }) => !places.has(value)),
+      reals: reals.filter(({ real }) => !places.has(real.place)),
+    }));
 }
 
 function sameReal(a: RealValue | undefined, b: RealValue): boolean {

@@ -8,13 +8,13 @@ import type { NextHop } from './next-hop.ts';
 export interface Observed {
   /** By `healthKey`; a target that was not checked yet is not there. */
   readonly health: ReadonlyMap<string, boolean>;
-  /** By address, of reals without a next hop of their own. */
+  /** By address, of reals without a next hop of their own; one that was never known is not there. */
   readonly hops: ReadonlyMap<string, NextHop | undefined>;
 }
 
 /**
  * How a real is: `active` gets new flows, `draining` keeps the flows that it has, `down` does not answer its checks,
- * `checking` was not checked yet, `unreachable` has no next hop. The last three get no packets.
+ * `checking` was not checked yet, nor left up by another process, `unreachable` has no next hop. The last three get no packets.
  */
 export type RealCondition = 'active' | 'draining' | 'down' | 'checking' | 'unreachable';
 
@@ -36,8 +36,8 @@ export interface PlannedReal {
 export function planBalancer(config: BalancerConfig, observed: Observed): readonly PlannedVip[] {
   return config.vips.map((vip) => {
     const reals = vip.reals.map((real): PlannedReal => {
-      const hop = real.nextHop ?? observed.hops.get(real.address);
-      const well = vip.healthPort === undefined ? true : observed.health.get(healthKey(real.address, vip.healthPort));
+      const hop = real.nextHop ?? (observed.hops.has(real.address) ? observed.hops.get(real.address) : real.left);
+      const well = vip.healthPort === undefined ? true : (observed.health.get(healthKey(real.address, vip.healthPort)) ?? wasUp(real));
       return { real, hop, condition: conditionOf(real, hop, well) };
     });
     // a ring's slots go by address, so that balancers with the same reals agree
@@ -55,9 +55,12 @@ export function isUp(condition: RealCondition): boolean {
 
 /** The targets that must be checked, by `healthKey`. */
 export function healthKeys(config: BalancerConfig): readonly string[] {
-  return config.vips.flatMap(({ healthPort, reals }) =>
-    healthPort === undefined ? [] : reals.map(({ address }) => healthKey(address, healthPort)),
-  );
+  return checkedReals(config).map(({ key }) => key);
+}
+
+/** Those of them that another process left well. */
+export function wellKeys(config: BalancerConfig): ReadonlySet<string> {
+  return new Set(checkedReals(config).flatMap(({ key, real }) => (wasUp(real) ? [key] : [])));
 }
 
 /** The addresses whose next hops must be asked for. */
@@ -74,6 +77,17 @@ export function healthKey(address: string, port: number): string {
 export function healthTarget(key: string): { readonly address: string; readonly port: number } {
   const end = key.lastIndexOf(':');
   return { address: key.slice(0, end).replace(/^\[|\]$/g, ''), port: Number(key.slice(end + 1)) };
+}
+
+function checkedReals({ vips }: BalancerConfig): { readonly key: string; readonly real: RealConfig }[] {
+  return vips.flatMap(({ healthPort, reals }) =>
+    healthPort === undefined ? [] : reals.map((real) => ({ key: healthKey(real.address, healthPort), real })),
+  );
+}
+
+/** True where another process left it up; otherwise nothing is known. */
+function wasUp({ left }: RealConfig): true | undefined {
+  return left && true;
 }
 
 function conditionOf(real: RealConfig, hop: NextHop | undefined, well: boolean | undefined): RealCondition {

@@ -39,6 +39,7 @@ function balancer() {
       seed: checksumSeed(addresses),
       ifindex,
       fits: 1_480,
+      vip: 1,
     });
   };
   for (const real of [1, 2, 3]) setReal(real);
@@ -248,7 +249,7 @@ describe('encap', () => {
     fc.assert(
       fc.property(octet, fc.nat(1440), fc.nat(0xffff_ffff), fc.nat(0xffff_ffff), (tos, size, source, daddr) => {
         const addresses = { address: daddr, source };
-        lb.reals.set(5, { ...addresses, hop: 1, own: 2, state: 1, seed: checksumSeed(addresses), ifindex: 0, fits: 1_480 });
+        lb.reals.set(5, { ...addresses, hop: 1, own: 2, state: 1, seed: checksumSeed(addresses), ifindex: 0, fits: 1_480, vip: 1 });
         const sent = lb.encap(packet().ipv4({ tos }).tcp().payload(size), 5).packet;
         expect(checksum(sent.subarray(14, 34))).toBe(0);
       }),

@@ -1,5 +1,5 @@
 /** The balancer's maps: what its stages read and count, and what its controller fills. */
-import { arrayMap, be32, type Ipv6Halves, ipv6Address, mac, perCpuArray, struct, u16, u32, u64 } from '@tailrace/stage';
+import { arrayMap, be32, type HandleOf, type Ipv6Halves, ipv6Address, mac, perCpuArray, struct, u16, u32, u64 } from '@tailrace/stage';
 import { exactTable } from '../structures/exact-table.ts';
 import { flowCache } from '../structures/flow-cache.ts';
 import { maglevRing } from '../structures/maglev-ring.ts';
@@ -55,6 +55,8 @@ export const Real = struct({
   ifindex: u32,
   /** The largest packet that fits behind the outer IPv4 header; 0 where the outer header is IPv6. */
   fits: u16,
+  /** The number of the vip that it serves and 1; 0 where it is gone. For controllers that find it. */
+  vip: u16,
 });
 
 /** What more is known of a real that has an IPv6 address, by the same place: 40 bytes. */
@@ -107,6 +109,8 @@ export function balancerTables(capacity: Capacity = {}) {
 
 /** The maps of one balancer. */
 export type BalancerTables = ReturnType<typeof balancerTables>;
+/** The handles of a balancer's maps. */
+export type BalancerHandles = { readonly [K in keyof BalancerTables]: HandleOf<BalancerTables[K]> };
 
 /** What the stages are declared with; a balancer binds its own in their place. */
 export const tables: BalancerTables = balancerTables();

@@ -3,6 +3,7 @@ import { ip } from '@tailrace/stage';
 // biome-ignore lint/style/noRestrictedImports: only tests import this file
 import { frameBytes, type Outcome, type Packet, SimulatedMaps, type SimulationResult, simulate, simulatedHandle } from '@tailrace/testing';
 import { addVip, type BalancerConfig, emptyConfig, removeVip, type VipOptions } from '../config.ts';
+import { readTables } from '../found.ts';
 import { icmpError } from '../icmp-error.ts';
 import { MapWriter } from '../map-writer.ts';
 import { pick } from '../pick.ts';
@@ -50,20 +51,21 @@ export function simulatedNat(vips: readonly VipOptions[], { ports = NAT_PORTS, m
   const at = { now: 1_000_000_000_000n, cpu: 0 };
   const source = ip(SOURCE);
   const leases = simulatedHandle(maps, nat.leases);
+  const handles = {
+    vips: simulatedHandle(maps, tables.vips),
+    vips6: simulatedHandle(maps, tables.vips6),
+    vipTraffic: simulatedHandle(maps, tables.vipTraffic),
+    ring: simulatedHandle(maps, tables.ring),
+    conns: simulatedHandle(maps, tables.conns),
+    conns6: simulatedHandle(maps, tables.conns6),
+    reals: simulatedHandle(maps, tables.reals),
+    reals6: simulatedHandle(maps, tables.reals6),
+    realTraffic: simulatedHandle(maps, tables.realTraffic),
+  };
   const writer = new MapWriter(
-    {
-      vips: simulatedHandle(maps, tables.vips),
-      vips6: simulatedHandle(maps, tables.vips6),
-      vipTraffic: simulatedHandle(maps, tables.vipTraffic),
-      ring: simulatedHandle(maps, tables.ring),
-      conns: simulatedHandle(maps, tables.conns),
-      conns6: simulatedHandle(maps, tables.conns6),
-      reals: simulatedHandle(maps, tables.reals),
-      reals6: simulatedHandle(maps, tables.reals6),
-      realTraffic: simulatedHandle(maps, tables.realTraffic),
-      nat: { leases, natVips: simulatedHandle(maps, nat.natVips) },
-    },
+    { ...handles, nat: { leases, natVips: simulatedHandle(maps, nat.natVips) } },
     emptyConfig({ mode: 'nat', maxVips: 4, maxReals: 15, mtu: 1_500, sources: { ipv4: source }, natPorts: ports }),
+    readTables(handles),
   );
   let config: BalancerConfig = emptyConfig({
     mode: 'nat',
