@@ -22,6 +22,7 @@ import { clangMissing, compileTwin, twinProgram } from './clang.ts';
 import { perCpuSum } from './contents.ts';
 import { type Entrant, type Loaded, PathError } from './contest.ts';
 import { chainKind, returnValue, verdictNumber } from './hook.ts';
+import type { Variant } from './row.ts';
 
 /** As many stages as a chain may have here; a kernel takes 33 tail calls, and the root makes the first. */
 export const MAX_STAGES = 32;
@@ -45,6 +46,8 @@ export interface LightChain {
   readonly trace?: number;
   /** Tells of each packet that is dropped; there is no twin of it. */
   readonly drops?: boolean;
+  /** Beside its twin there are those that reach their stages by variable slots and by calls of functions. */
+  readonly otherWays?: boolean;
 }
 
 /** What chains are measured with. */
@@ -115,9 +118,15 @@ export function lightChain(chain: LightChain): readonly Entrant[] {
   const programs = compiledChain(chain);
   const ours: Entrant = { variant: 'tailrace', load: (instance) => load(instance, programs, chain) };
   if (clangMissing() !== null || chain.trace !== undefined || chain.drops) return [ours];
-  const twins = twinChain(chain);
-  return [ours, { variant: 'c-same', load: (instance) => load(instance, twins, chain) }];
+  const twin = (variant: Variant, defines: Defines = {}): Entrant => {
+    const programs = twinChain(chain, defines);
+    return { variant, load: (instance) => load(instance, programs, chain) };
+  };
+  const others = chain.otherWays ? [twin('c-variable', { VARIABLE: 1 }), twin('c-calls', { CALLS: 1 })] : [];
+  return [ours, twin('c-same'), ...others];
 }
+
+type Defines = Readonly<Record<string, number>>;
 
 /** What every run of a chain returns for `lightFrame`. */
 export function lightReturn({ hook, end = 'pass' }: LightChain): number {
@@ -195,15 +204,10 @@ function stageOf({ hook, length, metadata = false }: LightChain, index: number):
   return hook === 'xdp' ? body : body.at(hook);
 }
 
-function twinChain({
-  hook,
-  length,
-  fused = false,
-  counted = true,
-  metadata = false,
-  crossing = false,
-  end = 'pass',
-}: LightChain): Programs {
+function twinChain(
+  { hook, length, fused = false, counted = true, metadata = false, crossing = false, end = 'pass' }: LightChain,
+  defines: Defines,
+): Programs {
   const programs = compileTwin('chain', hook, {
     STAGES: length,
     END: verdictNumber(hook, end),
@@ -211,8 +215,9 @@ function twinChain({
     ...(counted ? {} : { UNCOUNTED: 1 }),
     ...(metadata ? { METADATA: 1 } : {}),
     ...(crossing ? { CROSSING: 1 } : {}),
+    ...defines,
   });
-  const stages = Array.from({ length: fused ? 1 : length }, (_, index) => twinProgram(programs, `stage${index}`));
+  const stages = Array.from({ length: fused || defines.CALLS ? 1 : length }, (_, index) => twinProgram(programs, `stage${index}`));
   return { root: twinProgram(programs, 'root'), stages };
 }
 

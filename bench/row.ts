@@ -2,11 +2,23 @@
 import type { AttachHook } from '@tailrace/bpf';
 
 /**
- * Who did the work: ours, a C twin with the same algorithm, a C twin with the maps that C authors use; or JavaScript that
+ * Who did the work: ours, a C twin with the same algorithm, a C twin with the maps that C authors use, C whose stages are called by
+ * variable slots or as functions; or JavaScript that
  * somebody wrote by hand. In the suite `userspace` ours is WebAssembly, beside the interpreter and the kernel's JIT. Where sockets are
  * measured, a proxy with Node's `pipe`, haproxy, or TCP without anything between.
  */
-export type Variant = 'tailrace' | 'c-same' | 'c-lru' | 'by-hand' | 'interpreter' | 'kernel' | 'pipe' | 'haproxy' | 'direct';
+export type Variant =
+  | 'tailrace'
+  | 'c-same'
+  | 'c-lru'
+  | 'c-variable'
+  | 'c-calls'
+  | 'by-hand'
+  | 'interpreter'
+  | 'kernel'
+  | 'pipe'
+  | 'haproxy'
+  | 'direct';
 
 /** One measurement. */
 export interface Row {

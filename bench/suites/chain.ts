@@ -1,4 +1,4 @@
-/** Chains of 1 to 32 light stages: what a hop costs, beside the same chain in C. */
+/** Chains of 1 to 32 light stages: what a hop costs, beside the same chain in C, also by variable slots and by calls of functions. */
 import type { AttachHook } from '@tailrace/bpf';
 import { FUSED, HOP } from '../aims.ts';
 import { clangMissing } from '../clang.ts';
@@ -18,13 +18,14 @@ export function chain(hook: AttachHook): Suite {
   return {
     name: 'chain',
     hook,
-    about: 'light stages (a bounds check, counters) over tail calls, and fused beside what clang inlines, ns a packet',
+    about:
+      'light stages (a bounds check, counters) over tail calls, in C also by variable slots and as functions; and fused beside what clang inlines, ns a packet',
     cases: [...LENGTHS.map(caseName), HOP, ...FUSED_LENGTHS.map(fusedName)],
     async run(effort, wanted) {
       const lengths = LENGTHS.filter((length) => wanted(caseName(length)) || wanted(HOP));
       const rows: Row[] = [];
       for (const length of lengths) {
-        const one = { hook, length };
+        const one = { hook, length, otherWays: true };
         const contest = { suite: 'chain', name: caseName(length), hook, packet: lightFrame, returnValue: lightReturn(one) };
         rows.push(...(await measure({ ...contest, entrants: lightChain(one) }, effort)));
       }
@@ -42,7 +43,7 @@ export function chain(hook: AttachHook): Suite {
 
 /** What one more stage costs, by the least-squares line through all lengths. */
 function hops(hook: AttachHook, rows: readonly Row[]): readonly Row[] {
-  const variants: readonly Variant[] = ['tailrace', 'c-same'];
+  const variants: readonly Variant[] = ['tailrace', 'c-same', 'c-variable', 'c-calls'];
   return variants.flatMap((variant) => {
     const own = rows.filter((row) => row.variant === variant);
     if (own.length < 2) return [];

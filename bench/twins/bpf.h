@@ -78,6 +78,9 @@ static always_inline void tail_call(struct context *ctx, const struct map *array
 		     : "r0", "r1", "r2", "r3", "r4", "r5", "memory");
 }
 
+/* A tail call to a slot that is known once it is made. */
+static void (*tail_call_at)(struct context *ctx, const struct map *array, u32 slot) = (void *)12;
+
 /* Byte order: every host here is little endian. */
 #define be16(x) __builtin_bswap16(x)
 #define be32(x) __builtin_bswap32(x)

@@ -2,7 +2,8 @@
 /*
  * A chain of light stages: each checks that an Ethernet header is there, drops LLDP, counts and calls the next one.
  * Twin of the stages in light-chain.ts. STAGES: the length of the chain; END: the verdict that its last stage ends in.
- * FUSED: all stages are inlined into the first program. UNCOUNTED: nothing is counted. METADATA: every stage takes a sum that travels with the packet further. CROSSING: the
+ * FUSED: all stages are inlined into the first program. CALLS: it calls each as a function. VARIABLE: the next slot is not known
+ * before the packet is there. UNCOUNTED: nothing is counted. METADATA: every stage takes a sum that travels with the packet further. CROSSING: the
  * sum is put in front of packets that leave the chain at XDP.
  */
 #include "packet.h"
@@ -14,7 +15,7 @@
 /* At XDP the sum lies here, at TC in the packet's control block. */
 struct state {
 	u64 length, misses;
-	u32 sum, padding;
+	u32 sum, skew; /* skew is 0, which only the running program sees */
 	struct counters stage[MAX_STAGES];
 };
 
@@ -110,6 +111,32 @@ PROGRAM(stage0)
 	cross(ctx, s);
 	return END;
 }
+#elif defined(CALLS)
+#define STAGES_OF_ALL(EACH)                                                                        \
+	EACH(0) EACH(1) EACH(2) EACH(3) EACH(4) EACH(5) EACH(6) EACH(7)                            \
+	EACH(8) EACH(9) EACH(10) EACH(11) EACH(12) EACH(13) EACH(14) EACH(15)                      \
+	EACH(16) EACH(17) EACH(18) EACH(19) EACH(20) EACH(21) EACH(22) EACH(23)                    \
+	EACH(24) EACH(25) EACH(26) EACH(27) EACH(28) EACH(29) EACH(30) EACH(31)
+
+#define FUNCTION(index)                                                                            \
+	static __attribute__((noinline)) int call##index(struct context *ctx, struct state *s)     \
+	{                                                                                          \
+		return body(ctx, s, index);                                                        \
+	}
+STAGES_OF_ALL(FUNCTION)
+
+PROGRAM(stage0)
+{
+	struct state *s = STATE;
+	int verdict;
+	if (IS_LOST(s))
+		return LOST;
+#define CALL(index)                                                                                \
+	if (index < STAGES && (verdict = call##index(ctx, s)) != NEXT)                             \
+		return verdict;
+	STAGES_OF_ALL(CALL)
+	return END;
+}
 #else
 static always_inline int light(struct context *ctx, const u32 index)
 {
@@ -120,7 +147,11 @@ static always_inline int light(struct context *ctx, const u32 index)
 	if (verdict != NEXT)
 		return verdict;
 	if (index + 1 < STAGES) {
+#ifdef VARIABLE
+		tail_call_at(ctx, &chain, index + 1 + s->skew);
+#else
 		tail_call(ctx, &chain, index + 1);
+#endif
 		return miss(ctx, MISSES(stage[index].misses));
 	}
 	cross(ctx, s);
