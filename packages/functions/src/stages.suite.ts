@@ -288,7 +288,15 @@ export function stagesSuite(engine: Engine): void {
   const setNear6 = (handleOf: HandleOf, reals: Tables['reals']): void => {
     for (const real of [4, 5, 6]) {
       const hops = { hop: 0x0200_0000_1000 + real, own: 0x0200_0000_2000, ifindex: real === 5 ? 1 : 0 };
-      handleOf(reals).set(real, { ...hops, address: 0, source: 0, seed: 0, fits: 0, vip: 1, state: real === 6 ? RealState.down : RealState.up });
+      handleOf(reals).set(real, {
+        ...hops,
+        address: 0,
+        source: 0,
+        seed: 0,
+        fits: 0,
+        vip: 1,
+        state: real === 6 ? RealState.down : RealState.up,
+      });
     }
   };
   const setFar6 = (handleOf: HandleOf, reals6: Tables['reals6']): void => {
