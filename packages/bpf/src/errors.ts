@@ -19,6 +19,7 @@ export type ErrorCode =
   | 'timeout' // what was waited for did not come in time
   | 'capture' // a capture that is cut or damaged, or that cannot be read or written
   | 'snapshot' // a file of a map's entries that is cut or damaged, or that cannot be read or written
+  | 'migration' // entries of a pinned map that cannot be taken along into its next form
   | 'argument'; // a value handed in is out of its range or of the wrong shape
 
 export interface ErrorOptions {

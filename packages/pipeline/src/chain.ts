@@ -10,6 +10,7 @@ import {
   type EngineInstance,
   type LoadedMap,
   type LoadedProgram,
+  type MapSpec,
   type ProgramSpec,
   type TestRunOptions,
   UnsupportedError,
@@ -150,7 +151,7 @@ export class LiveChain {
       maxEntries: 1,
       flags: 0,
     });
-    const entry = instance.createMap({ name: `${name}.entry`, type: 'programArray', keySize: 4, valueSize: 4, maxEntries: 1, flags: 0 });
+    const entry = instance.createMap(entrySpec(name));
     const workshop: Workshop = { instance, registry, state, rings, name };
     const generation = left ? Generation.ofOthers(compiled.plan, left.head(entry)) : await Generation.load(workshop, compiled);
     const references = new Map([[reference.entry, entry] as const, [reference.state, state] as const]);
@@ -388,6 +389,11 @@ interface Parts {
   readonly maps: MapHold;
   readonly generation: Generation;
   readonly carried: CarriedCounts | undefined;
+}
+
+/** The array whose one slot a root jumps through; `name` is the chain's, e.g. `edge/xdp`. */
+export function entrySpec(name: string): MapSpec {
+  return { name: `${name}.entry`, type: 'programArray', keySize: 4, valueSize: 4, maxEntries: 1, flags: 0 };
 }
 
 /** The maps that a plan's stages use. Those of a function are scoped by its name, all others by the pipeline's. */

@@ -13,6 +13,16 @@ export type { Injected, InjectedStep, InjectOptions, PacketSource } from './inje
 export { forgetKept, type KeptPipeline, type KeptPipelineMap, keptPipelines, stopKept } from './kept.ts';
 export { ManifestError } from './manifest.ts';
 export { MemoryRing } from './memory-ring.ts';
+export {
+  type Convert,
+  type EntryOf,
+  type MigratableMap,
+  type Migration,
+  MigrationError,
+  type MigrationProblem,
+  migrate,
+  type NewEntryOf,
+} from './migration.ts';
 export type { ObserveOptions, TellOptions } from './observation.ts';
 export type { Drop } from './observed-packets.ts';
 export type { PathStep } from './path.ts';

@@ -5,7 +5,6 @@
  */
 import { createHash } from 'node:crypto';
 import {
-  ArgumentError,
   type AttachHook,
   encode,
   type LoadedMap,
@@ -15,12 +14,14 @@ import {
   type PinningInstance,
   type ProgramSpec,
 } from '@tailrace/bpf';
-import { type AnyMap, ConflictError, mapDifferences } from '@tailrace/stage';
+import type { AnyMap } from '@tailrace/stage';
 import type { ChainLeft } from './chain.ts';
 import { ChainError } from './chain-error.ts';
 import { type ChainHook, hookTitle } from './chain-hook.ts';
 import type { CompiledPipeline } from './change.ts';
-import { bothLayouts, type KeptMap, type Manifest, manifestText, parseManifest, shapeOf } from './manifest.ts';
+import { findKept, type KeptOptions, ownPin } from './found.ts';
+import { KeptMaps } from './kept-maps.ts';
+import { bothLayouts, type Manifest, manifestText } from './manifest.ts';
 import type { StateLayout } from './state.ts';
 import type { CarriedCounts } from './stats.ts';
 
@@ -43,12 +44,11 @@ export type Ending =
 
 const pinOf = {
   root: (hook: ChainHook) => `root:${hook}`,
-  map: (name: string) => `map:${name}`,
-  own: (name: string) => `own:${name}`,
+  own: ownPin,
   array: (name: string, number: number) => `array:${number}:${name}`,
 };
 
-/** The pins of a running pipeline. */
+/** The pins of a running pipeline; those of its maps are told of in kept-maps.ts. */
 export class Keeper {
   /** What this process found: undefined where the pipeline starts anew. */
   readonly found: Manifest | undefined;
@@ -62,32 +62,33 @@ export class Keeper {
   readonly #fresh = new Set<string>();
   /** Loaded here, and not pinned yet. */
   readonly #newRoots = new Map<ChainHook, LoadedProgram>();
-  readonly #maps: Map<string, KeptMap>;
+  /** What the roots led to when this process came, by id. */
+  readonly #heads = new Map<ChainHook, number>();
+  readonly #maps: KeptMaps;
   #written: Manifest | undefined;
   /** Maps that are closed from here on stay what they are. */
   #isOver = false;
 
-  private constructor(name: string, folder: PinFolder, roots: ReadonlyMap<ChainHook, ProgramSpec>) {
+  private constructor({ name, roots, migrations }: KeptOptions, folder: PinFolder, found: Manifest | undefined) {
     this.#name = name;
     this.#folder = folder;
     this.#roots = roots;
-    const text = folder.read();
-    this.found = text === undefined ? undefined : parseManifest(name, text);
-    this.#written = this.found;
-    this.#maps = new Map([...(this.found?.maps ?? [])].map(([map, kept]) => [map, { ...kept, used: false }]));
+    this.found = found;
+    this.#written = found;
+    const pin = (map: LoadedMap, as: string): LoadedMap => this.#pinned(map, as);
+    this.#maps = new KeptMaps({ pipeline: name, folder, found: found?.maps ?? new Map(), migrations, pin });
   }
 
   /**
-   * Takes a pipeline's pins, and removes what a process that died had half made. `roots` are those that it is to run with. Throws
-   * what `PinStore.take` does, ManifestError, ConflictError for pins of another namespace, ChainError for other hooks.
+   * Takes a pipeline's pins, and removes what a process that died had half made. Throws what `PinStore.take` does, ManifestError,
+   * ConflictError for pins of another namespace, ChainError for other hooks.
    */
-  static async take(instance: PinningInstance, name: string, roots: ReadonlyMap<ChainHook, ProgramSpec>): Promise<Keeper> {
-    const folder = instance.pins.take(name);
+  static async take(instance: PinningInstance, options: KeptOptions): Promise<Keeper> {
+    const folder = instance.pins.take(options.name);
     try {
-      const keeper = new Keeper(name, folder, roots);
-      if (keeper.found === undefined) await folder.clear();
-      else keeper.#checkFound(keeper.found);
-      return keeper;
+      const found = findKept(folder, options);
+      if (found === undefined) await folder.clear();
+      return new Keeper(options, folder, found);
     } catch (error) {
       folder.release();
       throw error;
@@ -96,42 +97,35 @@ export class Keeper {
 
   /** Names of pinned maps that nothing uses. */
   get orphans(): readonly string[] {
-    return [...this.#maps].flatMap(([name, { used }]) => (used ? [] : [name])).sort();
+    return this.#maps.orphans;
   }
 
-  /**
-   * The map of that name as it was left, or a new one. Throws ConflictError with the fields in which a pinned one differs, and
-   * what the engine throws.
-   */
+  /** See `KeptMaps.open`. */
   openMap(map: AnyMap, spec: MapSpec, create: (spec: MapSpec) => LoadedMap): { readonly loaded: LoadedMap; readonly isNew: boolean } {
-    const { name } = spec;
-    const kept = this.#maps.get(name);
-    if (kept === undefined) {
-      const loaded = this.#pinned(create(spec), pinOf.map(name));
-      this.#maps.set(name, { pin: pinOf.map(name), declaration: shapeOf(map), used: true });
-      return { loaded, isNew: true };
-    }
-    const differences = mapDifferences(map, { ...map, inner: undefined, ...kept.declaration } as AnyMap);
-    if (differences.length > 0)
-      throw new ConflictError(
-        `map '${name}' as it is declared, and as it is pinned`,
-        differences,
-        `declare it as it was, or delete what it holds: tailrace forget ${this.#name} ${name}`,
-      );
-    const loaded = this.#folder.openMap(kept.pin, spec);
-    this.#maps.set(name, { ...kept, used: true });
-    return { loaded, isNew: false };
+    return this.#maps.open(map, spec, create);
   }
 
   /** A map that is no longer used stays pinned, unless it was made for a change that came to nothing. */
   closeMap(name: string): void {
-    const kept = this.#maps.get(name);
-    if (kept === undefined || this.#isOver) return;
-    if (this.#written === undefined || this.#written.maps.has(name)) this.#maps.set(name, { ...kept, used: false });
-    else {
-      this.#maps.delete(name);
-      this.#folder.remove(kept.pin);
-    }
+    if (!this.#isOver) this.#maps.close(name, this.#written?.maps);
+  }
+
+  /** Once all maps are open, and before controllers see them: brings the entries of those that are migrated. */
+  async migrate(): Promise<void> {
+    await this.#maps.copy();
+  }
+
+  /** Right before packets are led over: brings what changed since. */
+  async follow(): Promise<void> {
+    await this.#maps.follow();
+  }
+
+  /** Once nothing runs the old any more: brings the last entries, and lets go of the maps that they were in. */
+  async endMigrations(): Promise<void> {
+    await this.#maps.follow();
+    const pins = this.#maps.endMigrations();
+    if (this.#written && pins.length > 0) this.#write({ ...this.#written, maps: this.#maps.all });
+    for (const pin of pins) this.#folder.remove(pin);
   }
 
   /** A chain's map that there is one of: as it was left, or a new one. */
@@ -193,14 +187,21 @@ export class Keeper {
     };
     this.#write({
       ...written,
-      maps: new Map(this.#maps),
+      maps: this.#maps.all,
       crossing: { ...written.crossing, version: next.crossing.version },
-      chains: new Map([...written.chains].map(([hook, chain]) => [hook, { ...chain, next: nextOf(hook, chain.next) }])),
+      chains: new Map(
+        [...written.chains].map(([hook, { head: _, ...chain }]) => {
+          const head = this.#heads.get(hook);
+          return [hook, { ...chain, next: nextOf(hook, chain.next), ...(head === undefined ? {} : { head }) }];
+        }),
+      ),
     });
   }
 
   /** Once nothing runs the old any more: the manifest says what there is, arrays of others go, and links where none should be. */
   async settle(now: CompiledPipeline, chains: readonly SettledChain[], interfaces: readonly string[]): Promise<void> {
+    this.#heads.clear();
+    this.#maps.flipped();
     this.write(now, chains);
     this.#sweepArrays(new Set(chains.map(({ array }) => array)));
     for (const place of this.#folder.links()) if (!interfaces.includes(place.interface)) await this.#folder.detach(place);
@@ -213,7 +214,7 @@ export class Keeper {
     this.#write({
       place: this.#folder.place,
       crossing,
-      maps: new Map(this.#maps),
+      maps: this.#maps.all,
       chains: new Map(
         settled.map(({ hook, carried }) => {
           const compiled = chains.get(hook);
@@ -227,14 +228,9 @@ export class Keeper {
 
   /** Deletes a pinned map that nothing uses. Throws ArgumentError for one that is used or not there. */
   forget(name: string): void {
-    const kept = this.#maps.get(name);
-    if (kept === undefined || kept.used)
-      throw new ArgumentError(`pipeline '${this.#name}' ${kept ? 'uses' : 'has no'} map '${name}'`, {
-        hint: this.orphans.length > 0 ? `nothing uses ${this.orphans.join(', ')}` : 'it has none that nothing uses',
-      });
-    this.#maps.delete(name);
-    if (this.#written) this.#write({ ...this.#written, maps: new Map(this.#maps) });
-    this.#folder.remove(kept.pin);
+    const pins = this.#maps.forget(name);
+    if (this.#written) this.#write({ ...this.#written, maps: this.#maps.all });
+    for (const pin of pins) this.#folder.remove(pin);
   }
 
   /** Announced, and not made: what there was before is all there is. */
@@ -264,26 +260,13 @@ export class Keeper {
 
   #head(hook: ChainHook, entry: LoadedMap, spec: ProgramSpec): LoadedProgram {
     const head = this.#folder.programAt(entry, 0, spec);
-    if (head) return head;
+    if (head) {
+      this.#heads.set(hook, head.id);
+      return head;
+    }
     throw new ChainError('absent', `the pinned chain of pipeline '${this.#name}' at ${hookTitle[hook]} leads nowhere`, {
       hint: `somebody emptied its slot: tailrace stop ${this.#name} removes it with all state`,
     });
-  }
-
-  #checkFound({ place, chains, maps }: Manifest): void {
-    if (place !== this.#folder.place)
-      throw new ConflictError(
-        `pipeline '${this.#name}' is pinned elsewhere`,
-        [{ field: 'network namespace', ours: this.#folder.place, theirs: place }],
-        `run it there, or remove it with all state: tailrace stop ${this.#name}`,
-      );
-    const [ours, theirs] = [[...this.#roots.keys()], [...chains.keys()]];
-    if (ours.join() !== theirs.join())
-      throw new ChainError('hook', `pipeline '${this.#name}' is pinned at ${theirs.join(', ')}, and cannot be run at ${ours.join(', ')}`, {
-        hint: `give it another name, or remove it with all state: tailrace stop ${this.#name}`,
-      });
-    const known = new Set([...maps.values()].map(({ pin }) => pin));
-    for (const pin of this.#folder.list()) if (pin.startsWith('map:') && !known.has(pin)) this.#folder.remove(pin);
   }
 
   #sweepArrays(live: ReadonlySet<LoadedMap>): void {

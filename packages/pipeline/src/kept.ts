@@ -1,7 +1,7 @@
 /** Pipelines that outlive their processes, from outside: which there are, and how they are ended by name. */
 import { ArgumentError, type PinFolder, type PinnedPlace, type PinningInstance } from '@tailrace/bpf';
 import type { ChainHook } from './chain-hook.ts';
-import { type Manifest, manifestText, parseManifest } from './manifest.ts';
+import { beforeName, type Manifest, manifestText, parseManifest, pinsOfMap } from './manifest.ts';
 
 /** A pipeline that is pinned. */
 export interface KeptPipeline {
@@ -55,7 +55,10 @@ export async function stopKept(instance: PinningInstance, name: string): Promise
   }
 }
 
-/** Deletes a map that nothing uses of a pipeline that no process runs. Throws as `stopKept`, and ArgumentError for other maps. */
+/**
+ * Deletes a map of a pipeline that no process runs. With it goes what is
+ * still to be taken over into it. Throws as `stopKept`, and ArgumentError for other maps.
+ */
 export function forgetKept(instance: PinningInstance, name: string, map: string): void {
   const folder = take(instance, name);
   try {
@@ -63,8 +66,13 @@ export function forgetKept(instance: PinningInstance, name: string, map: string)
     const manifest = text === undefined ? undefined : parseManifest(name, text);
     const kept = manifest?.maps.get(map);
     if (manifest === undefined || kept === undefined) throw new ArgumentError(`pipeline '${name}' has no map '${map}'`, hintOf(manifest));
-    folder.write(manifestText({ ...manifest, maps: new Map([...manifest.maps].filter(([other]) => other !== map)) }));
-    folder.remove(kept.pin);
+    if (kept.leaves?.flipped === false)
+      throw new ArgumentError(`pipeline '${name}' may need map '${map}': a process died while it took its entries over`, {
+        hint: 'run the pipeline, which tells and goes on with it',
+      });
+    const gone = [map, beforeName(map)];
+    folder.write(manifestText({ ...manifest, maps: new Map([...manifest.maps].filter(([other]) => !gone.includes(other))) }));
+    for (const one of gone) for (const pin of pinsOf(manifest, one)) folder.remove(pin);
   } finally {
     folder.release();
   }
@@ -76,6 +84,11 @@ function take({ pins }: PinningInstance, name: string): PinFolder {
   throw new ArgumentError(`no pipeline '${name}' is pinned`, {
     hint: names.length > 0 ? `there are ${names.join(', ')}` : 'none is: run one with persist',
   });
+}
+
+function pinsOf({ maps }: Manifest, map: string): readonly string[] {
+  const kept = maps.get(map);
+  return kept ? pinsOfMap(kept) : [];
 }
 
 function hintOf(manifest: Manifest | undefined): { readonly hint: string } {

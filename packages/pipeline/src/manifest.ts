@@ -17,6 +17,8 @@ export interface KeptChain {
   readonly layout: StateLayout;
   /** While it changes: as programs will know it, or do already. */
   readonly next: StateLayout | undefined;
+  /** The program that its root led to when the change was announced, by id: where it leads elsewhere now, packets were led over. */
+  readonly head?: number;
   readonly carried: CarriedCounts;
   /** Tail calls that a packet can take in it. */
   readonly depth: number;
@@ -28,6 +30,16 @@ export interface KeptMap {
   readonly declaration: MapShape;
   /** A stage or controller used it when this was written. */
   readonly used: boolean;
+  /** Set under `beforeName`: its entries are on their way into the map that has its name. */
+  readonly leaves?: LeavingMap;
+}
+
+/** What is known of a map whose entries are taken over into another. */
+export interface LeavingMap {
+  /** The pin of what was brought. */
+  readonly copied: string;
+  /** Packets were led to the new map: it holds then, and what others wrote into this one since is still to come. Otherwise this one holds. */
+  readonly flipped: boolean;
 }
 
 /** What two declarations have to agree in: layouts in place of schemas. */
@@ -89,6 +101,32 @@ export function parseManifest(pipeline: string, text: string): Manifest {
   });
   const { names, version, way } = read.crossing;
   return { place: read.place, crossing: { names, version, way }, chains: new Map(chains), maps: new Map(read.maps) };
+}
+
+/** The name of what a map was, while its entries are taken over. No map of a pipeline has a colon in its name. */
+export function beforeName(map: string): string {
+  return `${map}${BEFORE}`;
+}
+
+const BEFORE = ':before';
+
+/** Everything that is pinned for a map. */
+export function pinsOfMap({ pin, leaves }: KeptMap): readonly string[] {
+  return leaves ? [pin, leaves.copied] : [pin];
+}
+
+/** The maps that a process left which may have died while it took entries over: the new ones where packets were led there, otherwise the old. */
+export function mapsLeft(maps: Manifest['maps'], flipped: boolean): Manifest['maps'] {
+  const left = new Map(maps);
+  for (const [name, { leaves, ...kept }] of maps) {
+    if (leaves === undefined || leaves.flipped) continue;
+    if (flipped) left.set(name, { ...kept, leaves: { ...leaves, flipped } });
+    else {
+      left.delete(name);
+      left.set(name.slice(0, -BEFORE.length), { ...kept, used: true });
+    }
+  }
+  return left;
 }
 
 /** What of a declaration is written. */

@@ -19,6 +19,7 @@ import { describePipeline, type PipelineDescription } from './description.ts';
 import { functionsIn } from './graph.ts';
 import { KeptInstance } from './kept-instance.ts';
 import { blueprintOf, LivePipeline } from './live-pipeline.ts';
+import type { Migration } from './migration.ts';
 import { Observation, type ObserveOptions } from './observation.ts';
 import { commitAdoption, keeperOf } from './persistence.ts';
 import { membersOf, planPipeline } from './pipeline-plan.ts';
@@ -67,6 +68,11 @@ export interface RunOptions {
    * on with them. Packets go on in between. Default false: all is gone with the process.
    */
   readonly persist?: boolean;
+  /**
+   * Persistent pipelines: how the entries of maps come along that are declared otherwise than they are pinned, made with `migrate()`.
+   * One for each form that a process may find; those that there is nothing to do for are passed over.
+   */
+  readonly migrate?: readonly Migration[];
   /** What it tells of its packets; default counters alone. */
   readonly observe?: ObserveOptions;
 }
@@ -98,13 +104,17 @@ function built<N extends string, L>(name: N, checked: Chains): Pipeline<N, L> {
 }
 
 async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: RunOptions = {}): Promise<Running<L>> {
-  const { services = [], statsIntervalMs = 1000, persist = false } = options;
+  const { services = [], statsIntervalMs = 1000, persist = false, migrate = [] } = options;
   if (!Number.isFinite(statsIntervalMs) || statsIntervalMs <= 0)
     throw new ArgumentError(`pipeline '${name}': statsIntervalMs is ${statsIntervalMs}, expected more than 0`);
   const observation = new Observation(options.observe);
   if (persist && !observation.isPlain)
     throw new UnsupportedError(`pipeline '${name}': what outlives its process has counters, and tells of nothing else`, {
       hint: 'leave out persist or observe',
+    });
+  if (migrate.length > 0 && !persist)
+    throw new ArgumentError(`pipeline '${name}': nothing of it outlives a process, so there is nothing to migrate`, {
+      hint: 'run it with persist: true',
     });
   const members = [...membersOf(name, chains).values()].flat();
   await using resources = new AsyncDisposableStack();
@@ -115,7 +125,7 @@ async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: 
 
   const instance = await composition.get(Engine).open();
   resources.defer(() => instance.close());
-  const keeper = persist ? await keeperOf(instance, name, blueprint.roots) : undefined;
+  const keeper = persist ? await keeperOf(instance, { name, roots: blueprint.roots, migrations: migrate }) : undefined;
   if (keeper) resources.defer(() => keeper.end());
   composition.bindInstance(instance, keeper);
   const registry = composition.get(MapRegistry);
@@ -131,15 +141,17 @@ async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: 
     keeper,
   });
   const adoption = keeper?.found && (await live.load(live.planUpdate(chains)));
+  await keeper?.migrate();
   resources.use(await composition.start(registry));
   if (!adoption) live.keep();
   const attached = resources.use(await live.attach());
-  if (adoption) await commitAdoption(adoption);
+  if (keeper && adoption) await commitAdoption(adoption, keeper);
   // packets follow what was made here: whatever fails from here on, it stays
   if (keeper) keeper.ending = 'leave';
   if (adoption) {
     await live.gracePeriod();
     await adoption.settle();
+    await keeper?.endMigrations();
   }
   const replay = instance.traffic && new Replay(live, instance.traffic);
   if (replay) resources.defer(() => replay.stop());

@@ -1,0 +1,182 @@
+/**
+ * The maps that a pipeline keeps beyond its process, by name. One that is declared otherwise than it is pinned is refused, or migrated:
+ * the new one is pinned beside it, entries are brought over before and after packets are, and only then the old one goes.
+ */
+import { ArgumentError, type LoadedMap, type MapSpec, type PinFolder } from '@tailrace/bpf';
+import { type AnyMap, ConflictError, mapDifferences, toMapSpec } from '@tailrace/stage';
+import { beforeName, type KeptMap, pinsOfMap, shapeOf } from './manifest.ts';
+import { copiedSpec, MapMigration } from './map-migration.ts';
+import { isOne, type Migration, migrationOf } from './migration.ts';
+
+/** What is known of maps when a process takes a pipeline. */
+export interface KeptMapsParts {
+  /** The pipeline's name. */
+  readonly pipeline: string;
+  readonly folder: PinFolder;
+  readonly found: ReadonlyMap<string, KeptMap>;
+  readonly migrations: readonly Migration[];
+  /** Pins a map that was made here, or closes it. */
+  pin(map: LoadedMap, as: string): LoadedMap;
+}
+
+type Create = (spec: MapSpec) => LoadedMap;
+
+/** The maps of one pipeline. */
+export class KeptMaps {
+  readonly #parts: KeptMapsParts;
+  readonly #all: Map<string, KeptMap>;
+  /** Those that this process has opened. */
+  readonly #opened: AnyMap[] = [];
+  /** What is on its way, by name; `isNew` is what another process has not begun. */
+  readonly #moving = new Map<string, { readonly moving: MapMigration; readonly isNew: boolean }>();
+  #migrations: readonly Migration[];
+
+  constructor(parts: KeptMapsParts) {
+    this.#parts = parts;
+    this.#migrations = parts.migrations;
+    this.#all = new Map([...parts.found].map(([name, kept]) => [name, { ...kept, used: false }]));
+  }
+
+  /** As a manifest has them. */
+  get all(): ReadonlyMap<string, KeptMap> {
+    return new Map(this.#all);
+  }
+
+  /** Names of those that nothing uses. */
+  get orphans(): readonly string[] {
+    return [...this.#all].flatMap(([name, { used }]) => (used ? [] : [name])).sort();
+  }
+
+  /**
+   * The map of that name as it was left, a new one, or one that its entries come into. Throws ConflictError with the fields in which a
+   * pinned one differs from what is declared, or from what it is to be migrated from, and what the engine throws.
+   */
+  open(map: AnyMap, spec: MapSpec, create: Create): { readonly loaded: LoadedMap; readonly isNew: boolean } {
+    const { folder, pin } = this.#parts;
+    const { name } = spec;
+    const kept = this.#all.get(name);
+    this.#opened.push(map);
+    if (kept === undefined) {
+      const as = this.#freePin(name);
+      const loaded = pin(create(spec), as);
+      this.#all.set(name, { pin: as, declaration: shapeOf(map), used: true });
+      return { loaded, isNew: true };
+    }
+    if (mapDifferences(map, pinnedMap(map, kept)).length > 0) return { loaded: this.#migrate(map, kept, spec, create), isNew: false };
+    const loaded = folder.openMap(kept.pin, spec);
+    this.#all.set(name, { ...kept, used: true });
+    this.#goOn(map, loaded);
+    return { loaded, isNew: false };
+  }
+
+  /** One that is no longer used stays, unless it is not `written` of: then it was made for a change that came to nothing. */
+  close(name: string, written: ReadonlyMap<string, KeptMap> | undefined): void {
+    const kept = this.#all.get(name);
+    if (kept === undefined) return;
+    if (written === undefined || written.has(name)) this.#all.set(name, { ...kept, used: false });
+    else {
+      this.#all.delete(name);
+      for (const pin of pinsOfMap(kept)) this.#parts.folder.remove(pin);
+    }
+  }
+
+  /** Brings all entries of maps that are migrated. Throws MigrationError, and ArgumentError for a migration of no map of the pipeline. */
+  async copy(): Promise<void> {
+    const strange = this.#migrations.find(({ to }) => !this.#opened.some((map) => isOne(to, map)));
+    if (strange)
+      throw new ArgumentError(`migrate: map '${strange.to.name}' is in no stage or controller of pipeline '${this.#parts.pipeline}'`, {
+        hint: 'it is told by the value that hash(), lpmTrie() and the like returned',
+      });
+    for (const { moving, isNew } of this.#moving.values()) if (isNew) await moving.copy();
+  }
+
+  /** Brings what became different since. Throws MigrationError. */
+  async follow(): Promise<void> {
+    for (const { moving } of this.#moving.values()) await moving.follow();
+  }
+
+  /** Packets were led over: from here on the new maps hold. */
+  flipped(): void {
+    for (const [name, kept] of this.#all) if (kept.leaves) this.#all.set(name, { ...kept, leaves: { ...kept.leaves, flipped: true } });
+  }
+
+  /** All entries were brought. Returns the pins that are of no use any more; maps are migrated when a process starts, and not later. */
+  endMigrations(): readonly string[] {
+    const pins = [...this.#moving.keys()].flatMap((name) => this.#delete(beforeName(name)));
+    this.#moving.clear();
+    this.#migrations = [];
+    return pins;
+  }
+
+  /** Strikes one off that nothing uses, and returns its pins. Throws ArgumentError for one that is used or not there. */
+  forget(name: string): readonly string[] {
+    const kept = this.#all.get(name);
+    if (kept === undefined || kept.used)
+      throw new ArgumentError(`pipeline '${this.#parts.pipeline}' ${kept ? 'uses' : 'has no'} map '${name}'`, {
+        hint: this.orphans.length > 0 ? `nothing uses ${this.orphans.join(', ')}` : 'it has none that nothing uses',
+      });
+    return this.#delete(name);
+  }
+
+  /** Makes the new map, and keeps the old one under another name. */
+  #migrate(map: AnyMap, kept: KeptMap, spec: MapSpec, create: Create): LoadedMap {
+    const { pipeline, folder, pin } = this.#parts;
+    const { name } = spec;
+    const pinned = pinnedMap(map, kept);
+    const before = beforeName(name);
+    const refused = (hint: string): ConflictError =>
+      new ConflictError(`map '${name}' as it is declared, and as it is pinned`, mapDifferences(map, pinned), hint);
+    if (this.#all.has(before))
+      throw refused(
+        `entries are on their way into it: run it once as it is pinned, or give them up: tailrace forget ${pipeline} ${before}`,
+      );
+    const migration = migrationOf(name, map, pinned, this.#migrations);
+    if (migration === undefined)
+      throw refused(`declare it as it was, migrate() it, or delete what it holds: tailrace forget ${pipeline} ${name}`);
+    const old = folder.openMap(kept.pin, toMapSpec(migration.from, name));
+    const [as, copiedAs] = [this.#freePin(name), `map:copied:${name}`];
+    const loaded = pin(create(spec), as);
+    const copied = pin(create(copiedSpec(old)), copiedAs);
+    this.#moving.set(name, { moving: new MapMigration(migration, { from: old, to: loaded, copied }), isNew: true });
+    this.#all.set(before, { ...kept, used: false, leaves: { copied: copiedAs, flipped: false } });
+    this.#all.set(name, { pin: as, declaration: shapeOf(map), used: true });
+    return loaded;
+  }
+
+  /** Where a process died between leading packets over and bringing the last entries. */
+  #goOn(map: AnyMap, loaded: LoadedMap): void {
+    const { pipeline, folder } = this.#parts;
+    const { name } = loaded.spec;
+    const before = this.#all.get(beforeName(name));
+    if (before?.leaves === undefined) return;
+    const migration = migrationOf(name, map, pinnedMap(map, before), this.#migrations);
+    if (migration === undefined)
+      throw new ConflictError(
+        `map '${name}' as it is declared, and as its last entries are pinned`,
+        mapDifferences(map, pinnedMap(map, before)),
+        `migrate() them, or give them up: tailrace forget ${pipeline} ${beforeName(name)}`,
+      );
+    const from = folder.openMap(before.pin, toMapSpec(migration.from, name));
+    const copied = folder.openMap(before.leaves.copied, copiedSpec(from));
+    this.#moving.set(name, { moving: new MapMigration(migration, { from, to: loaded, copied }), isNew: false });
+  }
+
+  #delete(name: string): readonly string[] {
+    const kept = this.#all.get(name);
+    this.#all.delete(name);
+    return kept ? pinsOfMap(kept) : [];
+  }
+
+  #freePin(name: string): string {
+    const taken = new Set(this.#parts.folder.list());
+    for (let number = 1; ; number += 1) {
+      const pin = number === 1 ? `map:${name}` : `map:${number}:${name}`;
+      if (!taken.has(pin)) return pin;
+    }
+  }
+}
+
+/** The declaration that a map was pinned by, as far as it is known. */
+function pinnedMap(map: AnyMap, { declaration }: KeptMap): AnyMap {
+  return { ...map, inner: undefined, ...declaration } as AnyMap;
+}

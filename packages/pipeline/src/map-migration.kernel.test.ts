@@ -1,0 +1,4 @@
+import { kernel } from '@tailrace/kernel';
+import { mapMigrationSuite } from './map-migration.suite.ts';
+
+mapMigrationSuite(kernel({ interfaces: [] }));

@@ -1,0 +1,217 @@
+/** Maps of persistent pipelines that are declared otherwise by the next process: what comes along, and what is refused and left whole. */
+import { existsSync, readdirSync } from 'node:fs';
+import { createNamespace, kernel, type NetworkNamespace, PacketSocket, Rtnetlink } from '@tailrace/kernel';
+import { hash, type Schema, stage, struct, u32, u64 } from '@tailrace/stage';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { keptPipelines, stopKept } from './kept.ts';
+import { type Migration, migrate } from './migration.ts';
+import { pipeline } from './pipeline.ts';
+
+const name = `migrate-${process.pid}`;
+const folder = `/sys/fs/bpf/tailrace/${name}`;
+let namespace: NetworkNamespace;
+let route: Rtnetlink;
+let sender: PacketSocket;
+
+beforeAll(() => {
+  namespace = createNamespace();
+  route = new Rtnetlink(namespace);
+  route.createVeth({ name: 'left' }, { name: 'right' });
+  for (const end of ['left', 'right']) route.change(end, { up: true });
+  sender = new PacketSocket(namespace, 'left');
+});
+
+afterEach(async () => {
+  await using outside = await kernel({ interfaces: [] }).open();
+  if (keptPipelines(outside).some((kept) => kept.name === name)) await stopKept(outside, name);
+});
+
+afterAll(() => {
+  sender.close();
+  route.close();
+  namespace.close();
+});
+
+const engine = () => kernel({ interfaces: ['right'], netns: namespace });
+const pins = () =>
+  readdirSync(folder)
+    .map((pin) =>
+      decodeURIComponent(pin)
+        .replace(/array:\d+:/, 'array:N:')
+        .replaceAll(name, 'NAME'),
+    )
+    .sort();
+
+/** Counts frames by length: entries that are there already. */
+function narrow(maxEntries = 64) {
+  const seen = hash({ name: 'seen', key: u32, value: struct({ packets: u32 }), maxEntries });
+  const count = stage({
+    name: 'count',
+    hook: 'xdp',
+    uses: { seen },
+    program(ctx, { seen }) {
+      const entry = seen.lookup(ctx.length);
+      if (entry) entry.packets += 1;
+      return ctx.next();
+    },
+  });
+  return { seen, edge: pipeline(name, { xdp: [count] }) };
+}
+
+/** The same, with bytes. */
+function wide(maxEntries = 64) {
+  const seen = hash({ name: 'seen', key: u32, value: struct({ packets: u64, bytes: u64 }), maxEntries });
+  const count = stage({
+    name: 'count',
+    hook: 'xdp',
+    uses: { seen },
+    program(ctx, { seen }) {
+      const entry = seen.lookup(ctx.length);
+      if (entry) {
+        entry.packets += 1n;
+        entry.bytes += BigInt(ctx.length);
+      }
+      return ctx.next();
+    },
+  });
+  return { seen, edge: pipeline(name, { xdp: [count] }) };
+}
+
+function send(count: number, length: number): void {
+  for (let i = 0; i < count; i++) {
+    const frame = new Uint8Array(length).fill(0xff, 0, 6);
+    frame.set([0x88, 0xb5], 12);
+    sender.send(frame);
+  }
+}
+
+async function until(holds: () => boolean): Promise<void> {
+  for (let i = 0; i < 200 && !holds(); i++) await new Promise((resolve) => setTimeout(resolve, 5));
+  expect(holds()).toBe(true);
+}
+
+/** A narrow pipeline with entries for frames of 321 and 322 bytes, left. */
+async function left() {
+  const declared = narrow();
+  const one = await declared.edge.run(engine(), { persist: true });
+  one.map(declared.seen).set(321, { packets: 0 });
+  one.map(declared.seen).set(322, { packets: 1000 });
+  send(4, 321);
+  await until(() => one.map(declared.seen).get(321)?.packets === 4);
+  await one.leave();
+  return declared;
+}
+
+test('entries come along under the new schema, the old map goes, and the next process has nothing to do', async () => {
+  const { seen: old } = await left();
+  const before = pins();
+  send(3, 321);
+  const { seen, edge } = wide();
+  const toWide = migrate(old, seen, (length, { packets }) => [length, { packets: BigInt(packets), bytes: BigInt(packets * length) }]);
+  const two = await edge.run(engine(), { persist: true, migrate: [toWide] });
+  expect(two.map(seen).getAll().sort()).toEqual([
+    [321, { packets: 7n, bytes: 7n * 321n }],
+    [322, { packets: 1000n, bytes: 322_000n }],
+  ]);
+  expect(two.orphans).toEqual([]);
+  expect(pins()).toEqual(before.map((pin) => pin.replace('map:', 'map:2:')));
+  send(2, 321);
+  await until(() => two.map(seen).get(321)?.packets === 9n);
+  await two.leave();
+
+  const again = wide();
+  const three = await again.edge.run(engine(), {
+    persist: true,
+    migrate: [migrate(old, again.seen, () => undefined)],
+  });
+  expect(three.map(again.seen).get(321)).toEqual({ packets: 9n, bytes: 9n * 321n });
+  await three.leave();
+
+  // and back
+  const back = narrow();
+  const four = await back.edge.run(engine(), {
+    persist: true,
+    migrate: [migrate(again.seen, back.seen, (length, { packets }) => [length, { packets: Number(packets) }])],
+  });
+  expect(four.map(back.seen).get(321)).toEqual({ packets: 9 });
+  expect(pins()).toEqual(before);
+  await four.stop();
+});
+
+test('a map that only grew needs nobody to convert it', async () => {
+  const { seen: old } = await left();
+  const { seen, edge } = narrow(1024);
+  const two = await edge.run(engine(), { persist: true, migrate: [migrate(old, seen)] });
+  expect(two.map(seen).getAll().sort()).toEqual([
+    [321, { packets: 4 }],
+    [322, { packets: 1000 }],
+  ]);
+  expect(two.map(seen).size).toBe(2);
+  await two.stop();
+});
+
+test('whatever is refused leaves the old chain, its map and its pins', async () => {
+  const { seen: old } = await left();
+  const before = pins();
+  const refused = async (
+    migration: (seen: ReturnType<typeof wide>['seen']) => readonly Migration[],
+    maxEntries?: number,
+  ): Promise<unknown> => {
+    const { seen, edge } = wide(maxEntries);
+    const error: unknown = await edge.run(engine(), { persist: true, migrate: migration(seen) }).catch((caught: unknown) => caught);
+    expect(pins()).toEqual(before);
+    return String(error).replaceAll(name, 'NAME');
+  };
+  expect(await refused(() => [])).toMatchInlineSnapshot(
+    `"ConflictError: map 'NAME/seen' as it is declared, and as it is pinned: value.packets is u64 and u32, value.bytes is u64 and missing"`,
+  );
+  expect(await refused((seen) => [migrate(narrow(32).seen, seen, () => undefined)])).toMatchInlineSnapshot(
+    `"ConflictError: map 'NAME/seen' as it is migrated from, and as it is pinned: maxEntries is 32 and 64"`,
+  );
+  expect(
+    await refused((seen) => [
+      migrate(old, seen, (length) => {
+        if (length === 322) throw new TypeError('not today');
+        return undefined;
+      }),
+    ]),
+  ).toMatchInlineSnapshot(`"MigrationError: map 'NAME/seen': its entry 322 cannot be converted: not today"`);
+  const all = (seen: ReturnType<typeof wide>['seen']) => [migrate(old, seen, (key) => [key, { packets: 0n, bytes: 0n }])];
+  expect(await refused(all, 1)).toMatchInlineSnapshot(`"MigrationError: map 'NAME/seen': has room for 1 entries, and 2 are to come"`);
+  expect(await refused(() => all(wide().seen))).toMatchInlineSnapshot(
+    `"ConflictError: map 'NAME/seen' as it is declared, and as it is pinned: value.packets is u64 and u32, value.bytes is u64 and missing"`,
+  );
+  await expect(wide().edge.run(engine(), { migrate: all(wide().seen) })).rejects.toThrow(
+    'nothing of it outlives a process, so there is nothing to migrate',
+  );
+
+  send(3, 321);
+  const again = narrow();
+  const two = await again.edge.run(engine(), { persist: true });
+  await until(() => two.map(again.seen).get(321)?.packets === 7);
+  expect(two.map(again.seen).get(322)).toEqual({ packets: 1000 });
+  await two.stop();
+});
+
+test('a migration of a map that is not in the pipeline is refused, also where it starts anew', async () => {
+  const { edge } = narrow();
+  const other = narrow().seen;
+  await expect(edge.run(engine(), { persist: true, migrate: [migrate(other, narrow().seen)] })).rejects.toThrow(
+    `migrate: map 'seen' is in no stage or controller of pipeline '${name}'`,
+  );
+  expect(existsSync(folder)).toBe(false);
+});
+
+test('one of several migrations is the one for what is there', async () => {
+  await left();
+  const { seen, edge } = wide();
+  const one = (schema: Schema<unknown>) => hash({ name: 'seen', key: u32, value: schema as Schema<{ packets: number }>, maxEntries: 64 });
+  const two = await edge.run(engine(), {
+    persist: true,
+    migrate: [struct({ packets: u32, first: u32 }), struct({ packets: u32 })].map((schema) =>
+      migrate(one(schema), seen, (key, { packets }) => [key, { packets: BigInt(packets), bytes: 1n }]),
+    ),
+  });
+  expect(two.map(seen).get(322)).toEqual({ packets: 1000n, bytes: 1n });
+  await two.stop();
+});
