@@ -178,12 +178,22 @@ export class LiveChain {
     const { instance, registry } = this.#workshop;
     const { hook } = this;
     if (isPacketHook(hook)) return instance.attach(this.#root, hook);
-    return attachToSockets(
-      instance,
-      this.#root,
-      hook,
-      socketMapsOf(this.#compiled.plan).map((map) => registry.loaded(map)),
-    );
+    // a stage that names one of them may go, and the chain is still at its sockets
+    const maps = socketMapsOf(this.#compiled.plan);
+    const held = registry.hold(maps.map((map) => ({ map, scope: this.#workshop.name, user: hook })));
+    try {
+      const attached = await attachToSockets(
+        instance,
+        this.#root,
+        hook,
+        maps.map((map) => registry.loaded(map)),
+      );
+      const detach = (): Promise<void> => attached.detach().finally(() => held[Symbol.dispose]());
+      return { ...attached, detach };
+    } catch (error) {
+      held[Symbol.dispose]();
+      throw error;
+    }
   }
 
   /** Sends one packet through the chain, off the wire. Runs go one after the other: what they count is told apart. */
