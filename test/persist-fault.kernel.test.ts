@@ -1,121 +1,266 @@
-/** Each system call of starting and of taking over a persistent pipeline fails once: all of it is rolled back, or goes on. */
-import { existsSync, readdirSync } from 'node:fs';
-import { createNamespace, kernel, type NetworkNamespace, PacketSocket, Rtnetlink } from '@tailrace/kernel';
+/**
+ * Each system call of what is done with a pipeline fails once: starting it, taking it over, updating it, replacing a stage, leaving and
+ * stopping it. All of it is rolled back, or the error came behind the change: packets go on in one chain or the other, and nothing
+ * stays that neither has.
+ */
+import { createNamespace, kernel, type NetworkNamespace, PacketSocket, Rtnetlink, setSysctl } from '@tailrace/kernel';
 import { keptPipelines, stopKept } from '@tailrace/pipeline';
 import { eventually } from '@tailrace/testing';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import { failureTaken, injectFailure } from '../packages/kernel/src/syscall.ts';
-import { AT, keptEdge, PROBE } from './kept-edge.ts';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { injectFailure } from '../packages/kernel/src/syscall.ts';
+import { failing, failingAfter } from './failing-calls.ts';
+import { AT, keptEdge, PROBE, STAGES } from './kept-edge.ts';
 import { openFds } from './kernel-objects.ts';
+import { expectSame, heldOf, objectsOf, type PipelineObjects } from './pipeline-objects.ts';
 
-const name = `fails-${process.pid}`;
+const name = `f${process.pid}`;
 let namespace: NetworkNamespace;
 let route: Rtnetlink;
-let sender: PacketSocket;
+let left: PacketSocket;
+let right: PacketSocket;
+let open: Running | undefined;
 
 beforeAll(() => {
   namespace = createNamespace();
+  // frames of others come without metadata while only TC is attached
+  setSysctl(namespace, 'net/ipv6/conf/default/disable_ipv6', 1);
   route = new Rtnetlink(namespace);
   route.createVeth({ name: 'left' }, { name: 'right' });
   for (const end of ['left', 'right']) route.change(end, { up: true });
-  sender = new PacketSocket(namespace, 'left');
+  [left, right] = [new PacketSocket(namespace, 'left'), new PacketSocket(namespace, 'right')];
 });
 
 afterEach(async () => {
   injectFailure(0);
+  // what a test that failed had running
+  await open?.stop().catch(() => undefined);
+  open = undefined;
   await using outside = await kernel({ interfaces: [] }).open();
   if (keptPipelines(outside).some((kept) => kept.name === name)) await stopKept(outside, name);
 });
 
 afterAll(() => {
-  sender.close();
+  left.close();
+  right.close();
   route.close();
   namespace.close();
 });
 
-const run = (generation: number) => {
-  const { seen, edge } = keptEdge(name);
-  return { seen, running: edge(generation).run(kernel({ interfaces: ['right'], netns: namespace }), { persist: true }) };
-};
-const hasFolder = () => existsSync(`/sys/fs/bpf/tailrace/${name}`);
-/** Numbers of arrays change; what there is does not. */
-const pins = () =>
-  readdirSync(`/sys/fs/bpf/tailrace/${name}`)
-    .map((pin) => pin.replace(/%3A\d+%3A/, ':N:'))
-    .sort();
+type Edge = ReturnType<typeof keptEdge>;
+type Running = Awaited<ReturnType<ReturnType<Edge['edge']>['run']>>;
 
-/** Sends frames; all of them were counted by both chains. */
-async function flows(count: () => readonly (bigint | undefined)[]): Promise<void> {
-  const before = count().map((value) => (value ?? 0n) + 3n);
-  for (let i = 0; i < 3; i++) {
-    const frame = new Uint8Array(PROBE.bytes).fill(0xff, 0, 6);
-    new DataView(frame.buffer).setUint16(12, PROBE.etherType);
-    sender.send(frame);
-  }
-  await eventually(() => count().join() === before.join(), 2_000, 'frames that were counted');
+const ways = {
+  persistent: { persist: true, tc: {} },
+  'by TCX': { persist: false, tc: { link: 'tcx' } },
+  'by clsact': { persist: false, tc: { link: 'clsact' } },
+} as const;
+type Way = keyof typeof ways;
+
+async function run(generation: number, way: Way = 'persistent', declared = keptEdge(name)): Promise<Running> {
+  const { persist, tc } = ways[way];
+  open = await declared.edge(generation).run(kernel({ interfaces: ['right'], netns: namespace, tc }), { persist });
+  return open;
 }
 
-/** Repeats something with its first, second, third … call failing, until none is left to fail. */
-async function failing(operate: () => Promise<void>, check: (failed: boolean, nth: number) => Promise<void>): Promise<number> {
-  for (let nth = 1; ; nth += 1) {
-    injectFailure(nth);
-    const failed = await operate().then(
-      () => false,
-      () => true,
+const place = () => ({ name, stages: STAGES, namespace, interface: 'right' });
+const held = () => heldOf(place());
+const objects = () => objectsOf(place());
+
+/** Nothing of the pipeline, and what this file has open. */
+function nothing(): PipelineObjects {
+  const attached = { xdp: 0, tcIngress: 0, tcEgress: 0, filters: 0, qdisc: undefined };
+  return { fds: openFds(), programs: [], maps: 0, links: [], pins: [], attached };
+}
+
+const heldIn = ({ fds, pins, attached }: PipelineObjects) => ({ fds, pins, attached });
+
+let sent = 0;
+
+/** Sends a frame, and reads a generation off it where it arrives; undefined where no stage wrote one. */
+async function written(from: PacketSocket, to: PacketSocket, offsets: readonly number[]): Promise<readonly (number | undefined)[]> {
+  sent += 1;
+  const bytes = new Uint8Array(PROBE.bytes).fill(0xff);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(12, PROBE.etherType);
+  view.setUint32(PROBE.number, sent);
+  from.send(bytes);
+  const arrived = await eventually(() => received(to, sent), 2_000, `frame ${sent}`);
+  return offsets.map((offset) => (arrived.getUint32(offset) === 0xffff_ffff ? undefined : arrived.getUint32(offset)));
+}
+
+function received(socket: PacketSocket, number: number): DataView | undefined {
+  for (let bytes = socket.receive(); bytes; bytes = socket.receive()) {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    if (view.getUint16(12) === PROBE.etherType && view.getUint32(PROBE.number) === number) return view;
+  }
+  return undefined;
+}
+
+/** The generations that packets meet now, of both stages at XDP and of the one at TC egress. */
+async function serving(): Promise<Readonly<Record<'first' | 'last' | 'out', number | undefined>>> {
+  const [first, last] = await written(left, right, [PROBE.first, PROBE.last]);
+  const [out] = await written(right, left, [PROBE.out]);
+  return { first, last, out };
+}
+
+const all = (generation: number) => ({ first: generation, last: generation, out: generation });
+
+/** One frame in each direction is counted by all chains, none of them met stages of two generations or an empty slot. */
+async function expectWhole({ seen }: Edge, running: Running, about: string): Promise<void> {
+  const counts = () => [AT.xdp, AT.tcIngress, AT.tcEgress].map((key) => running.map(seen).get(key) ?? 0n);
+  const before = counts();
+  await serving();
+  expect(counts(), about).toEqual(before.map((count) => count + 1n));
+  expect(running.map(seen).get(AT.mixed), about).toBe(0n);
+  const none = { misses: 0n, withoutMetadata: 0n };
+  expect(running.stats().roots, about).toEqual({ xdp: none, tcIngress: none, tcEgress: none });
+}
+
+function fill({ seen }: Edge, running: Running): void {
+  for (const key of Object.values(AT)) running.map(seen).set(key, 0n);
+}
+
+describe.each(Object.keys(ways) as Way[])('%s', (way) => {
+  test('starting', { timeout: 240_000 }, async () => {
+    const before = nothing();
+    const calls = await failing(
+      () => run(1, way),
+      async ({ nth, error }) => {
+        if (error === undefined) await open?.stop();
+        await expectSame(held, heldIn(before), `behind call ${nth}`);
+        expect(await serving()).toEqual({ first: undefined, last: undefined, out: undefined });
+      },
     );
-    const taken = failureTaken();
-    injectFailure(0);
-    if (!taken) return nth;
-    await check(failed, nth);
-  }
-}
+    expect(calls).toBeGreaterThan(60);
+    expect(await serving()).toEqual(all(1));
+    await open?.stop();
+    await expectSame(objects, before, 'in the end');
+  });
 
-test('starting', { timeout: 120_000 }, async () => {
-  const fds = openFds();
-  let open: Awaited<ReturnType<typeof run>['running']> | undefined;
-  const calls = await failing(
-    async () => {
-      open = await run(1).running;
-    },
-    async (failed, nth) => {
-      if (!failed) await open?.stop();
-      expect(hasFolder(), `call ${nth}`).toBe(false);
-      expect(route.interface('right').xdp, `call ${nth}`).toEqual([]);
-      await eventually(() => openFds() === fds, 2_000, `open files after call ${nth}`);
-    },
-  );
-  await open?.stop();
-  expect(calls).toBeGreaterThan(40);
+  test('updating, and replacing the stage behind one slot', { timeout: 240_000 }, async () => {
+    const declared = keptEdge(name);
+    let running = await run(1, way, declared);
+    fill(declared, running);
+    const before = objects();
+    let generation = 1;
+    const changes = {
+      update: () => running.update(declared.edge(generation) as never),
+      replace: () => running.replace(declared.stages(0).last as never, declared.stages(generation).last as never),
+    };
+    for (const [title, change] of Object.entries(changes)) {
+      const calls = await failing(
+        () => {
+          generation += 1;
+          return change();
+        },
+        async ({ nth, error }) => {
+          const about = `${title}, behind call ${nth}: ${error?.message}`;
+          const now = await serving();
+          const isMade = now.last === generation;
+          expect(now, about).toEqual(title === 'replace' ? { ...now, last: now.last } : all(isMade ? generation : generation - 1));
+          if (error === undefined) expect(isMade, about).toBe(true);
+          await expectWhole(declared, running, about);
+          if (error && isMade) {
+            // without its grace period what is old stays open until the pipeline stops; anything else goes with the next change
+            if (error.message.startsWith('membarrier')) {
+              await running.stop();
+              running = await run(generation, way, declared);
+              fill(declared, running);
+            } else await change();
+          }
+          await expectSame(held, heldIn(before), about);
+          if (!isMade) await change();
+        },
+      );
+      expect(calls, title).toBeGreaterThan(title === 'update' ? 30 : 5);
+    }
+    await expectSame(objects, before, 'in the end');
+    await running.stop();
+  });
 });
 
 test('taking over', { timeout: 240_000 }, async () => {
-  const first = run(1);
-  const one = await first.running;
-  for (const key of Object.values(AT)) one.map(first.seen).set(key, 0n);
-  await one.leave();
-  const [fds, before] = [openFds(), pins()];
-  let open: Awaited<ReturnType<typeof run>['running']> | undefined;
+  const declared = keptEdge(name);
+  const first = await run(1, 'persistent', declared);
+  fill(declared, first);
+  await first.leave();
+  const before = objects();
+  let generation = 1;
   const calls = await failing(
-    async () => {
-      open = await run(2).running;
+    () => {
+      generation += 1;
+      return run(generation);
     },
-    async (failed, nth) => {
-      if (!failed) await open?.leave();
-      expect(route.interface('right').xdp, `call ${nth}`).toHaveLength(1);
-      await eventually(() => openFds() === fds, 2_000, `open files after call ${nth}`);
-      const next = run(3);
-      const running = await next.running;
-      expect(pins(), `call ${nth}`).toEqual(before);
-      const handle = running.map(next.seen);
-      await flows(() => [handle.get(AT.xdp), handle.get(AT.tcIngress)]);
-      expect(handle.get(AT.mixed), `call ${nth}`).toBe(0n);
-      expect(running.stats().roots, `call ${nth}`).toEqual({
-        xdp: { misses: 0n, withoutMetadata: 0n },
-        tcIngress: { misses: 0n, withoutMetadata: 0n },
-      });
+    async ({ nth, error }) => {
+      const about = `call ${nth}: ${error?.message}`;
+      if (error === undefined) await open?.leave();
+      const now = await serving();
+      const isMade = now.last === generation;
+      expect(now, about).toEqual(all(isMade ? generation : generation - 1));
+      if (error === undefined) expect(isMade, about).toBe(true);
+      const expected = heldIn(before);
+      // what an error behind the change left goes with the next process
+      await expectSame(held, isMade && error ? { ...expected, pins: held().pins } : expected, about);
+      generation += 1;
+      const next = keptEdge(name);
+      const running = await run(generation, 'persistent', next);
+      await expectWhole(next, running, about);
       await running.leave();
+      await expectSame(held, heldIn(before), about);
     },
   );
   expect(calls).toBeGreaterThan(60);
-  await open?.stop();
+  await open?.leave();
+  await expectSame(objects, before, 'in the end');
+});
+
+test('leaving', { timeout: 120_000 }, async () => {
+  const [declared, before] = [keptEdge(name), nothing()];
+  fill(declared, await run(1, 'persistent', declared));
+  await open?.leave();
+  const left = objects();
+  let generation = 1;
+  const calls = await failingAfter(
+    async () => {
+      generation += 1;
+      const running = await run(generation);
+      return () => running.leave();
+    },
+    async ({ nth }) => {
+      await expectSame(held, heldIn(left), `call ${nth}`);
+      expect(await serving()).toEqual(all(generation));
+    },
+  );
+  expect(calls).toBeGreaterThan(0);
+  await expectSame(objects, left, 'in the end');
+  await (await run(generation)).stop();
+  await expectSame(objects, before, 'once it is stopped');
+});
+
+test('stopping', { timeout: 120_000 }, async () => {
+  const before = nothing();
+  await using outside = await kernel({ interfaces: [] }).open();
+  const fds = openFds();
+  const finish = {
+    'stopped by name': async () => {
+      if (keptPipelines(outside).some((kept) => kept.name === name)) await stopKept(outside, name);
+    },
+    'run and stopped': async () => (await run(1)).stop(),
+  };
+  for (const [title, finished] of Object.entries(finish)) {
+    const calls = await failingAfter(
+      async () => {
+        const running = await run(1);
+        return () => running.stop();
+      },
+      async ({ nth }) => {
+        await expectSame(openFds, fds, `call ${nth}`);
+        await finished();
+        await expectSame(held, { ...heldIn(before), fds }, `${title} after call ${nth}`);
+      },
+    );
+    expect(calls).toBeGreaterThan(15);
+  }
+  await outside.close();
+  await expectSame(objects, before, 'in the end');
 });

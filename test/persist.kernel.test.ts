@@ -6,7 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync } from 'node:fs';
 import { setImmediate, setTimeout } from 'node:timers/promises';
-import { createNamespace, kernel, PacketSocket, Rtnetlink } from '@tailrace/kernel';
+import { createNamespace, kernel, PacketSocket, Rtnetlink, setSysctl } from '@tailrace/kernel';
 import { keptPipelines, stopKept } from '@tailrace/pipeline';
 import { afterEach, expect, test } from 'vitest';
 import { AT, keptEdge, PROBE } from './kept-edge.ts';
@@ -29,6 +29,8 @@ test('kill -9 at any moment: packets go on in one chain or another, and the next
 }, async () => {
   using namespace = createNamespace();
   using route = new Rtnetlink(namespace);
+  // frames of others come without metadata while only TC is attached
+  setSysctl(namespace, 'net/ipv6/conf/default/disable_ipv6', 1);
   route.createVeth({ name: 'left' }, { name: 'right' });
   for (const end of ['left', 'right']) route.change(end, { up: true });
   using sender = new PacketSocket(namespace, 'left');
@@ -52,23 +54,29 @@ test('kill -9 at any moment: packets go on in one chain or another, and the next
     expect(sent).toBeGreaterThan(100 * kills);
     for (const key of [AT.xdp, AT.tcIngress]) expect(running.map(seen).get(key)).toBe(BigInt(sent));
     expect(running.map(seen).get(AT.mixed)).toBe(0n);
-    expect(stats.roots).toEqual({ xdp: { misses: 0n, withoutMetadata: 0n }, tcIngress: { misses: 0n, withoutMetadata: 0n } });
+    const none = { misses: 0n, withoutMetadata: 0n };
+    expect(stats.roots).toEqual({ xdp: none, tcIngress: none, tcEgress: none });
     expect(Object.values(stats.xdp).map(({ misses }) => misses)).toEqual([0n, 0n]);
     const pins = readdirSync(`/sys/fs/bpf/tailrace/${name}`).map((pin) =>
       decodeURIComponent(pin).replace(/:\d+:/, ':N:').replace(name, 'NAME'),
     );
     expect(pins.sort()).toMatchInlineSnapshot(`
       [
+        "link:tcEgress:right",
         "link:tcIngress:right",
         "link:xdp:right",
         "manifest",
+        "object:array:N:NAME/tcEgress.array",
         "object:array:N:NAME/tcIngress.array",
         "object:array:N:NAME/xdp.array",
         "object:map:NAME/seen",
+        "object:own:NAME/tcEgress.entry",
+        "object:own:NAME/tcEgress.state",
         "object:own:NAME/tcIngress.entry",
         "object:own:NAME/tcIngress.state",
         "object:own:NAME/xdp.entry",
         "object:own:NAME/xdp.state",
+        "object:root:tcEgress",
         "object:root:tcIngress",
         "object:root:xdp",
       ]

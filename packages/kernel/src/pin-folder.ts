@@ -92,7 +92,12 @@ export class KernelPinFolder implements PinFolder {
     const next = this.#object(`${name}:next`);
     removePin(next);
     pinFd(kernelProgram(program).fd, next, `program ${program.spec.name}`);
-    renamePin(next, path);
+    try {
+      renamePin(next, path);
+    } catch (error) {
+      removePin(next);
+      throw error;
+    }
   }
 
   openProgram(name: string, spec: ProgramSpec): KernelProgram {

@@ -21,8 +21,13 @@ export function ownPin(name: string): string {
   return `own:${name}`;
 }
 
+/** The pin of a chain's root. */
+export function rootPin(hook: ChainHook): string {
+  return `root:${hook}`;
+}
+
 /**
- * Reads what was left, and removes maps that a process that died had half made; undefined where nothing is left that counts. Throws
+ * Reads what was left, and removes maps and roots that a process that died had half made; undefined where nothing is left that counts. Throws
  * ManifestError, ConflictError for pins of another namespace, ChainError for other hooks.
  */
 export function findKept(folder: PinFolder, options: KeptOptions): Manifest | undefined {
@@ -31,8 +36,8 @@ export function findKept(folder: PinFolder, options: KeptOptions): Manifest | un
   const manifest = parseManifest(options.name, text);
   checkFound(manifest, options, folder.place);
   const found = { ...manifest, maps: mapsLeft(manifest.maps, isFlipped(manifest, options, folder)) };
-  const known = new Set([...found.maps.values()].flatMap(pinsOfMap));
-  for (const pin of folder.list()) if (pin.startsWith('map:') && !known.has(pin)) folder.remove(pin);
+  const known = new Set([...[...found.maps.values()].flatMap(pinsOfMap), ...[...found.chains.keys()].map(rootPin)]);
+  for (const pin of folder.list()) if (/^(?:map|root):/.test(pin) && !known.has(pin)) folder.remove(pin);
   return found;
 }
 

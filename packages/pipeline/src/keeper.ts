@@ -19,7 +19,7 @@ import type { ChainLeft } from './chain.ts';
 import { ChainError } from './chain-error.ts';
 import { type ChainHook, hookTitle } from './chain-hook.ts';
 import type { CompiledPipeline } from './change.ts';
-import { findKept, type KeptOptions, ownPin } from './found.ts';
+import { findKept, type KeptOptions, ownPin, rootPin } from './found.ts';
 import { KeptMaps } from './kept-maps.ts';
 import { bothLayouts, type Manifest, manifestText } from './manifest.ts';
 import type { StateLayout } from './state.ts';
@@ -43,7 +43,7 @@ export type Ending =
   | 'leave';
 
 const pinOf = {
-  root: (hook: ChainHook) => `root:${hook}`,
+  root: rootPin,
   own: ownPin,
   array: (name: string, number: number) => `array:${number}:${name}`,
 };
@@ -66,6 +66,12 @@ export class Keeper {
   readonly #heads = new Map<ChainHook, number>();
   readonly #maps: KeptMaps;
   #written: Manifest | undefined;
+  /** What was written before a change was announced. */
+  #before: Manifest | undefined;
+  /** Arrays of a change that is under way, by pin. */
+  readonly #changing = new Set<string>();
+  /** What there is, where writing it failed. */
+  #owed: (() => void) | undefined;
   /** Maps that are closed from here on stay what they are. */
   #isOver = false;
 
@@ -142,6 +148,7 @@ export class Keeper {
     const pin = pinOf.array(array.spec.name, number);
     this.#pinned(array, pin);
     this.#arrays.set(pin, array);
+    this.#changing.add(pin);
     return array;
   }
 
@@ -180,6 +187,7 @@ export class Keeper {
   announce(next: CompiledPipeline): void {
     const written = this.#written;
     if (written === undefined) return;
+    this.#before = written;
     // a process that died may have led packets to what it had announced
     const nextOf = (hook: ChainHook, before: StateLayout | undefined): StateLayout | undefined => {
       const state = next.chains.get(hook)?.state;
@@ -199,16 +207,19 @@ export class Keeper {
   }
 
   /** Once nothing runs the old any more: the manifest says what there is, arrays of others go, and links where none should be. */
-  async settle(now: CompiledPipeline, chains: readonly SettledChain[], interfaces: readonly string[]): Promise<void> {
+  async settle(now: CompiledPipeline, settled: () => readonly SettledChain[], interfaces: readonly string[]): Promise<void> {
     this.#heads.clear();
     this.#maps.flipped();
-    this.write(now, chains);
-    this.#sweepArrays(new Set(chains.map(({ array }) => array)));
+    this.write(now, settled);
+    this.#sweepArrays(new Set(settled().map(({ array }) => array)));
     for (const place of this.#folder.links()) if (!interfaces.includes(place.interface)) await this.#folder.detach(place);
   }
 
-  /** Writes what there is. */
-  write({ chains, crossing }: CompiledPipeline, settled: readonly SettledChain[]): void {
+  /** Writes what there is; where that fails, leaving the pipeline does it. */
+  write(now: CompiledPipeline, settled: () => readonly SettledChain[]): void {
+    this.#changing.clear();
+    this.#owed = () => this.write(now, settled);
+    const { chains, crossing } = now;
     for (const [hook, root] of this.#newRoots) this.#folder.pinProgram(pinOf.root(hook), root);
     this.#newRoots.clear();
     this.#write({
@@ -216,7 +227,7 @@ export class Keeper {
       crossing,
       maps: this.#maps.all,
       chains: new Map(
-        settled.map(({ hook, carried }) => {
+        settled().map(({ hook, carried }) => {
           const compiled = chains.get(hook);
           const root = this.#roots.get(hook);
           if (compiled === undefined || root === undefined) throw new ChainError('absent', `no chain at ${hook}`);
@@ -224,6 +235,7 @@ export class Keeper {
         }),
       ),
     });
+    this.#owed = undefined;
   }
 
   /** Deletes a pinned map that nothing uses. Throws ArgumentError for one that is used or not there. */
@@ -235,9 +247,23 @@ export class Keeper {
 
   /** Announced, and not made: what there was before is all there is. */
   retract(): void {
-    const written = this.#written;
-    if (written === undefined) return;
-    this.#write({ ...written, chains: new Map([...written.chains].map(([hook, chain]) => [hook, { ...chain, next: undefined }])) });
+    const [before, { all }] = [this.#before, this.#maps];
+    // maps may have been deleted by name meanwhile
+    if (before) this.#write({ ...before, maps: new Map([...before.maps].filter(([name]) => all.has(name))) });
+  }
+
+  /** Packets follow what was made here: whatever fails from here on, it stays. */
+  stay(): void {
+    this.ending = 'leave';
+  }
+
+  /** A change came to nothing, and its arrays are closed: their pins go. */
+  abandon(): void {
+    for (const pin of this.#changing) {
+      this.#folder.remove(pin);
+      this.#arrays.delete(pin);
+    }
+    this.#changing.clear();
   }
 
   /** From here on maps are closed because the process lets go of them. */
@@ -252,7 +278,7 @@ export class Keeper {
       else if (this.ending === 'undo') {
         if (this.found) this.#folder.write(manifestText(this.found));
         for (const pin of this.#fresh) this.#folder.remove(pin);
-      }
+      } else this.#owed?.();
     } finally {
       this.#folder.release();
     }

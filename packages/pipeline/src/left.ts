@@ -6,15 +6,14 @@ import { type Manifest, occupiedLayout } from './manifest.ts';
 
 /** `declared` has the same hooks. Every change from the result builds generations anew. */
 export function compiledLeft(declared: CompiledPipeline, { chains, crossing }: Manifest): CompiledPipeline {
-  const left = [...declared.chains].map(([hook, { plan, lead, rings, state }]) => {
+  const left = [...declared.chains].map(([hook, { plan, importer, state }]) => {
     const kept = chains.get(hook);
     const compiled: CompiledChain = {
       // no place is known, so that none is taken for unchanged
       plan: { ...plan, places: new Map(), depth: kept?.depth ?? plan.depth },
       state: kept ? occupiedLayout(kept) : state,
       programs: new Map(),
-      lead: hook === 'tcIngress' && crossing.way ? (lead ?? unknownLead) : undefined,
-      rings,
+      importer: hook === 'tcIngress' && crossing.way ? (importer ?? unknownImporter) : undefined,
     };
     return [hook, compiled] as const;
   });
@@ -22,8 +21,8 @@ export function compiledLeft(declared: CompiledPipeline, { chains, crossing }: M
 }
 
 /** Only that there is one is known. */
-const unknownLead: ProgramSpec = {
-  name: 'lead',
+const unknownImporter: ProgramSpec = {
+  name: 'import',
   type: 'schedCls',
   frags: false,
   license: '',

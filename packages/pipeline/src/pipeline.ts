@@ -146,8 +146,7 @@ async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: 
   if (!adoption) live.keep();
   const attached = resources.use(await live.attach());
   if (keeper && adoption) await commitAdoption(adoption, keeper);
-  // packets follow what was made here: whatever fails from here on, it stays
-  if (keeper) keeper.ending = 'leave';
+  keeper?.stay();
   if (adoption) {
     await live.gracePeriod();
     await adoption.settle();

@@ -47,8 +47,11 @@ export async function updatePipeline(parts: UpdateParts, next: NextPipeline, opt
     functions.settleLate();
     throw error;
   }
-  await update.settle();
-  await functions.settle();
+  try {
+    await update.settle();
+  } finally {
+    await functions.settle();
+  }
 }
 
 /** The next pipeline, loaded. */

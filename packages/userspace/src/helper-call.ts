@@ -187,8 +187,7 @@ class HelperCall {
     const isWrite = kind === 'outValue';
     const bytes = argumentBytes(kind, this.#given);
     if (bytes !== undefined) return this.#checked(place, bytes, isWrite);
-    const map = this.#spec.args.indexOf('map') + 1;
-    this.#checkedDynamic(place, () => this.#translator.register(map).op(Op.wrap).memory(MemoryOp.i32Load, field), isWrite);
+    this.#checkedDynamic(place, () => this.#translator.register(1).op(Op.wrap).memory(MemoryOp.i32Load, field), isWrite);
   }
 
   #memory(place: number, kind: MemoryArgument): void {

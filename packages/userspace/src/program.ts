@@ -23,8 +23,6 @@ import { UserspaceMap } from './map.ts';
 import type { EngineMemory } from './memory.ts';
 import { checkContext, checkedFrames, checkHelpers, checkMaps, checkValueAddresses, withoutRegisterCalls } from './program-check.ts';
 import { type Provenance, provenanceOf, type Surroundings, type WrittenMemory } from './provenance.ts';
-import type { SocketInput, SocketOutcome, SocketProgram } from './socket-program.ts';
-import { SocketRoom } from './socket-room.ts';
 import { testRun } from './test-run.ts';
 import type { WorkerContext } from './worker-context.ts';
 
@@ -39,7 +37,7 @@ export interface ProgramSurroundings {
 }
 
 /** A live program. Using it after `close` throws ArgumentError. */
-export class UserspaceProgram extends HeldProgram implements SocketProgram {
+export class UserspaceProgram extends HeldProgram {
   readonly spec: ProgramSpec;
   readonly id: number;
   readonly code: Code;
@@ -52,7 +50,6 @@ export class UserspaceProgram extends HeldProgram implements SocketProgram {
   readonly #surroundings: ProgramSurroundings;
   #chain: Chain | undefined;
   #room: BatchRoom | undefined;
-  #socketRoom: SocketRoom | undefined;
 
   constructor(
     spec: ProgramSpec,
@@ -106,19 +103,9 @@ export class UserspaceProgram extends HeldProgram implements SocketProgram {
     }
   }
 
-  runOnSocket(input: SocketInput): SocketOutcome {
-    this.#socketRoom ??= new SocketRoom(this.chain, this.#context, this.#surroundings.mapAt);
-    try {
-      return this.#socketRoom.run(input);
-    } finally {
-      this.#surroundings.onRun();
-    }
-  }
-
   override close(): void {
     super.close();
     this.#room?.close();
-    this.#socketRoom?.close();
     this.#chain?.close();
   }
 

@@ -58,15 +58,14 @@ export function tellDrop(program: Program, observe: ObservePlacement, way: WayOu
   const none = (): Value => lowering.constant(0);
   if (drops.every === 1) return record(program, observe.place, drops, way, none());
   const state = stateAddress(lowering, placement?.state?.map ?? '');
-  const left = lowering.binary('sub', lowering.load(4, 'map', state, drops.countdown), lowering.constant(1));
+  const left = lowering.load(4, 'map', state, drops.countdown);
   const done = lowering.newJoin();
-  // whatever a program before has left there, it is not more than this one's
   lowering.branch(
-    'lt',
+    'ne',
     left,
-    lowering.constant(drops.every - 1),
+    lowering.constant(0),
     () => {
-      lowering.store(4, 'map', state, drops.countdown, left);
+      lowering.store(4, 'map', state, drops.countdown, lowering.binary('sub', left, lowering.constant(1)));
       lowering.jump(done);
     },
     () => {
