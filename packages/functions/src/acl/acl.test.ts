@@ -112,6 +112,39 @@ describe('the controller', () => {
     expect(() => second.block('10.0.0.0/8')).toThrow('no room');
   });
 
+  it('becomes what it is told over what the maps hold, and lets through nothing that is blocked before and after', () => {
+    const { needs, send } = setUp(['203.0.113.9', '10.0.0.0/8', '2001:db8::/32'], 3);
+    send(from('203.0.113.9'));
+    const through: unknown[] = [];
+    const watch = <H extends { set: unknown; delete: unknown }>(handle: H): H =>
+      new Proxy(handle, {
+        get: (target, name) => {
+          const value: unknown = Reflect.get(target, name, target);
+          if (typeof value !== 'function') return value;
+          return (...args: unknown[]): unknown => {
+            const result: unknown = value.apply(target, args);
+            for (const frame of [from('203.0.113.9'), from('10.1.2.3')]) if (send(frame).verdict !== 'drop') through.push(name);
+            return result;
+          };
+        },
+      });
+    const second = new AclController({ ...needs, blocked4: watch(needs.blocked4), blocked6: watch(needs.blocked6) }, [
+      '10.1.0.0/16',
+      '203.0.113.9',
+      '192.0.2.0/24',
+    ]);
+    // nothing has room before one that goes has left it, and the filter is full
+    expect(through).toEqual([]);
+    expect(second.blocked).toEqual(['203.0.113.9/32', '10.1.0.0/16', '192.0.2.0/24']);
+    expect(second.hits()[0]?.packets).toBeGreaterThan(1n);
+    expect(['10.2.0.0', '10.1.0.0', '192.0.2.9'].map((saddr) => send(from(saddr)).verdict)).toEqual(['next', 'drop', 'drop']);
+    expect(send(from6('2001:db8::1'))).toNext();
+    expect(() => second.replace(['1.0.0.0/8', '2.0.0.0/8', '3.0.0.0/8', '4.0.0.0/8'])).toThrow(
+      'acl: 4 prefixes to block, expected at most 3',
+    );
+    expect(second.blocked).toHaveLength(3);
+  });
+
   it('shows hits over time', () => {
     const { controller, needs, send } = setUp(['203.0.113.9']);
     const seen: bigint[] = [];

@@ -32,11 +32,12 @@ export class AclController {
   /** Hits of every blocked prefix, at once and then every second, shared. */
   readonly hits$: Observable<readonly AclHits[]>;
 
-  constructor(needs: AclNeeds, blocked: Iterable<string> = []) {
+  /** Goes on from what the maps hold: with `blocked` as `replace` does, without as it was left. */
+  constructor(needs: AclNeeds, blocked?: Iterable<string>) {
     this.#needs = needs;
     const taken = this.#readPlaces();
     for (let index = needs.hits.size - 1; index >= 0; index--) if (!taken.has(index)) this.#free.push(index);
-    for (const prefix of blocked) this.block(prefix);
+    if (blocked) this.replace(blocked);
     this.hits$ = timer(0, 1000, needs.clock).pipe(
       map(() => this.hits()),
       shareReplay({ bufferSize: 1, refCount: true }),
@@ -82,6 +83,23 @@ export class AclController {
     // the place that was free longest is taken first: packets in flight may still count on this one
     this.#free.unshift(index);
     return true;
+  }
+
+  /**
+   * Blocks these prefixes and unblocks all others; what is blocked before and after stays so, with its counters. Others make room
+   * where the filter is full, and go last otherwise. Throws as `block` does, and then nothing has changed.
+   */
+  replace(prefixes: Iterable<string>): void {
+    const wanted = new Set([...prefixes].map((text) => formatPrefix(parsePrefix(text))));
+    const { size } = this.#needs.hits;
+    if (wanted.size > size) throw new ArgumentError(`acl: ${wanted.size} prefixes to block, expected at most ${size}`);
+    const gone = this.blocked.filter((name) => !wanted.has(name));
+    for (const name of wanted) {
+      const [last] = this.#free.length === 0 && !this.#places.has(name) ? gone.splice(-1) : [];
+      if (last !== undefined) this.unblock(last);
+      this.block(name);
+    }
+    for (const name of gone) this.unblock(name);
   }
 
   /** Packets and bytes stopped, for each blocked prefix. */

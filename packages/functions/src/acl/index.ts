@@ -11,7 +11,10 @@ export { aclMaps, aclStage, Hits } from './stage.ts';
 
 /** How to make a filter. */
 export interface AclOptions {
-  /** Prefixes that are blocked from the start, e.g. `203.0.113.0/24`, `2001:db8::/32`. */
+  /**
+   * Prefixes that are blocked from the start, e.g. `203.0.113.0/24`, `2001:db8::/32`. Over a restart of a persistent pipeline these
+   * and no others; left out, those that were blocked stay so.
+   */
   readonly blocked?: readonly string[];
   /** Prefixes that can be blocked, both families together; default 10,000. */
   readonly maxEntries?: number;
@@ -22,10 +25,10 @@ export interface AclOptions {
  * are none and a size that no map can have.
  */
 export function acl(options: AclOptions = {}) {
-  const { blocked = [], maxEntries = 10_000 } = options;
+  const { blocked, maxEntries = 10_000 } = options;
   if (!Number.isSafeInteger(maxEntries) || maxEntries < 1 || maxEntries > 2 ** 24)
     throw new ArgumentError(`acl: maxEntries is ${maxEntries}, expected 1..16777216`);
-  for (const prefix of blocked) parsePrefix(prefix);
+  for (const prefix of blocked ?? []) parsePrefix(prefix);
   const { blocked4, blocked6, hits, count } = aclMaps(maxEntries);
   return defineFunction({
     name: 'acl',

@@ -14,7 +14,7 @@ function setUp(sources?: readonly IpAddress[], addresses: readonly string[] = ['
   };
   const controller = new DecapController(needs, { addresses, sources, maxTunnels: 4 });
   const stage = decapStage.with({ ...tables, anySource: sources === undefined });
-  return { controller, unpack: (frame: Packet | Uint8Array) => simulate(stage, frame, { maps }) };
+  return { controller, needs, unpack: (frame: Packet | Uint8Array) => simulate(stage, frame, { maps }) };
 }
 
 const inner = (fields: Parameters<Packet['ipv4']>[0] = {}) => packet().ipv4(fields).tcp({ syn: true }).payload('hello');
@@ -198,4 +198,20 @@ describe('decap()', () => {
     expect(() => controller.add('10.0.1.5')).toThrow('5 pairs of address and source, expected at most 4');
     expect(controller.addresses).toHaveLength(4);
   });
+});
+
+it('becomes what it is told over what another process left', () => {
+  const sources = ['10.0.0.1', '10.0.0.2', 'fd00::1'].map(parseIp);
+  const { needs, unpack } = setUp(sources, ['10.0.1.1', 'fd00:1::1']);
+  const [kept] = sources;
+  const again = new DecapController(needs, { addresses: ['10.0.1.1', '10.0.1.2'], sources: kept && [kept], maxTunnels: 4 });
+  expect(again.addresses).toEqual(['10.0.1.1', '10.0.1.2']);
+  for (const daddr of ['10.0.1.1', '10.0.1.2']) {
+    expect(unpack(outer({ daddr }))).toEqualPacket(inner());
+    expect(unpack(outer({ daddr, saddr: '10.0.0.2' }))).toEqualPacket(outer({ daddr, saddr: '10.0.0.2' }));
+  }
+  expect([needs.tunnels.size, needs.tunnels6.size]).toEqual([2, 0]);
+  // from anybody
+  new DecapController(needs, { addresses: ['10.0.1.2'], maxTunnels: 4 });
+  expect(needs.tunnels.getAll()).toEqual([[{ address: 0x0a00_0102, source: 0 }, true]]);
 });

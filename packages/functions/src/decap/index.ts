@@ -7,7 +7,10 @@ export { decapMaps, decapStage, Tunnel, Tunnel6, Unpacked } from './stage.ts';
 
 /** How to make a decapsulator. */
 export interface DecapOptions {
-  /** Our own addresses, e.g. `10.0.1.1` or `2001:db8:1::1`: what outer headers are addressed to. */
+  /**
+   * Our own addresses, e.g. `10.0.1.1` or `2001:db8:1::1`: what outer headers are addressed to. Over a restart of a persistent
+   * pipeline these and no others.
+   */
   readonly addresses?: readonly string[];
   /** Balancers that may send, to addresses of their family; default: anybody, so keep others off the link, or from sending IP in IP. */
   readonly sources?: readonly string[];
@@ -57,7 +60,7 @@ export class DecapController {
   readonly #addresses = new Set<string>();
   #pairs = 0;
 
-  /** Without `sources` anybody may send. */
+  /** Without `sources` anybody may send. What the maps hold already goes, unless it is among these. */
   constructor(
     needs: DecapNeeds,
     options: { readonly addresses: readonly string[]; readonly sources?: readonly IpAddress[] | undefined; readonly maxTunnels: number },
@@ -65,7 +68,15 @@ export class DecapController {
     this.#needs = needs;
     this.#sources = options.sources;
     this.#maxTunnels = options.maxTunnels;
+    const [tunnels, tunnels6] = [needs.tunnels.getAll(), needs.tunnels6.getAll()];
     for (const address of options.addresses) this.add(address);
+    // what another process left
+    for (const [{ address, source }] of tunnels)
+      if (!this.#has({ family: 4, value: address }, source === 0 ? undefined : { family: 4, value: source }))
+        needs.tunnels.delete({ address, source });
+    for (const [{ address, source }] of tunnels6)
+      if (!this.#has({ family: 6, value: address }, source.hi === 0n && source.lo === 0n ? undefined : { family: 6, value: source }))
+        needs.tunnels6.delete({ address, source });
   }
 
   /** Our addresses, canonical. */
@@ -108,6 +119,12 @@ export class DecapController {
     }
     this.#pairs -= sources.length;
     return true;
+  }
+
+  #has(address: IpAddress, source: IpAddress | undefined): boolean {
+    if (!this.#addresses.has(formatAddress(address))) return false;
+    if (source === undefined || this.#sources === undefined) return source === this.#sources;
+    return this.#sources.some((known) => formatAddress(known) === formatAddress(source));
   }
 }
 

@@ -15,9 +15,10 @@ export interface MarkNeeds {
 export class MarkController {
   readonly #needs: MarkNeeds;
 
-  constructor(needs: MarkNeeds, marks: Readonly<Record<string, number>> = {}) {
+  /** Goes on from what the maps hold: with `marks` as `replace` does, without as it was left. */
+  constructor(needs: MarkNeeds, marks?: Readonly<Record<string, number>>) {
     this.#needs = needs;
-    for (const [prefix, mark] of Object.entries(marks)) this.set(prefix, mark);
+    if (marks) this.replace(marks);
   }
 
   /** Prefixes with their marks, in canonical form. */
@@ -38,6 +39,16 @@ export class MarkController {
     const parsed = parsePrefix(prefix);
     if (parsed.family === 4) this.#needs.marks4.set(parsed.key, mark);
     else this.#needs.marks6.set(parsed.key, mark);
+  }
+
+  /**
+   * These marks and no others: sets all, and then deletes what is not among them, so that there must be room for both. Throws as `set`
+   * does, for the first that cannot be; those before it are set.
+   */
+  replace(marks: Readonly<Record<string, number>>): void {
+    const wanted = new Set(Object.keys(marks).map((prefix) => formatPrefix(parsePrefix(prefix))));
+    for (const [prefix, mark] of Object.entries(marks)) this.set(prefix, mark);
+    for (const prefix of this.marks.keys()) if (!wanted.has(prefix)) this.delete(prefix);
   }
 
   /** False where the prefix had no mark. Throws ArgumentError for text that is no prefix. */

@@ -9,7 +9,10 @@ export { findStage, markMaps, putStage } from './stage.ts';
 
 /** How to make a marker. */
 export interface MarkOptions {
-  /** Marks from the start, by prefix of either family; 1..4294967295. */
+  /**
+   * Marks from the start, by prefix of either family; 1..4294967295. Over a restart of a persistent pipeline these and no others;
+   * left out, those that there were stay.
+   */
   readonly marks?: Readonly<Record<string, number>>;
   /** Prefixes of each family; default 10,000. */
   readonly maxEntries?: number;
@@ -21,10 +24,10 @@ export interface MarkOptions {
  * `find` has seen them. Throws ArgumentError for prefixes and marks that are none and a size that no map can have.
  */
 export function mark(options: MarkOptions = {}) {
-  const { marks = {}, maxEntries = 10_000 } = options;
+  const { marks, maxEntries = 10_000 } = options;
   if (!Number.isSafeInteger(maxEntries) || maxEntries < 1 || maxEntries > 2 ** 24)
     throw new ArgumentError(`mark: maxEntries is ${maxEntries}, expected 1..16777216`);
-  for (const [prefix, value] of Object.entries(marks)) {
+  for (const [prefix, value] of Object.entries(marks ?? {})) {
     parsePrefix(prefix);
     checkMark(prefix, value);
   }
