@@ -90,11 +90,16 @@ export class PolicyController implements AsyncDisposable {
    */
   readonly denied$: Observable<DeniedPacket>;
 
+  /**
+   * Goes on from what the maps hold. An endpoint that has an address of one that was left keeps its flows, and the counters of its rules
+   * where all of them stayed; others go with their flows. Every packet meanwhile is decided by the old rules or by the new ones.
+   */
   constructor(needs: PolicyNeeds, limits: RuleLimits, endpoints: readonly PolicyEndpoint[] = []) {
     this.#needs = needs;
     this.#writer = new RuleWriter(needs, limits);
     this.denied$ = needs.denied.events$.pipe(map((event) => this.#packetOf(event)));
     for (const endpoint of endpoints) this.set(endpoint);
+    this.#writer.removeLeft();
   }
 
   /** The endpoints as they were given. */

@@ -44,7 +44,10 @@ export function simulatedPolicy(endpoints: readonly PolicyEndpoint[] = [], optio
     denied: simulatedHandle(maps, tables.denied),
   };
   const needs = { ...handles, gracePeriod: () => grace.wait(), clock, bootClock: () => at.now };
-  const controller = new PolicyController(needs, { maxPeers, maxPorts }, endpoints);
+  /** A controller as a process has it that starts with these endpoints. */
+  const start = (next: readonly PolicyEndpoint[], changed: Partial<typeof needs> = {}) =>
+    new PolicyController({ ...needs, ...changed }, { maxPeers, maxPorts }, next);
+  const controller = start(endpoints);
   const liveUntil = liveUntilFn({ ...defaultLimits, ...limits });
   const { flows, pieces, hits } = tables;
   const stagesOf = (inbound: boolean) => {
@@ -73,5 +76,5 @@ export function simulatedPolicy(endpoints: readonly PolicyEndpoint[] = [], optio
     const last = simulate(stages[direction].decide, frame, { ...common, meta });
     return last.exit ?? last.verdict;
   };
-  return { controller, needs, maps, at, grace, send, tables, stages };
+  return { controller, start, needs, maps, at, grace, send, tables, stages };
 }

@@ -8,7 +8,7 @@
  */
 import type { Infer } from '@tailrace/stage';
 import type { Prefix } from '../acl/prefix.ts';
-import type { ParsedRule } from './rule.ts';
+import type { ParsedEndpoint, ParsedRule } from './rule.ts';
 import type { Peer4, Peer6, PortRange } from './tables.ts';
 
 /** A key of `peers4` with its value, and so on. */
@@ -19,6 +19,15 @@ export interface ScopeEntries {
   readonly peers4: readonly Entry<typeof Peer4>[];
   readonly peers6: readonly Entry<typeof Peer6>[];
   readonly ports: readonly Entry<typeof PortRange>[];
+}
+
+/** An endpoint as it lies in the maps. */
+export interface WrittenEndpoint {
+  readonly endpoint: ParsedEndpoint;
+  readonly index: number;
+  /** Places of its rules' counters, by their text. */
+  readonly places: ReadonlyMap<string, number>;
+  readonly entries: ScopeEntries;
 }
 
 /** Where a scope's rules lie, and how its sets are numbered. */

@@ -6,7 +6,8 @@
 import type { GracePeriod } from '@tailrace/pipeline';
 import { ArgumentError, type HandleOf } from '@tailrace/stage';
 import { formatPrefix, type Prefix } from '../acl/prefix.ts';
-import { planScope, type ScopeEntries } from './plan.ts';
+import { type FoundEndpoint, type LeftEndpoint, leftEndpoint, placesIn, readRules } from './found.ts';
+import { planScope, type ScopeEntries, type WrittenEndpoint } from './plan.ts';
 import type { ParsedEndpoint, ParsedRule } from './rule.ts';
 import { type policyTables, REASONS } from './tables.ts';
 
@@ -33,15 +34,6 @@ export interface RuleLimits {
   readonly maxPorts: number;
 }
 
-/** An endpoint as it lies in the maps. */
-export interface WrittenEndpoint {
-  readonly endpoint: ParsedEndpoint;
-  readonly index: number;
-  /** Places of its rules' counters, by their text. */
-  readonly places: ReadonlyMap<string, number>;
-  readonly entries: ScopeEntries;
-}
-
 /** Writes endpoints one by one. */
 export class RuleWriter {
   readonly #maps: RuleMaps;
@@ -51,18 +43,34 @@ export class RuleWriter {
   readonly #indexes: number[];
   readonly #places: number[];
   /** Places of rules that are gone, which flows may still count into. */
-  readonly #worn = new Set<number>();
+  readonly #worn: Set<number>;
   /** Entries in the maps, those that are to go included. */
   readonly #used = { peers4: 0, peers6: 0, ports: 0 };
-  #lastScope = 0;
-  #lastSet = 0;
+  #lastScope: number;
+  #lastSet: number;
+  /** What another process left, and nobody has taken over yet. */
+  #left: readonly FoundEndpoint[];
+  #strays: readonly ScopeEntries[];
+  #leftAddresses: readonly Prefix[];
   #cleaning: Promise<void> = Promise.resolve();
 
+  /** Goes on from what the maps hold: endpoints are taken over by their addresses as they are put in, until `removeLeft`. */
   constructor(maps: RuleMaps, limits: RuleLimits) {
     this.#maps = maps;
     this.#limits = limits;
-    this.#indexes = downFrom(maps.scopes.size - 1);
-    this.#places = downFrom(maps.hits.size - 1);
+    const { endpoints, stray, counted, lastScope, lastSet } = readRules(maps);
+    this.#left = endpoints;
+    this.#strays = [stray];
+    this.#leftAddresses = endpoints.flatMap(({ addresses }) => addresses);
+    this.#lastScope = lastScope;
+    this.#lastSet = lastSet;
+    const all = [stray, ...endpoints.map(({ entries }) => entries)];
+    const indices = new Set(endpoints.map(({ index }) => index));
+    const places = new Set(all.flatMap(placesIn));
+    this.#indexes = downFrom(maps.scopes.size - 1).filter((index) => !indices.has(index));
+    this.#places = downFrom(maps.hits.size - 1).filter((place) => !places.has(place) && !counted.has(place));
+    this.#worn = new Set(counted).difference(places);
+    for (const entries of all) this.#count(entries, 1);
   }
 
   /** All endpoints by name, in the order in which they came. */
@@ -75,11 +83,22 @@ export class RuleWriter {
     return this.#cleaning;
   }
 
-  /** Puts an endpoint in, or in the place of the one of its name. Throws ArgumentError and changes nothing where it does not fit. */
+  /**
+   * Puts an endpoint in, or in the place of the one of its name, or of one that was left at an address of it. Throws ArgumentError and
+   * changes nothing where it does not fit.
+   */
   put(endpoint: ParsedEndpoint): void {
     const { name } = endpoint;
-    const old = this.#written.get(name);
-    this.#checkAddresses(endpoint, old?.endpoint.addresses ?? []);
+    const known = this.#written.get(name);
+    const left = known ? undefined : this.#leftAt(endpoint);
+    const old = known ?? left?.written;
+    this.#checkAddresses(endpoint, known?.endpoint.addresses ?? []);
+    if (left?.isSame) {
+      this.#left = this.#left.filter((other) => other !== left.found);
+      this.#written.set(name, { ...left.written, endpoint });
+      this.#setAddresses(endpoint.addresses, left.written.index);
+      return;
+    }
     const index = old?.index ?? this.#indexes.at(-1);
     if (index === undefined) throw full(`${this.#written.size} endpoints`, `'${name}'`, 'maxEndpoints');
     const fresh = endpoint.rules.filter(({ text }) => !old?.places.has(text));
@@ -105,10 +124,34 @@ export class RuleWriter {
     this.#written.set(name, { endpoint, index, places, entries });
     this.#setAddresses(endpoint.addresses, index);
     if (!old) return;
-    this.#deleteAddresses(without(old.endpoint.addresses, endpoint.addresses));
+    if (left) this.#left = this.#left.filter((other) => other !== left.found);
+    else this.#deleteAddresses(without(old.endpoint.addresses, endpoint.addresses));
     const gone = [...old.places].filter(([text]) => !places.has(text)).map(([, place]) => place);
-    this.#clean(old.entries, () => {
-      for (const place of gone) this.#worn.add(place);
+    this.#clean(old.entries, () => this.#wear(gone));
+  }
+
+  /** What was left and nobody has taken over goes, and its flows with it. */
+  removeLeft(): void {
+    const [left, entries] = [this.#left, [...this.#strays, ...this.#left.map((endpoint) => endpoint.entries)]];
+    const written = [...this.#written.values()];
+    this.#deleteAddresses(
+      without(
+        this.#leftAddresses,
+        written.flatMap(({ endpoint }) => endpoint.addresses),
+      ),
+    );
+    [this.#left, this.#strays, this.#leftAddresses] = [[], [], []];
+    for (const { index } of left) this.#maps.scopes.set(index, 0);
+    const known = new Set(written.map(({ index }) => index));
+    this.flush((index) => !known.has(index));
+    for (const one of entries)
+      if (one.peers4.length + one.peers6.length + one.ports.length > 0) this.#clean(one, () => this.#wear(placesIn(one)));
+    if (left.length === 0) return;
+    const gone = new Set(left.map(({ index }) => index));
+    this.#clean({ peers4: [], peers6: [], ports: [] }, () => {
+      // a packet that was on its way may have started one more
+      this.flush((index) => gone.has(index));
+      this.#indexes.push(...gone);
     });
   }
 
@@ -123,7 +166,7 @@ export class RuleWriter {
     this.#clean(old.entries, () => {
       // a packet that was on its way may have started one more
       this.flush((endpoint) => endpoint === old.index);
-      for (const place of old.places.values()) this.#worn.add(place);
+      this.#wear([...old.places.values()]);
       this.#indexes.push(old.index);
     });
     return true;
@@ -134,6 +177,19 @@ export class RuleWriter {
     const { flows, pieces } = this.#maps;
     pieces.deleteMany(pieces.getAll().flatMap(([key, { endpoint }]) => (which(endpoint) ? [key] : [])));
     return flows.deleteMany(flows.getAll().flatMap(([key, { endpoint }]) => (which(endpoint) ? [key] : [])));
+  }
+
+  /** What was left at an address of this endpoint, as if it had been written here, and whether nothing of its rules is different. */
+  #leftAt(endpoint: ParsedEndpoint): LeftEndpoint | undefined {
+    const names = new Set(endpoint.addresses.map((prefix) => formatPrefix(prefix)));
+    const found = this.#left.find((left) => left.addresses.some((prefix) => names.has(formatPrefix(prefix))));
+    if (!found) return undefined;
+    const numbers = new Map(endpoint.rules.map(({ text }, number) => [text, number]));
+    return leftEndpoint(found, endpoint, this.#plan(endpoint.rules, found.scope, numbers));
+  }
+
+  #wear(places: readonly number[]): void {
+    for (const place of places) this.#worn.add(place);
   }
 
   #plan(rules: readonly ParsedRule[], scope: number, places: ReadonlyMap<string, number>): ScopeEntries {
