@@ -178,11 +178,19 @@ function compiledChain(chain: LightChain): Programs {
     ? [compileFused(parts as [FusedPart, ...FusedPart[]], { name: 'light' }).program]
     : parts.map(({ name, stage: one, placement }) => compileStage(one, { name, placement }).program);
   const [map, misses] = ['state', MISSES_OFFSET];
-  const marks = trace === undefined ? {} : { trace: { every: trace, mark: markOf(hook), ...marking(hook) } };
+  if (trace !== undefined) stages.push(leadOf(hook, trace));
+  const own = { name: 'root', array: 'chain', slot: trace === undefined ? 0 : stages.length - 1 };
   const root = isXdp
-    ? compileRoot({ name: 'root', array: 'chain', ...(counted ? { state: { map, misses, length: LENGTH_OFFSET, ...marks } } : {}) })
-    : compileRoot({ hook: 'tc', name: 'root', array: 'chain', ...(counted ? { state: { map, misses, ...marks } } : {}) });
+    ? compileRoot({ ...own, ...(counted ? { state: { map, misses, length: LENGTH_OFFSET } } : {}) })
+    : compileRoot({ ...own, hook: 'tc', ...(counted ? { state: { map, misses } } : {}) });
   return { root, stages };
+}
+
+/** Marks packets in front of the first stage; it stands behind the last one's slot. */
+function leadOf(hook: AttachHook, every: number): ProgramSpec {
+  const state = { map: 'state', misses: MISSES_OFFSET, trace: { every, mark: markOf(hook), ...marking(hook) } };
+  const own = { name: 'lead', array: 'chain', state };
+  return hook === 'xdp' ? compileRoot(own) : compileRoot({ ...own, hook: 'tc' });
 }
 
 /** What a stage tells; its words stand behind the counters. */
@@ -254,6 +262,6 @@ function mapsOf(hook: AttachHook): ReadonlyMap<string, MapSpec> {
     ['state', { name: 'bench/state', type: 'perCpuArray', keySize: 4, valueSize: stateBytes(hook), maxEntries: 1, flags: 0 }],
     ['trace', { name: 'bench/trace', type: 'ringBuffer', keySize: 0, valueSize: 0, maxEntries: RING_BYTES, flags: 0 }],
     ['drops', { name: 'bench/drops', type: 'ringBuffer', keySize: 0, valueSize: 0, maxEntries: RING_BYTES, flags: 0 }],
-    ['chain', { name: 'bench/chain', type: 'programArray', keySize: 4, valueSize: 4, maxEntries: MAX_STAGES, flags: 0 }],
+    ['chain', { name: 'bench/chain', type: 'programArray', keySize: 4, valueSize: 4, maxEntries: MAX_STAGES + 1, flags: 0 }],
   ]);
 }

@@ -13,6 +13,7 @@ export const Errno = {
   ENOENT: 2,
   EINTR: 4,
   E2BIG: 7,
+  EBADF: 9,
   EAGAIN: 11,
   ENOMEM: 12,
   EBUSY: 16,

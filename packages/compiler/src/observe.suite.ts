@@ -85,6 +85,17 @@ class Chain {
     await this.#maps.get('chain')?.setProgram(0, await this.#load(program));
   }
 
+  /** Whatever was there before: what is counted down and counted up is all ones. */
+  spoil(): void {
+    const state = this.#maps.get('state');
+    const bytes = state?.lookup(new Uint8Array(4)) ?? new Uint8Array(0);
+    const stride = bytes.length / this.#engine.cpus;
+    for (let cpu = 0; cpu < this.#engine.cpus; cpu++)
+      for (const name of ['countdown', 'sequence', 'dropsCountdown'] as const)
+        bytes.fill(0xff, cpu * stride + at(name), cpu * stride + at(name) + 4);
+    state?.update(new Uint8Array(4), bytes);
+  }
+
   records(ring: 'trace' | 'drops'): readonly WayOutRecord[] {
     const records: WayOutRecord[] = [];
     using reader = this.#engine.openRing(this.#maps.get(ring) as LoadedMap, () => undefined);
@@ -210,13 +221,16 @@ export function observeSuite(blueprint: Engine): void {
       expect([chain.lost('trace'), chain.lost('drops')]).toEqual([0, 0]);
     });
 
-    test('one packet in so many, of drops too', async () => {
+    test.each([false, true])('one packet in so many, of drops too, where something else was before: %s', async (spoiled) => {
       await using engine = await blueprint.open();
       const { chain, run } = await chainOf(engine, 0, { every: 3 });
+      if (spoiled) chain.spoil();
       await chain.place(0, bodies.one(hook), 7, { next: { slot: 1 }, exits: { away: { verdict: 'drop' } } }, 2);
       for (let i = 0; i < 7; i++) await run(60);
       // each CPU counts for itself
-      expect([3, 4]).toContain(chain.records('trace').length);
+      const traced = chain.records('trace');
+      expect([3, 4]).toContain(traced.length);
+      expect(new Set(traced.map(({ packet }) => packet & 0xff))).toEqual(new Set([1]));
       expect([4, 5]).toContain(chain.records('drops').length);
     });
 

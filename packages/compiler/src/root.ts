@@ -23,16 +23,18 @@ import {
 } from './ir.ts';
 import type { Crossing, StatePlacement, TraceRoot } from './placement.ts';
 
-/** The root of an XDP chain. */
+/** The root of an XDP chain, and what may stand behind it. */
 export interface XdpRootOptions {
   readonly hook?: 'xdp';
   readonly name: string;
-  /** Map reference name of the array whose slot 0 holds the chain's first stage. */
+  /** Map reference name of the array that it jumps through. */
   readonly array: string;
+  /** The slot that it jumps to, default 0. */
+  readonly slot?: number;
   readonly state?: Pick<StatePlacement, 'map'> & {
-    /** Offset of the packet's length, u64. */
-    readonly length: number;
-    /** Offset of a u64 that counts packets which found slot 0 empty. */
+    /** Offset of the packet's length, u64: where it is told, behind a root that did not. */
+    readonly length?: number;
+    /** Offset of a u64 that counts packets which found their slot empty. */
     readonly misses: number;
     /** Marks packets that stages tell of. */
     readonly trace?: TraceRoot;
@@ -77,9 +79,10 @@ export function lowerRoot(options: RootOptions): Graph {
   const root = new Root(options.name, hook);
   const { state } = options;
   if ((options.hook === undefined || options.hook === 'xdp') && options.state) {
-    const entry = root.state(options.state.map);
-    root.store(8, 'map', entry, options.state.length, root.call(Helper.xdp_get_buff_len, [root.graph.context]));
-    if (options.state.trace) root.mark(options.state.trace, entry, entry, options.state.trace.mark);
+    const { map, length, trace } = options.state;
+    const entry = root.state(map);
+    if (length !== undefined) root.store(8, 'map', entry, length, root.call(Helper.xdp_get_buff_len, [root.graph.context]));
+    if (trace) root.mark(trace, entry, entry, trace.mark);
   }
   if (options.hook === 'tc' && options.imports) root.imported(options.imports, options.state);
   if (options.hook === 'tc' && options.state?.trace) {
@@ -87,7 +90,7 @@ export function lowerRoot(options: RootOptions): Graph {
     root.mark(trace, root.state(map), root.graph.context, SK_BUFF.cb + trace.mark);
   }
   if (options.hook === 'tc' && options.tagged) root.tagged(options.tagged.tag, options.array, options.tagged.slot, options.slot ?? 0);
-  else root.jump(options.array, options.hook === 'tc' ? (options.slot ?? 0) : 0);
+  else root.jump(options.array, 'slot' in options ? (options.slot ?? 0) : 0);
   if (state) root.count(state.map, state.misses);
   return root.finish();
 }
@@ -149,17 +152,19 @@ class Root {
   mark({ every, countdown, sequence }: TraceRoot, entry: Value, base: Value, offset: number): void {
     const space = base === entry ? 'map' : 'skb';
     const [passed, taken, done] = [0, 1, 2].map(() => createBlock(this.graph)) as [Block, Block, Block];
-    const left = this.load(4, 'map', entry, countdown);
-    this.#branch(left, 'ne', this.constant(0), passed, taken);
+    const left = this.#binary('sub', this.load(4, 'map', entry, countdown), this.constant(1));
+    // whatever a program before has left there, it is not more than this one's
+    this.#branch(left, 'lt', this.constant(every - 1), passed, taken);
 
     this.#block = passed;
-    this.store(4, 'map', entry, countdown, this.#binary('sub', left, this.constant(1)));
+    this.store(4, 'map', entry, countdown, left);
     this.store(4, space, base, offset, this.constant(0));
     setTerminator(passed, { kind: 'jump', target: done });
 
     this.#block = taken;
     this.store(4, 'map', entry, countdown, this.constant(every - 1));
-    const number = this.#binary('add', this.load(4, 'map', entry, sequence), this.constant(1 << 8));
+    const numbered = this.#binary('add', this.load(4, 'map', entry, sequence), this.constant(1 << 8));
+    const number = this.#binary('and', numbered, this.constant(0xffff_ff00));
     this.store(4, 'map', entry, sequence, number);
     this.store(4, space, base, offset, this.#binary('or', number, this.constant(1)));
     setTerminator(taken, { kind: 'jump', target: done });

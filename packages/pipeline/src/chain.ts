@@ -21,7 +21,6 @@ import type { ChainChange } from './change.ts';
 import { Front } from './front.ts';
 import { type CompiledChain, Generation, reference, type Workshop } from './generation.ts';
 import { loopPathOf } from './loop-path.ts';
-import type { Observation } from './observation.ts';
 import { type PathStep, pathOf } from './path.ts';
 import type { ChainPlan } from './plan.ts';
 import type { MapClaim, MapHold, MapRegistry } from './registry.ts';
@@ -70,13 +69,12 @@ export interface ChainLeft {
 }
 
 /** The root of a chain: a small stable program that is attached. */
-export function rootOf(compiler: StageCompiler, hook: ChainHook, name: string, observation: Observation): ProgramSpec {
+export function rootOf(compiler: StageCompiler, hook: ChainHook, name: string): ProgramSpec {
   const array = reference.entry;
   const state = { map: reference.state, misses: MISSES_OFFSET };
   if (!isPacketHook(hook)) return compiler.compileRoot({ hook, name, array, state });
-  const marking = { ...state, ...observation.root(hook) };
-  if (hook === 'xdp') return compiler.compileRoot({ name, array, state: { ...marking, length: LENGTH_OFFSET } });
-  return compiler.compileRoot({ hook: 'tc', name, array, state: marking });
+  if (hook === 'xdp') return compiler.compileRoot({ name, array, state: { ...state, length: LENGTH_OFFSET } });
+  return compiler.compileRoot({ hook: 'tc', name, array, state });
 }
 
 /** A change of a chain that is loaded and not made yet. Exactly one of `settle` and `abandon` ends it. */
@@ -142,7 +140,7 @@ export class LiveChain {
    * on an error is closed with the instance.
    */
   static async load(blueprint: ChainBlueprint, claims: readonly MapClaim[], services: ChainServices, left?: ChainLeft): Promise<LiveChain> {
-    const { instance, registry, rings } = services;
+    const { instance, registry } = services;
     const { name, compiled } = blueprint;
     const maps = registry.hold(claims);
     const state = instance.createMap({
@@ -154,7 +152,7 @@ export class LiveChain {
       flags: 0,
     });
     const entry = instance.createMap(entrySpec(name));
-    const workshop: Workshop = { instance, registry, state, rings, name };
+    const workshop: Workshop = { instance, registry, state, name };
     const generation = left ? Generation.ofOthers(compiled.plan, left.head(entry)) : await Generation.load(workshop, compiled);
     const references = new Map([[reference.entry, entry] as const, [reference.state, state] as const]);
     const root = await instance.loadProgram(blueprint.root, references);
@@ -180,12 +178,22 @@ export class LiveChain {
     const { instance, registry } = this.#workshop;
     const { hook } = this;
     if (isPacketHook(hook)) return instance.attach(this.#root, hook);
-    return attachToSockets(
-      instance,
-      this.#root,
-      hook,
-      socketMapsOf(this.#compiled.plan).map((map) => registry.loaded(map)),
-    );
+    // a stage that names one of them may go, and the chain is still at its sockets
+    const maps = socketMapsOf(this.#compiled.plan);
+    const held = registry.hold(maps.map((map) => ({ map, scope: this.#workshop.name, user: hook })));
+    try {
+      const attached = await attachToSockets(
+        instance,
+        this.#root,
+        hook,
+        maps.map((map) => registry.loaded(map)),
+      );
+      const detach = (): Promise<void> => attached.detach().finally(() => held[Symbol.dispose]());
+      return { ...attached, detach };
+    } catch (error) {
+      held[Symbol.dispose]();
+      throw error;
+    }
   }
 
   /** Sends one packet through the chain, off the wire. Runs go one after the other: what they count is told apart. */
@@ -384,8 +392,6 @@ const stay: Way = {
 export interface ChainServices {
   readonly instance: EngineInstance;
   readonly registry: MapRegistry;
-  /** As `Workshop` has them. */
-  readonly rings: Workshop['rings'];
 }
 
 interface Parts {

@@ -5,7 +5,7 @@
  */
 import type { ProgramSpec } from '@tailrace/bpf';
 import type { CompiledStage, Crossing } from '@tailrace/compiler';
-import type { ChainHook } from './chain-hook.ts';
+import { type ChainHook, isPacketHook } from './chain-hook.ts';
 import { crossingOf } from './crossing.ts';
 import { type CompiledChain, compileChain, reference } from './generation.ts';
 import type { Observation } from './observation.ts';
@@ -50,6 +50,8 @@ export interface PipelineChange {
 export interface ChangeOptions {
   /** Packets go to the old chains and the new ones for a while, as it says: every chain that differs gets a front. */
   readonly canary?: CanaryTraffic | undefined;
+  /** What it tells of packets from then on; default what it tells of them now. */
+  readonly observation?: Observation;
 }
 
 /** Slots of the array in front of two chains. */
@@ -73,15 +75,18 @@ export function planChange(
   compiler: StageCompiler,
   from: CompiledPipeline,
   plan: PipelinePlan,
-  { canary }: ChangeOptions = {},
+  { canary, observation = from.observation }: ChangeOptions = {},
 ): PipelineChange {
-  const { name, observation } = from;
+  const { name } = from;
+  const tellsOtherwise = (hook: ChainHook): boolean =>
+    observation !== from.observation && (isPacketHook(hook) || observation.counters !== from.observation.counters);
   const before = (hook: ChainHook): CompiledChain => from.chains.get(hook) as CompiledChain;
   const countsApart = canary !== undefined;
   const changes = new Map(
     [...plan.chains].map(([hook, chain]): readonly [ChainHook, Change] => {
       const change = changeOf(before(hook).plan, chain);
-      return [hook, countsApart && change.kind !== 'none' ? { kind: 'generation', plan: chain } : change];
+      const isWhole = tellsOtherwise(hook) || (countsApart && change.kind !== 'none');
+      return [hook, isWhole ? { kind: 'generation', plan: chain } : change];
     }),
   );
   const layouts = (): ReadonlyMap<ChainHook, StateLayout> =>
@@ -137,7 +142,7 @@ function layoutFor(hook: ChainHook, { crossing }: PipelinePlan, observation: Obs
 
 /** Throws ChainError where a front is one tail call too many. */
 function checkFront(...chains: readonly CompiledChain[]): void {
-  for (const { plan, importer } of chains) checkDepth(plan, importer ? 2 : 1);
+  for (const { plan, lead } of chains) checkDepth(plan, lead ? 2 : 1);
 }
 
 /** Leads packets on as a selector says. */

@@ -28,14 +28,14 @@ export interface CompiledProgram {
 
 /** The programs of each chain, its root first, in the order in which packets meet them. */
 export function programsOf({ compiled: { chains }, roots }: PipelineBlueprint): readonly CompiledProgram[] {
-  return [...chains].flatMap(([hook, { plan, programs, importer }]) => {
+  return [...chains].flatMap(([hook, { plan, programs, lead }]) => {
     const own = (place: string, program: ProgramSpec | undefined): readonly CompiledProgram[] =>
       program ? [{ hook, place, places: [], program, stackSize: stackBytes(program), maps: new Map() }] : [];
     const stages = [...programs].map(([place, { compiled }]) => {
       const { program, stackSize, maps } = compiled;
       return { hook, place, places: plan.programs.get(place) ?? [], program, stackSize, maps };
     });
-    return [...own(ROOT_PLACE, roots.get(hook)), ...own(IMPORT_PLACE, importer), ...stages];
+    return [...own(ROOT_PLACE, roots.get(hook)), ...own(IMPORT_PLACE, lead), ...stages];
   });
 }
 

@@ -3,13 +3,13 @@
  * Packets are in one generation from the root's slot to their verdict.
  */
 import type { EngineInstance, LoadedMap, LoadedProgram, ProgramSpec } from '@tailrace/bpf';
-import type { CompiledStage, Crossing, Edge, FusedPart, Placement } from '@tailrace/compiler';
+import type { CompiledStage, Crossing, Edge, FusedPart, Placement, TraceRoot } from '@tailrace/compiler';
 import type { AnyStage } from '@tailrace/stage';
 import { ChainError } from './chain-error.ts';
 import { entryOf, fieldsFrom } from './fusion.ts';
 import { type Destination, edgesOf, type Place, placeIn, sameStage } from './graph.ts';
 import type { Observation } from './observation.ts';
-import { type ChainPlan, edgeKey, edgeOf } from './plan.ts';
+import { type ChainPlan, checkDepth, edgeKey, edgeOf } from './plan.ts';
 import type { MapRegistry } from './registry.ts';
 import type { StageCompiler } from './service.ts';
 import { MISSES_OFFSET, MISSING_OFFSET, outcomeNames, type StateLayout, statePlacement } from './state.ts';
@@ -23,8 +23,10 @@ export interface CompiledChain {
   readonly state: StateLayout;
   /** By the name of its entry. */
   readonly programs: ReadonlyMap<string, ChainProgram>;
-  /** TC ingress: takes over what XDP sends, in front of the first place. */
-  readonly importer: ProgramSpec | undefined;
+  /** In front of the first place: at TC ingress it takes over what XDP sends, and where packets are traced it marks them. */
+  readonly lead: ProgramSpec | undefined;
+  /** Where records go, by the names that programs refer to the rings by. */
+  readonly rings: Observation['rings'];
 }
 interface ChainProgram {
   /** Those of its places, its entry first: several where they are fused. */
@@ -48,10 +50,14 @@ export interface CompileChainOptions {
 /** Compiles every program. Throws CompileError. */
 export function compileChain(
   compiler: StageCompiler,
-  plan: ChainPlan,
+  planned: ChainPlan,
   state: StateLayout,
   { pipeline, crossing, observation, before }: CompileChainOptions,
 ): CompiledChain {
+  const imports = planned.hook === 'tcIngress' ? crossing : undefined;
+  const trace = observation.marking(planned.hook, state);
+  // one tail call more, which the plan has where metadata come in
+  const plan = trace && !imports ? { ...planned, depth: checkDepth(planned, 1) } : planned;
   const programs = new Map<string, ChainProgram>();
   for (const [name, places] of plan.programs) {
     const parts = places.map((place) => partOf(plan, state, placeIn(plan.places, place), { crossing, observation }));
@@ -66,17 +72,24 @@ export function compileChain(
         : compiler.compileFused([first, ...others], { name });
     programs.set(name, { stages, placement, compiled: isSame ? known.compiled : compile() });
   }
-  const imports = plan.hook === 'tcIngress' ? crossing : undefined;
-  return { plan, state, programs, importer: imports && importerOf(compiler, `${pipeline}.import`, importSlot(plan), imports) };
+  return { plan, state, programs, lead: leadOf(compiler, pipeline, plan, { imports, trace }), rings: observation.rings };
 }
 
-function importerOf(compiler: StageCompiler, name: string, slot: number, imports: Crossing): ProgramSpec {
-  const state = { map: reference.state, misses: MISSES_OFFSET, missing: MISSING_OFFSET };
-  return compiler.compileRoot({ hook: 'tc', name, array: reference.array, slot, state, imports });
+function leadOf(
+  compiler: StageCompiler,
+  pipeline: string,
+  plan: ChainPlan,
+  { imports, trace }: { readonly imports: Crossing | undefined; readonly trace: TraceRoot | undefined },
+): ProgramSpec | undefined {
+  if (!imports && !trace) return undefined;
+  const own = { name: `${pipeline}.${imports ? 'import' : 'trace'}`, array: reference.array, slot: leadSlot(plan) };
+  const state = { map: reference.state, misses: MISSES_OFFSET, ...(trace ? { trace } : {}) };
+  if (plan.hook === 'xdp') return compiler.compileRoot({ ...own, state });
+  return compiler.compileRoot({ ...own, hook: 'tc', state: { ...state, missing: MISSING_OFFSET }, ...(imports ? { imports } : {}) });
 }
 
-/** The slot that leads from the importer to the first place, behind those of the edges. */
-const importSlot = ({ slotCount }: ChainPlan): number => slotCount;
+/** The slot that leads to the first place from what is in front of it, behind those of the edges. */
+const leadSlot = ({ slotCount }: ChainPlan): number => slotCount;
 
 /** What programs are loaded with. */
 export interface Workshop {
@@ -84,8 +97,6 @@ export interface Workshop {
   readonly registry: MapRegistry;
   /** The chain's state map. */
   readonly state: LoadedMap;
-  /** Where records go, by the names that programs refer to the rings by. */
-  readonly rings: ReadonlyMap<string, LoadedMap>;
   /** First part of the names of the chain's own maps, e.g. `edge/xdp`. */
   readonly name: string;
 }
@@ -96,7 +107,7 @@ export class Generation implements Disposable {
   readonly #plan: ChainPlan;
   readonly #programs = new Map<string, LoadedProgram>();
   /** In front of the first place. */
-  #importer: LoadedProgram | undefined;
+  #lead: LoadedProgram | undefined;
 
   private constructor(array: LoadedMap | undefined, plan: ChainPlan) {
     this.#array = array;
@@ -104,27 +115,28 @@ export class Generation implements Disposable {
   }
 
   /** Loads every program and fills the slots; packets do not get there yet. Leaves nothing behind on errors. */
-  static async load(workshop: Workshop, { plan, programs, importer }: CompiledChain): Promise<Generation> {
+  static async load(workshop: Workshop, compiled: CompiledChain): Promise<Generation> {
+    const { plan, programs, lead } = compiled;
     const { instance, name } = workshop;
     const array = instance.createMap({
       name: `${name}.array`,
       type: 'programArray',
       keySize: 4,
       valueSize: 4,
-      maxEntries: Math.max(1, plan.slotCount + (importer ? 1 : 0)),
+      maxEntries: Math.max(1, plan.slotCount + (lead ? 1 : 0)),
       flags: 0,
     });
     using undo = new DisposableStack();
     const generation = undo.use(new Generation(array, plan));
-    for (const [place, { compiled }] of programs) generation.#programs.set(place, await loadStage(workshop, array, compiled));
+    for (const place of programs.keys()) generation.#programs.set(place, await loadStage(workshop, array, compiled, place));
     for (const { name: from, ...place } of plan.places.values())
       for (const { label, to } of edgesOf({ name: from, ...place })) {
         const slot = plan.slots.get(edgeKey(from, label));
         if (slot !== undefined && 'place' in to) await array.setProgram(slot, generation.program(to.place));
       }
-    if (importer) {
-      generation.#importer = await workshop.instance.loadProgram(importer, ownReferences(workshop, array));
-      await array.setProgram(importSlot(plan), generation.program(plan.first));
+    if (lead) {
+      generation.#lead = await instance.loadProgram(lead, ownReferences(workshop, array, compiled));
+      await array.setProgram(leadSlot(plan), generation.program(plan.first));
     }
     undo.move();
     return generation;
@@ -133,13 +145,13 @@ export class Generation implements Disposable {
   /** One that another process loaded: nothing is known of it but what the root leads to. Packets can be led away, and back. */
   static ofOthers(plan: ChainPlan, head: LoadedProgram): Generation {
     const generation = new Generation(undefined, plan);
-    generation.#importer = head;
+    generation.#lead = head;
     return generation;
   }
 
   /** What the root has to lead to. */
   get head(): LoadedProgram {
-    return this.#importer ?? this.program(this.#plan.first);
+    return this.#lead ?? this.program(this.#plan.first);
   }
 
   /** The program array. Throws ChainError for a generation of others. */
@@ -150,7 +162,7 @@ export class Generation implements Disposable {
 
   /** The slot of this generation that leads to its first place; undefined where the root does. */
   get firstSlot(): number | undefined {
-    return this.#importer && importSlot(this.#plan);
+    return this.#lead && leadSlot(this.#plan);
   }
 
   /** The program that begins at a place. Throws ChainError where none does. */
@@ -168,17 +180,15 @@ export class Generation implements Disposable {
   }
 
   /** Loads the program that begins at a place for this generation; no slot leads to it yet. */
-  loadOne(workshop: Workshop, { programs }: CompiledChain, place: string): Promise<LoadedProgram> {
-    const program = programs.get(place);
-    if (program === undefined) throw new ChainError('absent', `'${place}' is not in this chain`);
-    return loadStage(workshop, this.array, program.compiled);
+  loadOne(workshop: Workshop, compiled: CompiledChain, place: string): Promise<LoadedProgram> {
+    return loadStage(workshop, this.array, compiled, place);
   }
 
   /** Closes programs and array. */
   [Symbol.dispose](): void {
     for (const program of this.#programs.values()) program.close();
     this.#programs.clear();
-    this.#importer?.close();
+    this.#lead?.close();
     this.#array?.close();
   }
 }
@@ -203,7 +213,7 @@ function partOf(
     exits: Object.fromEntries(Object.entries(place.exits).map(([label, to]) => [label, edge(`exit:${label}`, to)])),
     ...(place.outcomes.reasons.length > 0 ? { reasons: place.outcomes.reasons } : {}),
     ...statePlacement(plan, state, place, reference.state),
-    ...observation.placement(plan.hook, place.name, outcomeNames(plan, place)),
+    ...observation.placement(plan.hook, state, place.name, outcomeNames(plan, place)),
     ...crosses,
   };
   return { name: place.name, stage: place.stage, placement };
@@ -213,11 +223,15 @@ function isFused({ programs }: ChainPlan, place: string): boolean {
   return (programs.get(entryOf(programs, place))?.length ?? 0) > 1;
 }
 
-function loadStage(workshop: Workshop, array: LoadedMap, { program, maps }: CompiledStage): Promise<LoadedProgram> {
+async function loadStage(workshop: Workshop, array: LoadedMap, chain: CompiledChain, place: string): Promise<LoadedProgram> {
+  const compiled = chain.programs.get(place)?.compiled;
+  if (compiled === undefined) throw new ChainError('absent', `'${place}' is not in this chain`);
+  const { program, maps } = compiled;
   const references = [...maps].map(([name, map]) => [name, workshop.registry.loaded(map)] as const);
-  return workshop.instance.loadProgram(program, new Map([...references, ...ownReferences(workshop, array)]));
+  return workshop.instance.loadProgram(program, new Map([...references, ...ownReferences(workshop, array, chain)]));
 }
 
-function ownReferences({ state, rings }: Workshop, array: LoadedMap): ReadonlyMap<string, LoadedMap> {
-  return new Map([[reference.array, array], [reference.state, state], ...rings]);
+function ownReferences({ state, registry }: Workshop, array: LoadedMap, { rings }: CompiledChain): ReadonlyMap<string, LoadedMap> {
+  const records = [...rings].map(([name, ring]) => [name, registry.loaded(ring)] as const);
+  return new Map([[reference.array, array], [reference.state, state], ...records]);
 }

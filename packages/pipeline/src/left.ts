@@ -6,14 +6,15 @@ import { type Manifest, occupiedLayout } from './manifest.ts';
 
 /** `declared` has the same hooks. Every change from the result builds generations anew. */
 export function compiledLeft(declared: CompiledPipeline, { chains, crossing }: Manifest): CompiledPipeline {
-  const left = [...declared.chains].map(([hook, { plan, importer, state }]) => {
+  const left = [...declared.chains].map(([hook, { plan, lead, rings, state }]) => {
     const kept = chains.get(hook);
     const compiled: CompiledChain = {
       // no place is known, so that none is taken for unchanged
       plan: { ...plan, places: new Map(), depth: kept?.depth ?? plan.depth },
       state: kept ? occupiedLayout(kept) : state,
       programs: new Map(),
-      importer: hook === 'tcIngress' && crossing.way ? (importer ?? unknownImporter) : undefined,
+      lead: hook === 'tcIngress' && crossing.way ? (lead ?? unknownLead) : undefined,
+      rings,
     };
     return [hook, compiled] as const;
   });
@@ -21,8 +22,8 @@ export function compiledLeft(declared: CompiledPipeline, { chains, crossing }: M
 }
 
 /** Only that there is one is known. */
-const unknownImporter: ProgramSpec = {
-  name: 'import',
+const unknownLead: ProgramSpec = {
+  name: 'lead',
   type: 'schedCls',
   frags: false,
   license: '',

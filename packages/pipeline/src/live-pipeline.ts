@@ -6,14 +6,16 @@
 import { setImmediate } from 'node:timers/promises';
 import type { EngineInstance, ProgramSpec, TestRunOptions } from '@tailrace/bpf';
 import type { AnyStage, Chains } from '@tailrace/stage';
+import { BehaviorSubject, type Observable } from 'rxjs';
 import { type ChainServices, claimsOf, LiveChain, type PreparedChange, type RunResult, rootOf } from './chain.ts';
 import { ChainError } from './chain-error.ts';
 import { type ChainHook, hookTitle } from './chain-hook.ts';
-import { type CompiledPipeline, compilePipeline, type PipelineChange, planChange, planOf } from './change.ts';
+import { type ChangeOptions, type CompiledPipeline, compilePipeline, type PipelineChange, planChange, planOf } from './change.ts';
 import type { Keeper, SettledChain } from './keeper.ts';
 import { compiledLeft } from './left.ts';
-import { Observation } from './observation.ts';
+import { Observation, type ObserveOptions } from './observation.ts';
 import { type PipelinePlan, planPipeline } from './pipeline-plan.ts';
+import type { MapHold, MapRegistry } from './registry.ts';
 import type { CanaryTraffic } from './selector.ts';
 import type { StageCompiler } from './service.ts';
 import { checkAttachedMaps } from './socket-attachment.ts';
@@ -32,7 +34,7 @@ export interface PipelineBlueprint {
 /** Plans and compiles a pipeline. Throws UnsupportedError, ChainError and CompileError. */
 export function blueprintOf(compiler: StageCompiler, name: string, declared: Chains, observation = new Observation()): PipelineBlueprint {
   const plan = planPipeline(name, declared, compiler);
-  const roots = new Map([...plan.chains.keys()].map((hook) => [hook, rootOf(compiler, hook, `${name}.root`, observation)]));
+  const roots = new Map([...plan.chains.keys()].map((hook) => [hook, rootOf(compiler, hook, `${name}.root`)]));
   return { declared, compiled: compilePipeline(compiler, name, plan, observation), roots };
 }
 
@@ -76,14 +78,21 @@ export class LivePipeline {
   #turned = performance.now();
 
   readonly #keeper: Keeper | undefined;
+  readonly #registry: MapRegistry;
+  readonly #observation$: BehaviorSubject<Observation>;
+  /** Those that packets are told of in. */
+  #rings: MapHold;
   #interfaces: readonly string[] = [];
 
-  private constructor({ declared, compiled }: PipelineBlueprint, services: LiveServices, chains: readonly LiveChain[]) {
+  private constructor({ declared, compiled }: PipelineBlueprint, services: LiveServices, chains: readonly LiveChain[], rings: MapHold) {
     this.#declared = declared;
     this.#compiled = compiled;
     this.#compiler = services.compiler;
     this.#instance = services.instance;
     this.#keeper = services.keeper;
+    this.#registry = services.registry;
+    this.#rings = rings;
+    this.#observation$ = new BehaviorSubject(compiled.observation);
     this.#chains = new Map(chains.map((chain) => [chain.hook, chain]));
   }
 
@@ -96,16 +105,15 @@ export class LivePipeline {
     const compiled = found ? compiledLeft(blueprint.compiled, found) : blueprint.compiled;
     const { name } = compiled;
     const { registry } = services;
-    registry.hold(compiled.observation.claims(name));
-    const rings = new Map([...compiled.observation.rings].map(([reference, ring]) => [reference, registry.loaded(ring)]));
+    const rings = registry.hold(compiled.observation.claims(name));
     const chains: LiveChain[] = [];
     for (const [hook, chain] of compiled.chains) {
       const root = blueprint.roots.get(hook) as ProgramSpec;
       const left = services.keeper?.left(hook, root);
       const own = { hook, name: `${name}/${hook}`, compiled: chain, root };
-      chains.push(await LiveChain.load(own, claimsOf(chain.plan, name), { ...services, rings }, left));
+      chains.push(await LiveChain.load(own, claimsOf(chain.plan, name), services, left));
     }
-    return new LivePipeline({ ...blueprint, compiled }, services, chains);
+    return new LivePipeline({ ...blueprint, compiled }, services, chains, rings);
   }
 
   /** The chains that it has, in the order in which packets meet them. */
@@ -168,6 +176,11 @@ export class LivePipeline {
     return this.#compiled.observation;
   }
 
+  /** The same, now and after each change; the rings of one are open until the next is told. */
+  get observation$(): Observable<Observation> {
+    return this.#observation$;
+  }
+
   /** Records that found their ring full, in all chains. */
   lost(): Lost {
     return sumOf([...this.#chains.values()].map((chain) => chain.lost()));
@@ -188,7 +201,18 @@ export class LivePipeline {
     if (affected.length === 0) throw this.#absent(place);
     const replacements = new Map(this.#replacements);
     for (const [hook] of affected) replacements.set(hook, new Map(replacements.get(hook)).set(place, by));
-    const update = await this.load(this.#planned(this.#declared, replacements, false));
+    await this.#make(this.#planned(this.#declared, replacements, false));
+  }
+
+  /** Tells of packets otherwise: what is left out stays as it is. Throws ArgumentError for what cannot be, and as `replace`. */
+  async observe(asked: ObserveOptions): Promise<void> {
+    const observation = this.observation.changed(asked);
+    if (observation !== this.observation) await this.#make(this.#planned(this.#declared, this.#replacements, false, { observation }));
+  }
+
+  /** Makes a change and waits for the last packets of the old. */
+  async #make(planned: PlannedUpdate): Promise<void> {
+    const update = await this.load(planned);
     try {
       await update.commit();
     } catch (error) {
@@ -209,16 +233,20 @@ export class LivePipeline {
    * do not fit, and CompileError.
    */
   planUpdate(declared: Chains, canary?: CanaryTraffic): PlannedUpdate {
-    return this.#planned(declared, new Map(), true, canary);
+    return this.#planned(declared, new Map(), true, { canary });
   }
 
   /** Loads a change. Leaves nothing behind on errors. Throws whatever the engine throws. */
   async load({ declared, replacements, change, forgets }: PlannedUpdate): Promise<LoadedUpdate> {
     const { name: pipeline } = this.#compiled;
+    const { observation } = change.compiled;
+    const isTold = observation !== this.observation;
+    const rings = isTold ? this.#registry.hold(observation.claims(pipeline)) : undefined;
     const prepared: PreparedChange[] = [];
     const isAstray = (): boolean => prepared.some(({ leads }) => leads);
     const abandon = (): void => {
       for (const one of prepared) one.abandon();
+      rings?.[Symbol.dispose]();
       if (!isAstray()) this.#keeper?.abandon();
     };
     try {
@@ -232,6 +260,11 @@ export class LivePipeline {
       this.#replacements = replacements;
       this.#compiled = change.compiled;
       for (const one of prepared) one[how]();
+      if (rings === undefined) return;
+      const before = this.#rings;
+      this.#rings = rings;
+      this.#observation$.next(observation);
+      before[Symbol.dispose]();
     };
     return {
       trial: () => new Trial(prepared, () => this.gracePeriod()),
@@ -288,7 +321,7 @@ export class LivePipeline {
     ];
   }
 
-  #planned(declared: Chains, replacements: Replacements, forgets: boolean, canary?: CanaryTraffic): PlannedUpdate {
+  #planned(declared: Chains, replacements: Replacements, forgets: boolean, options: ChangeOptions = {}): PlannedUpdate {
     const { name } = this.#compiled;
     const plan = planPipeline(name, declared, { outcomesOf: this.#compiler.outcomesOf, replacements });
     const [ours, theirs] = [this.hooks, [...plan.chains.keys()]];
@@ -297,7 +330,7 @@ export class LivePipeline {
         hint: 'stop it and run the other one',
       });
     for (const [hook, after] of plan.chains) checkAttachedMaps(this.plan.chains.get(hook) ?? after, after);
-    return { declared, replacements, change: planChange(this.#compiler, this.#compiled, plan, { canary }), forgets };
+    return { declared, replacements, change: planChange(this.#compiler, this.#compiled, plan, options), forgets };
   }
 
   #absent(place: string): ChainError {
@@ -309,7 +342,7 @@ export class LivePipeline {
 }
 
 /** What a pipeline is loaded with. */
-export interface LiveServices extends Omit<ChainServices, 'rings'> {
+export interface LiveServices extends ChainServices {
   readonly compiler: StageCompiler;
   /** Set where the pipeline outlives its process. */
   readonly keeper?: Keeper | undefined;

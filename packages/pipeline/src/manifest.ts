@@ -157,7 +157,7 @@ export function bothLayouts(first: StateLayout, second: StateLayout): StateLayou
     size: first.size,
     fields: new Map([...first.fields, ...others(second.fields)]),
     counters: new Map([...first.counters, ...others(second.counters)]),
-    tells: first.tells,
+    telling: first.telling ?? second.telling,
   };
 }
 
@@ -188,5 +188,5 @@ function layoutJson({ size, fields, counters }: StateLayout): WrittenLayout {
 
 /** A pipeline that outlives its process tells of no single packets. */
 function layoutOf({ size, fields, counters }: WrittenLayout): StateLayout {
-  return { size, fields: new Map(fields), counters: new Map(counters), tells: false };
+  return { size, fields: new Map(fields), counters: new Map(counters), telling: undefined };
 }

@@ -1,20 +1,19 @@
 /**
  * What a running pipeline tells of its packets beside its maps: counters, traces, drops. What is not asked for is not compiled in.
- * It is settled when the pipeline starts: the rings and the state have their sizes from then on.
  */
 import { ArgumentError } from '@tailrace/bpf';
 import { CB_BYTES, MAX_HEADER_BYTES, type Placement, recordSchema, type TraceRoot, type WayOutRecord } from '@tailrace/compiler';
-import { type RingBuffer, ringBuffer } from '@tailrace/stage';
+import { mapDifferences, type RingBuffer, ringBuffer } from '@tailrace/stage';
 import { type ChainHook, isPacketHook, type PacketHook } from './chain-hook.ts';
 import type { MapClaim } from './registry.ts';
-import { DROPS_COUNTDOWN, DROPS_LOST, MARK_OFFSET, TRACE_COUNTDOWN, TRACE_LOST, TRACE_SEQUENCE } from './state.ts';
+import { type StateLayout, telling } from './state.ts';
 
 /** What a pipeline is asked to tell. Traces and drops are of chains on packets; those on sockets have counters. */
 export interface ObserveOptions {
   /** Counters of every stage; default true. Without them there are no `stats()` and no paths of test packets. */
   readonly counters?: boolean;
-  /** The ways of one packet in `every`, for each CPU and chain, in `trace$`. Default none. */
-  readonly trace?: TellOptions & { readonly every: number };
+  /** The ways of one packet in `every`, for each CPU and chain, in `trace$`. Default false. */
+  readonly trace?: false | (TellOptions & { readonly every: number });
   /** Packets that a chain drops or aborts, in `drops$`: `true` for all, without their bytes; or one in `every`. Default false. */
   readonly drops?: boolean | (TellOptions & { readonly every?: number });
 }
@@ -36,7 +35,7 @@ export interface ToldPlace {
 }
 
 /** One of the two kinds of records. */
-interface Told {
+export interface Told {
   readonly every: number;
   readonly headerBytes: number;
   readonly ring: RingBuffer<WayOutRecord>;
@@ -52,14 +51,26 @@ export class Observation {
   readonly counters: boolean;
   readonly trace: Told | undefined;
   readonly drops: Told | undefined;
-  readonly #numbers = new Map<string, number>();
-  readonly #places: ToldPlace[] = [];
+  readonly #options: ObserveOptions;
+  readonly #places: Places;
 
-  /** Throws ArgumentError for what cannot be. */
-  constructor({ counters = true, trace, drops = false }: ObserveOptions = {}) {
+  /** Throws ArgumentError for what cannot be. What stays of `before`, rings and numbers of stages, is that one's. */
+  constructor(options: ObserveOptions = {}, before?: Observation) {
+    const { counters = true, trace = false, drops = false } = options;
+    this.#options = options;
     this.counters = counters;
-    this.trace = trace && told('trace', trace);
-    this.drops = drops === false ? undefined : told('drops', drops === true ? {} : drops);
+    this.trace = trace === false ? undefined : told('trace', trace, before?.trace?.ring);
+    this.drops = drops === false ? undefined : told('drops', drops === true ? {} : drops, before?.drops?.ring);
+    this.#places = before ? before.#places : new Places();
+  }
+
+  /** The same, but for what is asked for; itself where that is as it was. Throws ArgumentError for what cannot be. */
+  changed(asked: ObserveOptions): Observation {
+    const next = new Observation({ ...this.#options, ...asked }, this);
+    const same = ({ counters, trace, drops }: Observation): string =>
+      JSON.stringify([counters, ...[trace, drops].map((kind) => kind && [kind.every, kind.headerBytes])]);
+    const sameRings = next.trace?.ring === this.trace?.ring && next.drops?.ring === this.drops?.ring;
+    return sameRings && same(next) === same(this) ? this : next;
   }
 
   /** Counts, and tells of no single packets. */
@@ -68,27 +79,28 @@ export class Observation {
   }
 
   /** What a stage's program tells, in chains on packets; the same stage with the same outcomes has the same number, for good. */
-  placement(hook: ChainHook, place: string, names: readonly string[]): Pick<Placement, 'observe'> {
+  placement(hook: ChainHook, { telling: start }: StateLayout, place: string, names: readonly string[]): Pick<Placement, 'observe'> {
     const { trace, drops } = this;
-    if (!isPacketHook(hook) || (!trace && !drops)) return {};
-    const mark = this.#mark(hook);
+    if (!isPacketHook(hook) || start === undefined || (!trace && !drops)) return {};
+    const ring = (kind: 'trace' | 'drops', { headerBytes }: Told) => ({
+      map: rings[kind],
+      lost: start + telling[`${kind}Lost`],
+      headerBytes,
+    });
     return {
       observe: {
-        place: this.#number({ hook, place, names }),
-        ...(trace ? { trace: { map: rings.trace, lost: TRACE_LOST, headerBytes: trace.headerBytes, mark } } : {}),
-        ...(drops
-          ? {
-              drops: { map: rings.drops, lost: DROPS_LOST, headerBytes: drops.headerBytes, every: drops.every, countdown: DROPS_COUNTDOWN },
-            }
-          : {}),
+        place: this.#places.number({ hook, place, names }),
+        ...(trace ? { trace: { ...ring('trace', trace), mark: markAt(hook, start) } } : {}),
+        ...(drops ? { drops: { ...ring('drops', drops), every: drops.every, countdown: start + telling.dropsCountdown } } : {}),
       },
     };
   }
 
-  /** What a chain's root marks. */
-  root(hook: PacketHook): { readonly trace?: TraceRoot } {
-    if (!this.trace) return {};
-    return { trace: { every: this.trace.every, mark: this.#mark(hook), countdown: TRACE_COUNTDOWN, sequence: TRACE_SEQUENCE } };
+  /** How packets that are traced are marked, in front of a chain on packets; undefined where none are. */
+  marking(hook: ChainHook, { telling: start }: StateLayout): TraceRoot | undefined {
+    if (!this.trace || start === undefined || !isPacketHook(hook)) return undefined;
+    const [countdown, sequence] = [start + telling.traceCountdown, start + telling.traceSequence];
+    return { every: this.trace.every, mark: markAt(hook, start), countdown, sequence };
   }
 
   /** The rings, by the names that programs refer to them by. */
@@ -103,28 +115,39 @@ export class Observation {
 
   /** The stage that a record is of. */
   place(number: number): ToldPlace | undefined {
-    return this.#places[number];
+    return this.#places.at(number);
   }
+}
 
-  #number(told: ToldPlace): number {
+/** Where the mark is: in the state, whose part for this begins at `start`, or in `cb`. */
+const markAt = (hook: PacketHook, start: number): number => (hook === 'xdp' ? start + telling.mark : CB_BYTES - 4);
+
+/** Stages and their numbers. */
+class Places {
+  readonly #numbers = new Map<string, number>();
+  readonly #told: ToldPlace[] = [];
+
+  number(told: ToldPlace): number {
     const key = JSON.stringify(told);
-    const number = this.#numbers.get(key) ?? this.#places.push(told) - 1;
+    const number = this.#numbers.get(key) ?? this.#told.push(told) - 1;
     this.#numbers.set(key, number);
     return number;
   }
 
-  #mark(hook: PacketHook): number {
-    return hook === 'xdp' ? MARK_OFFSET : CB_BYTES - 4;
+  at(number: number): ToldPlace | undefined {
+    return this.#told[number];
   }
 }
 
 function told(
   name: 'trace' | 'drops',
   { every = 1, headerBytes = 0, bytes = DEFAULT_BYTES }: TellOptions & { readonly every?: number },
+  before: RingBuffer<WayOutRecord> | undefined,
 ): Told {
   if (!Number.isInteger(every) || every < 1 || every > MAX_EVERY)
     throw new ArgumentError(`observe: ${name}.every is ${every}, expected an integer from 1 on`);
   if (!Number.isInteger(headerBytes) || headerBytes < 0 || headerBytes > MAX_HEADER_BYTES)
     throw new ArgumentError(`observe: ${name}.headerBytes is ${headerBytes}, expected 0..${MAX_HEADER_BYTES}`);
-  return { every, headerBytes, ring: ringBuffer({ name, value: recordSchema(headerBytes), bytes }) };
+  const ring = ringBuffer({ name, value: recordSchema(headerBytes), bytes });
+  return { every, headerBytes, ring: before && mapDifferences(before, ring).length === 0 ? before : ring };
 }

@@ -1,9 +1,9 @@
 /** What a running pipeline tells of single packets, as streams that share one reader each. */
 import { ArgumentError } from '@tailrace/bpf';
 import type { WayOutRecord } from '@tailrace/compiler';
-import { EMPTY, map, mergeMap, type Observable, of, share, throwError } from 'rxjs';
+import { concatMap, distinctUntilChanged, EMPTY, map, mergeMap, type Observable, of, share, take, takeWhile, throwError } from 'rxjs';
 import type { PacketHook } from './chain-hook.ts';
-import type { Observation } from './observation.ts';
+import type { Observation, Told } from './observation.ts';
 import type { PathStep } from './path.ts';
 import type { MapRegistry } from './registry.ts';
 import type { Lost } from './stats.ts';
@@ -34,16 +34,49 @@ export interface ObservedPackets {
   readonly drops$: Observable<Drop>;
 }
 
-/** Makes the streams; nothing is read until somebody listens. `lost` reads the counters of records that were lost. */
-export function observedPackets(observation: Observation, registry: MapRegistry, lost: () => Lost): ObservedPackets {
-  const { trace, drops } = observation;
+/** Makes the streams; nothing is read until somebody listens. */
+export function observedPackets({ observation$, registry, lost }: ObservedParts): ObservedPackets {
   const count = oncePerTurn(lost);
   return {
-    trace$: trace
-      ? pathsOf(observation, registry.handle(trace.ring).events$, () => count().trace)
-      : notAsked('traces', 'trace: { every: 1000 }'),
-    drops$: drops ? dropsOf(observation, registry.handle(drops.ring).events$, () => count().drops) : notAsked('drops', 'drops: true'),
+    trace$: told(observation$, 'trace', '{ trace: { every: 1000 } }', (observation, { ring }) =>
+      pathsOf(observation, registry.handle(ring).events$, () => count().trace),
+    ),
+    drops$: told(observation$, 'drops', '{ drops: true }', (observation, { ring }) =>
+      dropsOf(observation, registry.handle(ring).events$, () => count().drops),
+    ),
   };
+}
+
+/** What streams are made of. */
+export interface ObservedParts {
+  /** At once, and after each change: rings of one are open until the next is told. Completes with the pipeline. */
+  readonly observation$: Observable<Observation>;
+  readonly registry: MapRegistry;
+  /** Reads the counters of records that were lost. */
+  lost(): Lost;
+}
+
+/**
+ * One kind of records, whatever ring they come by: a ring that is given up is read to its end, then the next one is. It ends where
+ * they are asked for no more.
+ */
+function told<T>(
+  observation$: Observable<Observation>,
+  kind: 'trace' | 'drops',
+  option: string,
+  read: (observation: Observation, told: Told) => Observable<T>,
+): Observable<T> {
+  const asked = observation$.pipe(
+    map((observation) => ({ observation, told: observation[kind] })),
+    takeWhile((one): one is { readonly observation: Observation; readonly told: Told } => one.told !== undefined),
+    distinctUntilChanged((one, other) => one.told.ring === other.told.ring),
+    concatMap((one) => read(one.observation, one.told)),
+    share(),
+  );
+  return observation$.pipe(
+    take(1),
+    mergeMap((observation) => (observation[kind] ? asked : throwError(() => notAsked(kind, option)))),
+  );
 }
 
 /** An assembler for each time that reading begins: what came before belongs to nobody's way. */
@@ -58,7 +91,6 @@ function pathsOf(observation: Observation, records: Observable<WayOutRecord>, lo
         }),
       );
     }),
-    share(),
   );
 }
 
@@ -70,12 +102,13 @@ function dropsOf(observation: Observation, records: Observable<WayOutRecord>, lo
       const { stage, missed: _, verdict: by = 'miss', ...why } = { verdict: undefined, ...step };
       return { hook, stage, verdict: verdict as Drop['verdict'], by, ...why, ...seen, cpu, lost: lost() };
     }),
-    share(),
   );
 }
 
-function notAsked(what: string, option: string): Observable<never> {
-  return throwError(() => new ArgumentError(`the pipeline tells of no ${what}`, { hint: `run it with observe: { ${option} }` }));
+function notAsked(kind: 'trace' | 'drops', option: string): ArgumentError {
+  return new ArgumentError(`the pipeline tells of no ${kind === 'trace' ? 'traces' : 'drops'}`, {
+    hint: `run it with observe: ${option}, or ask for it now: running.observe(${option})`,
+  });
 }
 
 /** A slice of records is read in one go: their counter is read once for all of them. */

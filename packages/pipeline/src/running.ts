@@ -20,6 +20,7 @@ import { describePipeline, type PipelineDescription } from './description.ts';
 import { type Injected, type InjectOptions, inject, injectOne, type PacketSource } from './injection.ts';
 import type { Ending, Keeper } from './keeper.ts';
 import type { LivePipeline } from './live-pipeline.ts';
+import type { ObserveOptions } from './observation.ts';
 import { type Drop, observedPackets } from './observed-packets.ts';
 import { type PipelineEvent, pipelineEvents } from './pipeline-events.ts';
 import type { MapRegistry } from './registry.ts';
@@ -47,8 +48,8 @@ export interface Running<L> extends AsyncDisposable {
   readonly stats$: Observable<Stats<L>>;
   /**
    * The ways of packets through chains, as many as `observe.trace` asks for; whole ways only. Shared: the first subscriber starts
-   * reading, the last one ends it, and what nobody reads stays in the ring until that is full. Ends with the pipeline. An
-   * ArgumentError where the pipeline runs without traces.
+   * reading, the last one ends it, and what nobody reads stays in the ring until that is full. Ends with the pipeline, or where
+   * `observe` switches traces off. An ArgumentError where the pipeline tells of none.
    */
   readonly trace$: Observable<TracedPathOf<L>>;
   /** Packets that chains drop or abort, as `observe.drops` asks for; otherwise as `trace$`. */
@@ -75,6 +76,12 @@ export interface Running<L> extends AsyncDisposable {
    * an error behind the change, as with `replace`, or of a controller that is stopped.
    */
   update<L2>(next: Pipeline<string, L2> & SameHooks<L, L2>, options?: UpdateOptions): Promise<Running<L2>>;
+  /**
+   * Tells of packets otherwise from now on: what is left out stays as it is, `false` switches off. Programs are compiled anew and
+   * packets led over in one step, as with `update`; counts, rings and streams go on, a stream that is switched off completes.
+   * Throws ArgumentError for what cannot be, and what `update` does; then all is as it was.
+   */
+  observe(asked: ObserveOptions): Promise<void>;
   /**
    * Leads some packets through another pipeline's chains, as `update` would all of them: a share of flows, or those that a stage
    * lets out through its exit `canary`. The other packets stay. A program in front of both chains sorts packets at every hook
@@ -209,7 +216,11 @@ class RunningPipeline implements AsyncDisposable {
     this.name = parts.name;
     this.interfaces = parts.interfaces;
     const { live, registry } = parts;
-    const { trace$, drops$ } = observedPackets(live.observation, registry, () => live.lost());
+    const { trace$, drops$ } = observedPackets({
+      observation$: live.observation$.pipe(takeUntil(this.#stopped)),
+      registry,
+      lost: () => live.lost(),
+    });
     [this.trace$, this.drops$] = [trace$, drops$];
     this.events$ = pipelineEvents({ registry, plan: () => (this.#stop === undefined ? live.plan : undefined), changed$: this.#changed });
     this.stats$ = timer(0, parts.statsIntervalMs, parts.clock).pipe(
@@ -248,6 +259,10 @@ class RunningPipeline implements AsyncDisposable {
   async update(next: NextPipeline, options: UpdateOptions = {}): Promise<this> {
     await this.#change('be updated', () => updatePipeline(this.#parts, next, options));
     return this;
+  }
+
+  async observe(asked: ObserveOptions): Promise<void> {
+    await this.#change('tell of packets otherwise', () => this.#parts.live.observe(asked));
   }
 
   async canary(next: NextPipeline, options: CanaryOptions): Promise<Canary<this, PlainStats, PlainStats>> {

@@ -23,15 +23,12 @@ export const MISSING_OFFSET = 0;
 /** Offset of the packets that found the root's slot empty, u64. */
 export const MISSES_OFFSET = 8;
 const HEADER_BYTES = 16;
-/** Offsets of what traces and drops keep behind that: records that found their ring full, u64; all others u32. */
-export const TRACE_LOST = 16;
-export const DROPS_LOST = 24;
-export const TRACE_COUNTDOWN = 32;
-export const TRACE_SEQUENCE = 36;
-export const DROPS_COUNTDOWN = 40;
-/** XDP: the mark of a packet that is traced. At TC the last word of `cb` is. */
-export const MARK_OFFSET = 44;
-const TELLING_HEADER_BYTES = 48;
+/**
+ * What traces and drops keep, from `StateLayout.telling` on: records that found their ring full, u64; all others u32. XDP has the mark
+ * of a packet that is traced there; at TC the last word of `cb` is.
+ */
+export const telling = { traceLost: 0, dropsLost: 8, traceCountdown: 16, traceSequence: 20, dropsCountdown: 24, mark: 28 } as const;
+const TELLING_BYTES = 32;
 
 /** The counters of one place. */
 export interface CounterBlock {
@@ -55,8 +52,8 @@ export interface StateLayout {
   readonly fields: ReadonlyMap<string, FieldPlace>;
   /** By place; none where counters are off. */
   readonly counters: ReadonlyMap<string, CounterBlock>;
-  /** Has what traces and drops keep. */
-  readonly tells: boolean;
+  /** Offset of what traces and drops keep; undefined where neither was asked for yet. */
+  readonly telling: number | undefined;
 }
 
 /** What a state has to do with another one, and with other chains. */
@@ -69,7 +66,7 @@ export interface LayoutOptions {
   readonly countsApart?: boolean;
   /** Fields that TC ingress gets from XDP. */
   readonly crossing?: readonly string[];
-  /** What else needs room; default counters alone. The same for the life of a chain. */
+  /** What else needs room; default counters alone. */
   readonly observation?: Observed;
 }
 
@@ -86,11 +83,12 @@ export function layoutState(
   { previous, apart = false, countsApart = false, crossing = [], observation = { counters: true } }: LayoutOptions = {},
 ): StateLayout {
   const tells = observation.trace !== undefined || observation.drops !== undefined;
-  const header = { start: 0, end: tells ? TELLING_HEADER_BYTES : HEADER_BYTES };
+  const header = { start: 0, end: HEADER_BYTES };
   const entry = new Room([header, ...(previous ? occupied(plan, previous) : [])], previous?.size ?? MAX_STATE_BYTES, {
     what: "the chain's state",
     hint: `a chain's counters and metadata share ${MAX_STATE_BYTES} bytes; stop and run the pipeline anew to pack them`,
   });
+  const told = previous?.telling ?? (tells ? entry.take('what traces and drops keep', TELLING_BYTES, 8) : undefined);
   const packetsMet = apart && plan.hook !== 'xdp' ? undefined : previous;
   const fields = layoutFields(
     plan,
@@ -105,7 +103,8 @@ export function layoutState(
     const keeps = !countsApart && kept !== undefined && kept.names.join() === names.join();
     counters.set(place.name, keeps ? kept : { names, offset: entry.take(`the counters of '${place.name}'`, names.length * 8, 8) });
   }
-  return { size: previous?.size ?? Math.min(MAX_STATE_BYTES, 2 * Math.ceil(entry.end / 8) * 8 + RESERVE_BYTES), fields, counters, tells };
+  const size = previous?.size ?? Math.min(MAX_STATE_BYTES, 2 * Math.ceil(entry.end / 8) * 8 + RESERVE_BYTES);
+  return { size, fields, counters, telling: told };
 }
 
 /** The outcomes of a place, as they are counted and told. */
@@ -193,6 +192,7 @@ class Room {
 function occupied({ hook }: ChainPlan, state: StateLayout): Range[] {
   return [
     ...(hook === 'xdp' ? fieldRanges(state) : []),
+    ...(state.telling === undefined ? [] : [{ start: state.telling, end: state.telling + TELLING_BYTES }]),
     ...[...state.counters.values()].map(({ offset, names }) => ({ start: offset, end: offset + names.length * 8 })),
   ];
 }

@@ -2,7 +2,7 @@
 import type { LoadedMap } from '@tailrace/bpf';
 import { outcomeNamed, type TcVerdict, type XdpVerdict } from '@tailrace/compiler';
 import { type ChainHook, type ChainVerdict, verdictNamesOf } from './chain-hook.ts';
-import { type CounterBlock, DROPS_LOST, MISSES_OFFSET, MISSING_OFFSET, type StateLayout, TRACE_LOST } from './state.ts';
+import { type CounterBlock, MISSES_OFFSET, MISSING_OFFSET, type StateLayout, telling } from './state.ts';
 
 /** The verdicts of a chain's stages by its name. */
 export type VerdictsOf<K> = K extends 'xdp' ? XdpVerdict : TcVerdict;
@@ -65,13 +65,20 @@ export interface ChainStats {
 /** Counts by place and name that no block of the state has, or that a block has too many where they are negative. */
 export type CarriedCounts = ReadonlyMap<string, ReadonlyMap<string, bigint>>;
 
+/** Names records that were lost, beside the places; no stage can be called so. */
+const LOST = '(lost)';
+
+/** What is counted in a state, by place. */
+function blocksOf({ counters, telling: start }: StateLayout): ReadonlyMap<string, CounterBlock> {
+  return start === undefined ? counters : new Map([...counters, [LOST, { offset: start + telling.traceLost, names: ['trace', 'drops'] }]]);
+}
+
 /** Reads the counters of one chain. */
 export class ChainCounters {
   readonly #hook: ChainHook;
   readonly #map: LoadedMap;
   /** By place: counts of blocks that are no longer written, and of whoever wrote the present block's bytes before. */
   readonly #carried = new Map<string, Map<string, bigint>>();
-  readonly #tells: boolean;
   #blocks: ReadonlyMap<string, CounterBlock>;
   /** Made by whatever reads the map next: blocks that nobody writes any more stay what they are. */
   #due: ((totals: Totals) => void) | undefined;
@@ -80,8 +87,7 @@ export class ChainCounters {
   constructor(hook: ChainHook, map: LoadedMap, state: StateLayout, carried: CarriedCounts = new Map()) {
     this.#hook = hook;
     this.#map = map;
-    this.#tells = state.tells;
-    this.#blocks = state.counters;
+    this.#blocks = blocksOf(state);
     for (const [place, counts] of carried) this.#carried.set(place, new Map(counts));
   }
 
@@ -94,7 +100,7 @@ export class ChainCounters {
   /** Counters of programs that run beside those of this layout, in blocks of their own, from a baseline on. */
   besides(state: StateLayout, baseline: ReadonlyMap<string, readonly bigint[]>): ChainCounters {
     const counters = new ChainCounters(this.#hook, this.#map, state);
-    for (const [place, values] of baseline) counters.#carry(place, state.counters.get(place)?.names ?? [], values, -1n);
+    for (const [place, values] of baseline) counters.#carry(place, counters.#blocks.get(place)?.names ?? [], values, -1n);
     return counters;
   }
 
@@ -103,19 +109,20 @@ export class ChainCounters {
    * forgotten where `forgets` says so.
    */
   move(state: StateLayout, baseline: ReadonlyMap<string, readonly bigint[]>, forgets: boolean): void {
+    const blocks = blocksOf(state);
     this.#due = (totals) => {
       for (const [place, block] of this.#blocks)
-        if (state.counters.get(place)?.offset !== block.offset) this.#carry(place, block.names, blockValues(totals, block), 1n);
-      if (forgets) for (const place of this.#carried.keys()) if (!state.counters.has(place)) this.#carried.delete(place);
-      for (const [place, values] of baseline) this.#carry(place, state.counters.get(place)?.names ?? [], values, -1n);
-      this.#blocks = state.counters;
+        if (blocks.get(place)?.offset !== block.offset) this.#carry(place, block.names, blockValues(totals, block), 1n);
+      if (forgets) for (const place of this.#carried.keys()) if (!blocks.has(place)) this.#carried.delete(place);
+      for (const [place, values] of baseline) this.#carry(place, blocks.get(place)?.names ?? [], values, -1n);
+      this.#blocks = blocks;
     };
   }
 
   /** What lies in the new blocks of a layout before its programs run: to be taken off later. */
   baseline(state: StateLayout): ReadonlyMap<string, readonly bigint[]> {
     const totals = this.#totals();
-    const fresh = [...state.counters].filter(([place, block]) => this.#blocks.get(place)?.offset !== block.offset);
+    const fresh = [...blocksOf(state)].filter(([place, block]) => this.#blocks.get(place)?.offset !== block.offset);
     return new Map(fresh.map(([place, block]) => [place, blockValues(totals, block)]));
   }
 
@@ -123,6 +130,7 @@ export class ChainCounters {
   read(): ChainStats {
     const totals = this.#totals();
     const places = new Set([...this.#blocks.keys(), ...this.#carried.keys()]);
+    places.delete(LOST);
     const stages = Object.fromEntries([...places].map((place) => [place, this.#stage(place, totals)]));
     const withoutMetadata = this.#hook === 'tcIngress' ? totals(MISSING_OFFSET) : 0n;
     return { stages, root: { misses: totals(MISSES_OFFSET), withoutMetadata }, lost: this.#lost(totals) };
@@ -139,11 +147,7 @@ export class ChainCounters {
   }
 
   #stage(place: string, totals: Totals): StageStats {
-    const counts = new Map(this.#carried.get(place));
-    const block = this.#blocks.get(place);
-    const values = block ? blockValues(totals, block) : [];
-    for (const [i, name] of (block?.names ?? []).entries()) counts.set(name, (counts.get(name) ?? 0n) + (values[i] ?? 0n));
-    const { bytes = 0n, misses = 0n, ...outcomes } = Object.fromEntries(counts);
+    const { bytes = 0n, misses = 0n, ...outcomes } = Object.fromEntries(this.#counts(place, totals));
     const verdicts: Record<string, bigint> = Object.fromEntries(verdictNamesOf(this.#hook).map((name) => [name, 0n]));
     const [exits, drops]: [Record<string, bigint>, Record<string, bigint>] = [{}, {}];
     let [packets, next] = [0n, 0n];
@@ -159,8 +163,17 @@ export class ChainCounters {
     return { packets, bytes, verdicts: verdicts as Record<TcVerdict, bigint>, next, exits, drops, misses };
   }
 
+  #counts(place: string, totals: Totals): ReadonlyMap<string, bigint> {
+    const counts = new Map(this.#carried.get(place));
+    const block = this.#blocks.get(place);
+    const values = block ? blockValues(totals, block) : [];
+    for (const [i, name] of (block?.names ?? []).entries()) counts.set(name, (counts.get(name) ?? 0n) + (values[i] ?? 0n));
+    return counts;
+  }
+
   #lost(totals: Totals): Lost {
-    return this.#tells ? { trace: totals(TRACE_LOST), drops: totals(DROPS_LOST) } : { trace: 0n, drops: 0n };
+    const counts = this.#counts(LOST, totals);
+    return { trace: counts.get('trace') ?? 0n, drops: counts.get('drops') ?? 0n };
   }
 
   #carry(place: string, names: readonly string[], values: readonly bigint[], sign: bigint): void {

@@ -6,3 +6,4 @@ export * from '@tailrace/pipeline';
 export * from '@tailrace/stage';
 export * from '@tailrace/userspace';
 export { connectFrom, kernelNextHops, kernelSockets } from './kernel-services.ts';
+export { userspaceSockets } from './userspace-services.ts';

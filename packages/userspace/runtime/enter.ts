@@ -2,6 +2,7 @@
 import {
   ANSWER_SIZE,
   CONTEXT_SIZE,
+  CONTEXT_SKB,
   INCOMING_CB,
   INCOMING_GSO_SEGMENTS,
   INCOMING_GSO_SIZE,
@@ -10,9 +11,9 @@ import {
   INCOMING_MARK,
   INCOMING_PRIORITY,
   INCOMING_QUEUE,
+  PACKET_CONTEXT,
   PACKET_ENCAPSULATED,
   PACKET_HASHED,
-  PACKET_IS_XDP,
   PACKET_NETWORK,
   PACKET_SUM,
   PACKET_SUM_LEVEL,
@@ -57,7 +58,7 @@ export function skb_enter(worker: usize, incoming: usize): void {
   clear(worker + WORKER_ANSWER, ANSWER_SIZE);
   clear(worker + WORKER_TUNNEL_KEY, WORKER_TUNNEL_KEY_SET - WORKER_TUNNEL_KEY);
   store<u32>(worker + WORKER_TUNNEL_KEY_SET, TUNNEL_NONE);
-  store<u32>(packet, 0, PACKET_IS_XDP);
+  store<u32>(packet, CONTEXT_SKB, PACKET_CONTEXT);
   store<u32>(packet, ETHERNET, PACKET_NETWORK);
   store<u32>(packet, 0, PACKET_ENCAPSULATED);
   store<u32>(packet, SUM_NONE, PACKET_SUM_STATE);

@@ -60,6 +60,8 @@ import {
   KIND_PROGRAM_ARRAY,
   KIND_QUEUE,
   KIND_RING_BUFFER,
+  KIND_SOCKHASH,
+  KIND_SOCKMAP,
   KIND_STACK,
   KIND_XSKMAP,
 } from './kind';
@@ -87,6 +89,7 @@ function family(map: usize): i32 {
     case KIND_PER_CPU_HASH:
     case KIND_HASH_OF_MAPS:
     case KIND_DEVMAP_HASH:
+    case KIND_SOCKHASH:
     case KIND_LRU_HASH:
     case KIND_LRU_PER_CPU_HASH:
       return HASH;
@@ -98,6 +101,7 @@ function family(map: usize): i32 {
     case KIND_DEVMAP:
     case KIND_CPUMAP:
     case KIND_XSKMAP:
+    case KIND_SOCKMAP:
       return SLOTS;
     case KIND_QUEUE:
     case KIND_STACK:

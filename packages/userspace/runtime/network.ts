@@ -3,6 +3,8 @@
  * written by the engine (`src/network.ts`); without them there is no interface and no route.
  */
 import {
+  CONTEXT_SKB,
+  CONTEXT_XDP,
   LINK_FORWARDS,
   LINK_HEADER,
   LINK_INDEX,
@@ -11,7 +13,7 @@ import {
   NETWORK_LINKS,
   NETWORK_ROUTES4,
   NETWORK_ROUTES6,
-  PACKET_IS_XDP,
+  PACKET_CONTEXT,
   ROUTE_BLACKHOLE,
   ROUTE_DMAC,
   ROUTE_GATEWAY,
@@ -144,7 +146,7 @@ export function fib_lookup(worker: usize, params: usize, size: u64, flags: u64):
   }
   store<u32>(params, 0, VLAN);
   // a length that was given has been looked at; else the packet's own is
-  if (!length && !load<u32>(worker + WORKER_PACKET, PACKET_IS_XDP) && !skb_fits(worker, link)) {
+  if (!length && load<u32>(worker + WORKER_PACKET, PACKET_CONTEXT) == CONTEXT_SKB && !skb_fits(worker, link)) {
     store<u16>(params, <u16>load<u32>(link, LINK_MTU), TOTAL_LENGTH);
     return FRAG_NEEDED;
   }
@@ -174,7 +176,7 @@ function skb_fits(worker: usize, link: usize): bool {
 
 /** bpf_check_mtu: 0 fits, 1 does not; the MTU is left at `mtu` (u32), which may hold a length without link header. */
 export function check_mtu(worker: usize, ifindex: u64, mtu: usize, delta: u64, flags: u64): i64 {
-  const isXdp = load<u32>(worker + WORKER_PACKET, PACKET_IS_XDP) != 0;
+  const isXdp = load<u32>(worker + WORKER_PACKET, PACKET_CONTEXT) == CONTEXT_XDP;
   const given = load<u32>(mtu);
   if (flags & ~SEGMENTS || (flags && (isXdp || <i32>delta || given))) return EINVAL;
   const own = load<u32>(worker + WORKER_CONTEXT + (isXdp ? XDP_INGRESS_INDEX : SKB_INDEX));

@@ -3,11 +3,12 @@
  * here afterwards, so that its region and the context's length agree with it.
  */
 import {
+  CONTEXT_SKB,
   PACKET_CEILING,
+  PACKET_CONTEXT,
   PACKET_DATA,
   PACKET_END,
   PACKET_FLOOR,
-  PACKET_IS_XDP,
   PACKET_META,
   REGION_BASE,
   REGION_COUNT,
@@ -51,7 +52,7 @@ export function packet_moved(worker: usize): void {
   store<u32>(region, end - meta, REGION_LENGTH);
   store<u32>(region, 0, REGION_STRIDE);
   store<u32>(region, 1, REGION_COUNT);
-  if (!load<u32>(packet, PACKET_IS_XDP)) store<u32>(worker + WORKER_CONTEXT, end - load<u32>(packet, PACKET_DATA), SKB_LEN);
+  if (load<u32>(packet, PACKET_CONTEXT) == CONTEXT_SKB) store<u32>(worker + WORKER_CONTEXT, end - load<u32>(packet, PACKET_DATA), SKB_LEN);
 }
 
 /**

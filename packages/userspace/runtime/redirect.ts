@@ -10,12 +10,13 @@ import {
   ANSWER_NEXT_HOP_SIZE,
   ANSWER_REDIRECT,
   ANSWER_TARGET,
+  CONTEXT_XDP,
   KIND_NEIGHBOUR,
   KIND_PEER,
   KIND_REDIRECT,
   MAP_KIND,
   NETWORK_LINKS,
-  PACKET_IS_XDP,
+  PACKET_CONTEXT,
   REDIRECT_INTERFACE,
   REDIRECT_MAP,
   REDIRECT_NONE,
@@ -44,7 +45,7 @@ const DEVMAP_HASH = 25;
 
 /** bpf_redirect, at XDP and at TC. */
 export function redirect(worker: usize, ifindex: u64, flags: u64): i64 {
-  if (load<u32>(worker + WORKER_PACKET, PACKET_IS_XDP)) {
+  if (load<u32>(worker + WORKER_PACKET, PACKET_CONTEXT) == CONTEXT_XDP) {
     if (flags) return XDP_ABORTED;
     choose(worker, REDIRECT_INTERFACE, <u32>ifindex, KIND_REDIRECT, flags);
     return XDP_REDIRECT;

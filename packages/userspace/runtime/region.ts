@@ -3,15 +3,19 @@
  * it, at both ends, or it is none. Programs whose accesses were proved never come here.
  */
 import {
+  CONTEXT_EVENT,
+  CONTEXT_MESSAGE,
   CONTEXT_SIZE,
+  CONTEXT_SKB,
+  CONTEXT_XDP,
   HEAP,
   MAP_DESCRIPTOR_SIZE,
   MAP_KIND,
   MAP_TABLE,
   MAP_TAG,
+  PACKET_CONTEXT,
   PACKET_DATA,
   PACKET_END,
-  PACKET_IS_XDP,
   PACKET_META,
   REGION_BASE,
   REGION_COUNT,
@@ -62,14 +66,18 @@ export function region_address(worker: usize, pointer: u64, bytes: u32, write: i
 }
 
 /**
- * What a load of four bytes through any pointer gives where it meets a pointer field of the context: that pointer. 0 where
- * it meets something else.
+ * What a load of four bytes (of struct sk_msg_md: eight) through any pointer gives where it meets a pointer field of the
+ * context: that pointer. 0 where it meets something else.
  */
 export function context_pointer(worker: usize, pointer: u64, bytes: u32): u64 {
-  if (<u32>(pointer >> 32) != TAG_CONTEXT || bytes != 4) return 0;
+  const kind = load<u32>(worker + WORKER_PACKET + PACKET_CONTEXT);
+  if (<u32>(pointer >> 32) != TAG_CONTEXT || kind == CONTEXT_EVENT || bytes != <u32>(kind == CONTEXT_MESSAGE ? 8 : 4)) return 0;
   const offset = <u32>pointer - (<u32>worker + WORKER_CONTEXT);
   let field: usize;
-  if (load<u32>(worker + WORKER_PACKET + PACKET_IS_XDP)) {
+  if (kind == CONTEXT_MESSAGE) {
+    if (offset != 0 && offset != 8) return 0;
+    field = offset == 0 ? PACKET_DATA : PACKET_END;
+  } else if (kind == CONTEXT_XDP) {
     if (offset > 8 || offset & 3) return 0;
     field = offset == 0 ? PACKET_DATA : offset == 4 ? PACKET_END : PACKET_META;
   } else {
@@ -79,9 +87,11 @@ export function context_pointer(worker: usize, pointer: u64, bytes: u32): u64 {
   return ((<u64>TAG_PACKET) << 32) | <u64>load<u32>(worker + WORKER_PACKET + field);
 }
 
-/** `data`, `data_end` and `data_meta`: 0 to 11 of struct xdp_md, 76 to 83 and 140 to 143 of struct __sk_buff. */
+/** `data`, `data_end` and `data_meta`: 0 to 11 of struct xdp_md, 76 to 83 and 140 to 143 of struct __sk_buff, 0 to 15 of struct sk_msg_md. */
 function meets_pointer_field(worker: usize, offset: u32, bytes: u32): bool {
-  if (load<u32>(worker + WORKER_PACKET + PACKET_IS_XDP)) return offset < 12;
+  const kind = load<u32>(worker + WORKER_PACKET + PACKET_CONTEXT);
+  if (kind == CONTEXT_EVENT) return false;
+  if (kind != CONTEXT_SKB) return offset < <u32>(kind == CONTEXT_MESSAGE ? 16 : 12);
   return (offset < 84 && offset + bytes > 76) || (offset < 144 && offset + bytes > 140);
 }
 

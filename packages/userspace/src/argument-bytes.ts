@@ -19,7 +19,8 @@ export function argumentBytes(kind: ArgumentKind, given: readonly AbstractValue[
   return size.max;
 }
 
-/** The map that a call is given, where its first argument surely is one. */
-function mapOf([first]: readonly AbstractValue[]): MapSpec | undefined {
-  return first?.kind === 'map' && !first.maybeNull ? first.spec : undefined;
+/** The map that a call is given, where it surely is one: its first argument, or the one behind the context. */
+function mapOf([first, second]: readonly AbstractValue[]): MapSpec | undefined {
+  const map = first?.kind === 'map' ? first : first?.kind === 'context' ? second : undefined;
+  return map?.kind === 'map' && !map.maybeNull ? map.spec : undefined;
 }

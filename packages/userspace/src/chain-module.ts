@@ -11,12 +11,13 @@ import {
   ANSWER_KIND,
   ANSWER_REDIRECT,
   ANSWER_TARGET,
+  CONTEXT_XDP,
   FRAME_SIZE,
   PACKET_CEILING,
+  PACKET_CONTEXT,
   PACKET_DATA,
   PACKET_END,
   PACKET_FLOOR,
-  PACKET_IS_XDP,
   PACKET_META,
   REDIRECT_NONE,
   TAG_STACK,
@@ -258,7 +259,7 @@ function batchFunction(context: ModuleContext, parts: ChainParts): FunctionWrite
   };
   writer.get(left).op(Op.i32Eqz).if().op(Op.return).end();
   const loop = newLoop(context, parts, writer);
-  if (isXdp) store(packet + PACKET_IS_XDP, () => writer.i32(1));
+  if (isXdp) store(packet + PACKET_CONTEXT, () => writer.i32(CONTEXT_XDP));
   writer.loop();
   store(packet + PACKET_DATA, () => read(Descriptor.data).tee(loop.ends.data));
   store(packet + PACKET_END, () => read(Descriptor.end).tee(loop.ends.end));

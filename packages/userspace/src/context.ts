@@ -1,8 +1,9 @@
 /**
- * The contexts as programs see them: struct xdp_md and struct __sk_buff (include/uapi/linux/bpf.h), field by field, with what
- * the kernel's verifier lets each type of program do to them (net/core/filter.c at v6.18).
+ * The contexts as programs see them: struct xdp_md, __sk_buff, sk_msg_md and bpf_sock_ops (include/uapi/linux/bpf.h), field by
+ * field, with what the kernel's verifier lets each type of program do to them (net/core/filter.c at v6.18).
  */
 import { EncodingError, type ProgramSpec, type ProgramType } from '@tailrace/bpf';
+import { EVENT_FAMILY, EVENT_OPERATION, MESSAGE_BYTES, MESSAGE_FAMILY, SKB_FAMILY } from './layout.ts';
 
 /** What a load of a field gives: a pointer into the packet, or a number. */
 export type ContextFieldKind = 'data' | 'dataEnd' | 'dataMeta' | 'scalar';
@@ -31,7 +32,13 @@ export const SKB_CONTEXT_BYTES = 192;
 
 const XDP = ['xdp'] as const;
 const TC = ['schedCls'] as const;
-const SKB = ['schedCls', 'socketFilter'] as const;
+const SKB = ['schedCls', 'socketFilter', 'skSkb'] as const;
+/** Programs that see a packet, and no socket's data. */
+const FRAMES = ['schedCls', 'socketFilter'] as const;
+const DATA = ['schedCls', 'skSkb'] as const;
+const SOCKET_DATA = ['skSkb'] as const;
+const MESSAGES = ['skMsg'] as const;
+const EVENTS = ['sockOps'] as const;
 const NONE = [] as const;
 
 function field(name: string, offset: number, readers: readonly ProgramType[], rest: Partial<ContextField> = {}): ContextField {
@@ -48,26 +55,45 @@ const XDP_FIELDS: readonly ContextField[] = [
   field('rx_queue_index', 16, XDP, { width: 'whole' }),
 ];
 
-/** What lies between `family` and `local_port`, and `flow_keys`, are other programs'. `sk` is null: there are no sockets. */
+/** The ends of a socket's connection: addresses and the remote port in network order. */
+function connection(family: number, readers: readonly ProgramType[], width: ContextField['width']): readonly ContextField[] {
+  const words = [
+    'family',
+    'remote_ip4',
+    'local_ip4',
+    ...addressWords('remote_ip6'),
+    ...addressWords('local_ip6'),
+    'remote_port',
+    'local_port',
+  ];
+  return words.map((name, index) => field(name, family + 4 * index, readers, { width }));
+}
+
+function addressWords(name: string): readonly string[] {
+  return [0, 1, 2, 3].map((word) => `${name}[${word}]`);
+}
+
+/** `flow_keys` are other programs'. `sk` is null: there are no sockets of the kernel. */
 const SKB_FIELDS: readonly ContextField[] = [
   field('len', 0, SKB),
   field('pkt_type', 4, SKB),
-  field('mark', 8, SKB, { writers: TC }),
+  field('mark', 8, FRAMES, { writers: TC }),
   field('queue_mapping', 12, SKB, { writers: TC, holds: 2 }),
   field('protocol', 16, SKB),
   field('vlan_present', 20, SKB),
   field('vlan_tci', 24, SKB),
   field('vlan_proto', 28, SKB),
-  field('priority', 32, SKB, { writers: TC }),
+  field('priority', 32, SKB, { writers: DATA }),
   field('ingress_ifindex', 36, SKB),
   field('ifindex', 40, SKB),
-  field('tc_index', 44, SKB, { writers: TC, holds: 2 }),
-  field('cb', 48, SKB, { size: 20, width: 'any', writers: SKB }),
+  field('tc_index', 44, SKB, { writers: DATA, holds: 2 }),
+  field('cb', 48, SKB, { size: 20, width: 'any', writers: FRAMES }),
   field('hash', 68, SKB),
   field('tc_classid', 72, TC, { writers: TC, holds: 2 }),
-  field('data', 76, TC, { kind: 'data', width: 'whole' }),
-  field('data_end', 80, TC, { kind: 'dataEnd', width: 'whole' }),
+  field('data', 76, DATA, { kind: 'data', width: 'whole' }),
+  field('data_end', 80, DATA, { kind: 'dataEnd', width: 'whole' }),
   field('napi_id', 84, SKB),
+  ...connection(SKB_FAMILY, SOCKET_DATA, 'narrow'),
   field('data_meta', 140, TC, { kind: 'dataMeta', width: 'whole' }),
   field('tstamp', 152, TC, { size: 8, width: 'whole', writers: TC }),
   field('wire_len', 160, TC),
@@ -78,9 +104,32 @@ const SKB_FIELDS: readonly ContextField[] = [
   field('hwtstamp', 184, TC, { size: 8, width: 'whole' }),
 ];
 
+/** `sk` is not there: there are no sockets of the kernel. */
+const MESSAGE_FIELDS: readonly ContextField[] = [
+  field('data', 0, MESSAGES, { size: 8, kind: 'data', width: 'whole' }),
+  field('data_end', 8, MESSAGES, { size: 8, kind: 'dataEnd', width: 'whole' }),
+  ...connection(MESSAGE_FAMILY, MESSAGES, 'whole'),
+  field('size', MESSAGE_BYTES, MESSAGES, { width: 'whole' }),
+];
+
+/** What TCP knows of the connection is not there: it is told by events of the kernel's own sockets. */
+const EVENT_FIELDS: readonly ContextField[] = [
+  field('op', EVENT_OPERATION, EVENTS, { width: 'whole' }),
+  ...connection(EVENT_FAMILY, EVENTS, 'whole'),
+];
+
+const FIELDS: Readonly<Record<ProgramType, readonly ContextField[]>> = {
+  xdp: XDP_FIELDS,
+  schedCls: SKB_FIELDS,
+  socketFilter: SKB_FIELDS,
+  skSkb: SKB_FIELDS,
+  skMsg: MESSAGE_FIELDS,
+  sockOps: EVENT_FIELDS,
+};
+
 /** The fields that programs of a type may read, in their order. */
 export function contextFields(type: ProgramType): readonly ContextField[] {
-  return (type === 'xdp' ? XDP_FIELDS : SKB_FIELDS).filter(({ readers }) => readers.includes(type));
+  return FIELDS[type].filter(({ readers }) => readers.includes(type));
 }
 
 /** Fields by the bytes that they take. */
@@ -88,7 +137,6 @@ const BY_OFFSET: Readonly<Record<ProgramType, ReadonlyMap<number, ContextField>>
   xdp: byOffset('xdp'),
   schedCls: byOffset('schedCls'),
   socketFilter: byOffset('socketFilter'),
-  // none of the sockets' own: engine.ts refuses such programs
   sockOps: byOffset('sockOps'),
   skSkb: byOffset('skSkb'),
   skMsg: byOffset('skMsg'),

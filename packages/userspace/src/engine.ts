@@ -8,12 +8,15 @@ import {
   type AttachHook,
   type Attachment,
   DEFAULT_PERF_BYTES,
+  type Detachable,
   type Engine,
   type EngineInstance,
   type LoadedMap,
   type LoadedProgram,
   type MapSpec,
   type ProgramSpec,
+  type ProgramType,
+  type SocketPlace,
   TailraceError,
   UnsupportedError,
 } from '@tailrace/bpf';
@@ -67,6 +70,12 @@ export interface UserspaceEngine extends Engine {
 const DEFAULT_TURN_LIMIT = 1 << 20;
 /** How long runs may go on without a turn of the event loop. */
 const TURN_MS = 10;
+const socketProgramType: Readonly<Record<SocketPlace['hook'], ProgramType>> = {
+  skSkb: 'skSkb',
+  skSkbParser: 'skSkb',
+  skMsg: 'skMsg',
+  sockOps: 'sockOps',
+};
 /** The name of the one interface that it has. */
 const INTERFACE = 'userspace';
 
@@ -167,10 +176,6 @@ export class UserspaceInstance implements EngineInstance {
 
   async loadProgram(spec: ProgramSpec, maps: ReadonlyMap<string, LoadedMap>): Promise<UserspaceProgram> {
     this.#checkOpen();
-    if (spec.type === 'sockOps' || spec.type === 'skSkb' || spec.type === 'skMsg')
-      throw new UnsupportedError(`program ${spec.name} is of type ${spec.type}, and the userspace engine has no sockets`, {
-        hint: 'run it with kernel()',
-      });
     const program = new UserspaceProgram(spec, ++this.#ids, maps, this.#context, {
       onRun: () => this.#notifyRings(),
       turn: () => this.#turn(),
@@ -204,6 +209,23 @@ export class UserspaceInstance implements EngineInstance {
       throw error;
     }
     return { interfaces: [INTERFACE], detach };
+  }
+
+  async attachToSockets(program: LoadedProgram, place: SocketPlace): Promise<Detachable> {
+    this.#checkOpen();
+    if (!(program instanceof UserspaceProgram))
+      throw new ArgumentError(`program ${program.spec.name} was not loaded by the userspace engine`);
+    const { name, type } = program.spec;
+    if (type !== socketProgramType[place.hook]) throw new ArgumentError(`program ${name} is of type ${type}, the hook is ${place.hook}`);
+    if (place.hook !== 'skSkb')
+      throw new UnsupportedError(`program ${name} is for ${place.hook}, which the userspace engine does not have`, {
+        hint: 'run it with kernel()',
+      });
+    const { map } = place;
+    if (!(map instanceof UserspaceMap)) throw new ArgumentError(`map ${map.spec.name} is no map of sockets of the userspace engine`);
+    await program.chain.link();
+    this.#checkOpen();
+    return map.attachToSockets(place.hook, program);
   }
 
   /** Runs are never under way between two turns of the event loop. */

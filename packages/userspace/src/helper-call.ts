@@ -187,7 +187,8 @@ class HelperCall {
     const isWrite = kind === 'outValue';
     const bytes = argumentBytes(kind, this.#given);
     if (bytes !== undefined) return this.#checked(place, bytes, isWrite);
-    this.#checkedDynamic(place, () => this.#translator.register(1).op(Op.wrap).memory(MemoryOp.i32Load, field), isWrite);
+    const map = this.#spec.args.indexOf('map') + 1;
+    this.#checkedDynamic(place, () => this.#translator.register(map).op(Op.wrap).memory(MemoryOp.i32Load, field), isWrite);
   }
 
   #memory(place: number, kind: MemoryArgument): void {

@@ -109,7 +109,7 @@ export class HelperCaller {
         return address;
       }
       case 'key':
-        return checked(this.#field(addressOf(given[0] ?? 0n) + MAP_KEY_SIZE), false);
+        return checked(this.#field(addressOf(given[spec.args.indexOf('map')] ?? 0n) + MAP_KEY_SIZE), false);
       case 'value':
       case 'outValue':
         return checked(this.#field(addressOf(given[0] ?? 0n) + MAP_VALUE_SIZE), kind === 'outValue');

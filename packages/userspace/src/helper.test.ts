@@ -25,7 +25,7 @@ describe('helperFor', () => {
   test('gives what a call needs', () => {
     expect(helperFor(Helper.skb_store_bytes, 'schedCls')).toEqual({
       name: 'skb_store_bytes',
-      programs: ['schedCls'],
+      programs: ['schedCls', 'skSkb'],
       args: ['context', 'scalar', { memory: 'read', size: { argument: 3 } }, 'scalar', 'scalar'],
       result: 'scalar',
       movesPacket: true,
@@ -74,7 +74,7 @@ describe('helperFor', () => {
       Helper.sk_lookup_tcp,
       'xdp',
       'the userspace engine has no bpf_sk_lookup_tcp for programs of type xdp',
-      'there are no sockets here: run the pipeline in the kernel',
+      'these are sockets of the kernel: run the pipeline there',
     ],
     [
       Helper.probe_read_kernel,

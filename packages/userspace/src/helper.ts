@@ -72,17 +72,24 @@ export interface HelperSpec {
   readonly special: boolean;
 }
 
-const ALL = ['xdp', 'schedCls', 'socketFilter'] as const;
+const ALL = ['xdp', 'schedCls', 'socketFilter', 'skSkb', 'skMsg', 'sockOps'] as const;
 const PACKETS = ['xdp', 'schedCls'] as const;
 const XDP = ['xdp'] as const;
 const TC = ['schedCls'] as const;
-const SKB = ['schedCls', 'socketFilter'] as const;
+const SKB = ['schedCls', 'socketFilter', 'skSkb'] as const;
+const SOCKET_DATA = ['skSkb'] as const;
+const MESSAGES = ['skMsg'] as const;
+const EVENTS = ['sockOps'] as const;
+/** Those that store bytes and pull them together. */
+const PULLED = ['schedCls', 'skSkb'] as const;
 
 const HASHES = ['hash', 'lruHash', 'perCpuHash', 'lruPerCpuHash'] as const satisfies readonly MapType[];
 const ARRAYS = ['array', 'perCpuArray'] as const satisfies readonly MapType[];
 const KEYED = [...HASHES, ...ARRAYS, 'lpmTrie'] as const satisfies readonly MapType[];
 const TARGETS = ['devmap', 'devmapHash', 'cpumap', 'xskmap'] as const satisfies readonly MapType[];
 const QUEUES = ['queue', 'stack'] as const satisfies readonly MapType[];
+const SOCKMAP = ['sockmap'] as const satisfies readonly MapType[];
+const SOCKHASH = ['sockhash'] as const satisfies readonly MapType[];
 const RING = ['ringBuffer'] as const satisfies readonly MapType[];
 
 /** A helper whose runtime function bears its name, takes the worker and answers with a number, unless `rest` says otherwise. */
@@ -186,8 +193,8 @@ const TABLE: Readonly<Partial<Record<Helper, Partial<HelperSpec>>>> = {
   // TC
   skb_load_bytes: on(SKB, ['context', 'scalar', sized('write', 3), 'scalar']),
   skb_load_bytes_relative: on(SKB, ['context', 'scalar', sized('write', 3), 'scalar', 'scalar']),
-  skb_store_bytes: on(TC, ['context', 'scalar', sized('read', 3), 'scalar', 'scalar'], MOVES),
-  skb_pull_data: on(TC, ['context', 'scalar'], MOVES),
+  skb_store_bytes: on(PULLED, ['context', 'scalar', sized('read', 3), 'scalar', 'scalar'], MOVES),
+  skb_pull_data: on(PULLED, ['context', 'scalar'], MOVES),
   skb_change_head: on(TC, ['context', 'scalar', 'scalar'], MOVES),
   skb_change_tail: on(TC, ['context', 'scalar', 'scalar'], MOVES),
   skb_change_proto: on(TC, ['context', 'scalar', 'scalar'], MOVES),
@@ -202,6 +209,17 @@ const TABLE: Readonly<Partial<Record<Helper, Partial<HelperSpec>>>> = {
   skb_ecn_set_ce: on(TC, ['context']),
   skb_get_tunnel_key: on(TC, ['context', sized('write', 2), 'scalar', 'scalar']),
   skb_set_tunnel_key: on(TC, ['context', sized('read', 2), 'scalar', 'scalar']),
+
+  // sockets
+  sk_redirect_map: on(SOCKET_DATA, ['context', 'map', 'scalar', 'scalar'], { maps: SOCKMAP }),
+  sk_redirect_hash: on(SOCKET_DATA, ['context', 'map', 'key', 'scalar'], { maps: SOCKHASH }),
+  msg_redirect_map: on(MESSAGES, ['context', 'map', 'scalar', 'scalar'], { maps: SOCKMAP, export: 'sk_redirect_map' }),
+  msg_redirect_hash: on(MESSAGES, ['context', 'map', 'key', 'scalar'], { maps: SOCKHASH, export: 'sk_redirect_hash' }),
+  msg_apply_bytes: on(MESSAGES, ['context', 'scalar']),
+  msg_cork_bytes: on(MESSAGES, ['context', 'scalar']),
+  msg_pull_data: on(MESSAGES, ['context', 'scalar', 'scalar', 'scalar'], MOVES),
+  sock_map_update: on(EVENTS, ['context', 'map', 'key', 'scalar'], { maps: SOCKMAP }),
+  sock_hash_update: on(EVENTS, ['context', 'map', 'key', 'scalar'], { maps: SOCKHASH, export: 'sock_map_update' }),
 };
 
 /** Every helper that this engine has, by id. */
@@ -231,7 +249,7 @@ const HINTS: readonly (readonly [pattern: RegExp, hint: string])[] = [
   [/dynptr|^user_ringbuf/, 'read and write packets, values and records by pointers'],
   [/^timer_/, 'there are no timers: compare ktime_get_ns with a time that was kept'],
   [/^probe_|^copy_from_user|^kptr|_cpu_ptr$|^d_path/, 'there is no memory but packets, maps and the stack'],
-  [/^sk_|^skc_|^tcp_|^sock|socket|sockopt|^get_netns|^get_listener/, 'there are no sockets here: run the pipeline in the kernel'],
+  [/^sk_|^skc_|^tcp_|^sock|socket|sockopt|^get_netns|^get_listener/, 'these are sockets of the kernel: run the pipeline there'],
   [/current|^send_signal|task|cgroup|uid|^get_stack|^find_vma/, 'programs run in no process here: run the pipeline in the kernel'],
 ];
 

@@ -9,6 +9,7 @@ export { HELPERS, type HelperSpec, helperFor } from './helper.ts';
 export { UserspaceMap } from './map.ts';
 export type { Network, NetworkLink, NetworkRoute } from './network.ts';
 export { UserspaceProgram } from './program.ts';
+export { socketNumber, socketNumbered } from './socket-table.ts';
 export { CaptureTraffic } from './traffic.ts';
 export { type Trap, TrapError, TrapReason } from './trap.ts';
 export { runProgram, type VmOptions, type VmResult } from './vm.ts';

@@ -72,6 +72,11 @@ export const WORKER_PACKET = 512;
 /** The context, laid out as the kernel's struct xdp_md or struct __sk_buff; pointers in it are made on loading. */
 export const WORKER_CONTEXT = 768;
 export const CONTEXT_SIZE = 256;
+/** struct __sk_buff, xdp_md, sk_msg_md and bpf_sock_ops. */
+export const CONTEXT_SKB = 0;
+export const CONTEXT_XDP = 1;
+export const CONTEXT_MESSAGE = 2;
+export const CONTEXT_EVENT = 3;
 /** Where a trap leaves what it knows: TRAP_*. */
 export const WORKER_TRAP = 1024;
 /** Redirect target and other answers of helpers to the engine: ANSWER_*. */
@@ -95,6 +100,8 @@ export const WORKER_CONTROL = 1536;
 export const WORKER_STACK = 4096;
 export const FRAME_SIZE = 512;
 export const FRAME_LIMIT = 8;
+/** What programs on sockets are told beside the context, and what they ask for: SOCKET_*. */
+export const WORKER_SOCKET = 8192;
 /** Free for helpers: what they need while they run. */
 export const WORKER_SCRATCH = 16384;
 export const WORKER_SCRATCH_SIZE = 49152;
@@ -136,8 +143,8 @@ export const PACKET_DATA = 8;
 export const PACKET_END = 12;
 /** Byte behind the last that the packet may ever end at. */
 export const PACKET_CEILING = 16;
-/** 1: XDP, 0: skb. */
-export const PACKET_IS_XDP = 20;
+/** Which struct the context is: CONTEXT_*. */
+export const PACKET_CONTEXT = 20;
 /** skb: bytes from the packet's first to where the network header starts. */
 export const PACKET_NETWORK = 24;
 /** skb: 1 once skb_adjust_room has put an outer header around it. */
@@ -174,11 +181,11 @@ export const TRAP_BYTES = 24;
 
 // --- answers of helpers, from WORKER_ANSWER on
 
-/** What a redirect helper chose: 0 nothing, 1 ifindex, 2 map. */
+/** What a redirect helper chose: 0 nothing, 1 ifindex, 2 map, 3 socket. */
 export const ANSWER_REDIRECT = 0;
 /** The ifindex, or the address of the map's descriptor. */
 export const ANSWER_TARGET = 4;
-/** The key within that map, u64. */
+/** The key within that map, u64; the number of a socket. */
 export const ANSWER_KEY = 8;
 /** Flags given to the helper, u64. */
 export const ANSWER_FLAGS = 16;
@@ -198,6 +205,7 @@ export const ANSWER_SIZE = 128;
 export const REDIRECT_NONE = 0;
 export const REDIRECT_INTERFACE = 1;
 export const REDIRECT_MAP = 2;
+export const REDIRECT_SOCKET = 3;
 /** ANSWER_KIND. */
 export const KIND_REDIRECT = 0;
 export const KIND_PEER = 1;
@@ -207,6 +215,27 @@ export const KIND_NEIGHBOUR = 2;
 export const TUNNEL_NONE = 0;
 export const TUNNEL_IPV4 = 4;
 export const TUNNEL_IPV6 = 6;
+
+// --- sockets, from WORKER_SOCKET on: u32 each
+
+/** The socket of an event, by its number. */
+export const SOCKET_NUMBER = 0;
+/** Which programs a socket has, or a map has for its sockets: a bit for each hook. */
+export const SOCKET_PROGRAMS = 4;
+export const PROGRAM_DATA = 1;
+export const PROGRAM_MESSAGE = 2;
+/** Bytes that the verdict on a message is to hold for, and that have to come together before there is one. */
+export const SOCKET_APPLY = 8;
+export const SOCKET_CORK = 12;
+/** The key that a redirect found its target under. */
+export const SOCKET_KEY = 32;
+export const SOCKET_KEY_LIMIT = 512;
+/** How often a program put an event's socket into a map, and for each time the map's descriptor and the key. */
+export const SOCKET_ADDED = 544;
+export const ADDED_LIST = 560;
+export const ADDED_SIZE = 528;
+export const ADDED_KEY = 16;
+export const ADDED_LIMIT = 14;
 
 // --- the clock, from SHARED on
 
@@ -274,6 +303,8 @@ export const MAP_COUNT = 40;
 export const MAP_SHARED = 44;
 /** u32, 0 free: held while the map changes. */
 export const MAP_LOCK = 48;
+/** Maps of sockets: which programs are attached to them, as SOCKET_PROGRAMS has it. */
+export const MAP_PROGRAMS = 52;
 export const MAP_OWN = 64;
 export const MAP_DESCRIPTOR_SIZE = 192;
 
@@ -299,6 +330,14 @@ export const SKB_WIRE_LENGTH = 160;
 export const SKB_GSO_SEGMENTS = 164;
 export const SKB_GSO_SIZE = 176;
 export const SKB_TIMESTAMP_TYPE = 180;
+
+// --- where the contexts have the ends of a socket's connection (struct __sk_buff, sk_msg_md, bpf_sock_ops)
+
+export const SKB_FAMILY = 88;
+export const MESSAGE_FAMILY = 16;
+export const MESSAGE_BYTES = 68; // sk_msg_md: how many there are, also those beyond a pull
+export const EVENT_OPERATION = 0;
+export const EVENT_FAMILY = 20;
 
 // --- what is known of an skb besides its bytes, as its packet comes in: u32 each, then the control block
 

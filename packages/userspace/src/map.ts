@@ -6,6 +6,7 @@ import {
   ArgumentError,
   type Batch,
   checkMapSpec,
+  type Detachable,
   Errno,
   isMapOfMaps,
   isPerCpu,
@@ -17,17 +18,19 @@ import {
   type ProgramSpec,
   type SyscallError,
   specOnHost,
-  UnsupportedError,
   UpdateFlag,
 } from '@tailrace/bpf';
 import { Held, HeldProgram } from './held.ts';
 import { InnerMaps } from './inner-maps.ts';
-import { MAP_DESCRIPTOR_SIZE, MAP_SHARED } from './layout.ts';
+import { MAP_DESCRIPTOR_SIZE, MAP_PROGRAMS, MAP_SHARED } from './layout.ts';
 import { Linker, type SlotArray } from './linker.ts';
 import { readParts } from './map-batch.ts';
 import { clearRegion, describeMap, writeRegion } from './map-descriptor.ts';
 import { type MapCommand, mapError } from './map-error.ts';
 import type { EngineMemory } from './memory.ts';
+import type { SocketProgram } from './socket-program.ts';
+import { type DataHook, SocketSlots } from './socket-slots.ts';
+import { tapAt } from './socket-table.ts';
 
 /** Hashes of a bloom filter, unless its spec says otherwise. */
 const DEFAULT_HASHES = 5;
@@ -51,28 +54,26 @@ export class UserspaceMap extends Held implements LoadedMap, SlotArray {
   /** Program arrays: programs by slot. */
   readonly #programs = new Map<number, HeldProgram>();
   readonly #inner = new InnerMaps<UserspaceMap>();
+  /** Maps of sockets: the sockets under its keys. */
+  readonly #sockets: SocketSlots | undefined;
   #owner: ProgramSpec | undefined;
   #version = 0;
 
   /**
-   * Throws ArgumentError for what the kind does not take, UnsupportedError for maps of sockets, SyscallError (ENOMEM, ENOSPC),
-   * leaving nothing behind. `isShared`: several threads work on it at a time. `linker` has the chains that may run through it.
+   * Throws ArgumentError for what the kind does not take, SyscallError (ENOMEM, ENOSPC), leaving nothing behind. `isShared`: several threads work on it at a time. `linker` has the chains that may run through it.
    */
   constructor(memory: EngineMemory, given: MapSpec, id: number, cpus: number, isShared = cpus > 1, linker = new Linker()) {
     super();
     checkMapSpec(given);
     const spec = specOnHost(given, cpus);
     this.about = `map ${spec.name}`;
-    if (spec.type === 'sockmap' || spec.type === 'sockhash') {
-      throw new UnsupportedError(`${this.about} is a ${spec.type}, and the userspace engine has no sockets`, {
-        hint: 'use the kernel engine',
-      });
-    }
     this.spec = spec;
     this.id = id;
     this.valueStride = isPerCpu(spec.type) ? Math.ceil(spec.valueSize / 8) * 8 * cpus : spec.valueSize;
     this.#memory = memory;
     this.#linker = linker;
+    if (isMapOfSockets(spec.type))
+      this.#sockets = new SocketSlots((key) => void memory.runtime.map_delete(this.address, this.#place(key)[0]));
     using undo = new DisposableStack();
     this.tag = memory.takeTag(this.about);
     undo.defer(() => memory.freeTag(this.tag));
@@ -111,6 +112,8 @@ export class UserspaceMap extends Held implements LoadedMap, SlotArray {
     // As the kernel has it: only programs see what is in there.
     if (type === 'xskmap') throw this.#error('BPF_MAP_LOOKUP_ELEM', Errno.EOPNOTSUPP);
     if (type === 'programArray' || isMapOfMaps(type)) return this.#idAt(at, value);
+    // As the kernel has it: what stands for a socket has 8 bytes.
+    if (isMapOfSockets(type) && this.spec.valueSize !== 8) throw this.#error('BPF_MAP_LOOKUP_ELEM', Errno.ENOSPC);
     return runtime.map_read(this.address, at, value) === 0 ? undefined : this.#valueAt(value);
   }
 
@@ -123,7 +126,11 @@ export class UserspaceMap extends Held implements LoadedMap, SlotArray {
     const { type } = this.spec;
     if (type === 'perfEventArray') throw this.#holdsEvents();
     const [at] = this.#place(key);
-    if (type !== 'programArray' && !isMapOfMaps(type)) return this.#delete(at, 'BPF_MAP_DELETE_ELEM', this.about);
+    if (type !== 'programArray' && !isMapOfMaps(type)) {
+      const wasThere = this.#delete(at, 'BPF_MAP_DELETE_ELEM', this.about);
+      this.#sockets?.drop(key);
+      return wasThere;
+    }
     const result = this.#clear(at);
     if (result < 0 && result !== -Errno.ENOENT) throw this.#error('BPF_MAP_DELETE_ELEM', -result);
     return result === 0;
@@ -260,6 +267,26 @@ export class UserspaceMap extends Held implements LoadedMap, SlotArray {
     return this.#clear(at) === 0;
   }
 
+  /** Maps of sockets: gives those that come in from now on a program. Throws ArgumentError for other maps. */
+  attachToSockets(hook: DataHook, program: SocketProgram): Detachable {
+    const sockets = this.#sockets;
+    this.checkOpen();
+    if (sockets === undefined) throw new ArgumentError(`${this.about} is no map of sockets of the userspace engine`);
+    sockets.attach(hook, program);
+    this.#describePrograms(sockets);
+    return {
+      detach: async () => {
+        if (this.closed) return;
+        sockets.detach(hook, program);
+        this.#describePrograms(sockets);
+      },
+    };
+  }
+
+  #describePrograms(sockets: SocketSlots): void {
+    this.#memory.view.setUint32(this.address + MAP_PROGRAMS, sockets.programs, true);
+  }
+
   /**
    * Program arrays: what all programs that name or fill one must have in common, the first of them decides. Throws
    * SyscallError (EINVAL) for others.
@@ -271,9 +298,10 @@ export class UserspaceMap extends Held implements LoadedMap, SlotArray {
     throw mapError('BPF_MAP_UPDATE_ELEM', Errno.EINVAL, about, hint);
   }
 
-  /** A program array is emptied then, as the kernel does it: its programs may be those that hold it. */
+  /** A program array is emptied then, as the kernel does it, and so are maps of sockets: its programs may be those that hold it. */
   override close(): void {
     if (this.closed) return;
+    this.#sockets?.close();
     if (this.spec.type === 'programArray') for (const slot of [...this.#programs.keys()]) this.#clear(this.#place(u32(slot))[0]);
     super.close();
   }
@@ -306,6 +334,7 @@ export class UserspaceMap extends Held implements LoadedMap, SlotArray {
     }
     if (isMapOfMaps(type)) throw new ArgumentError(`${this.about} holds maps, not bytes`, { hint: 'use setMap and clearMap' });
     if (type === 'perfEventArray') throw this.#holdsEvents();
+    if (this.#sockets) return this.#writeSocket(this.#sockets, key, value, flag);
     const [at, , place] = this.#place(key, value);
     const { runtime } = this.#memory;
     if (keySize === 0 && type !== 'ringBuffer') return Number(runtime.map_push(this.address, place, BigInt(UpdateFlag[flag])));
@@ -319,12 +348,26 @@ export class UserspaceMap extends Held implements LoadedMap, SlotArray {
     return runtime.map_update_entry(this.address, at, place, UpdateFlag[flag]);
   }
 
+  #writeSocket(sockets: SocketSlots, key: Uint8Array, value: Uint8Array, flag: UpdateFlag): number {
+    checkLength(`a value of ${this.about}`, value, this.valueStride);
+    const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
+    const tap = value.length === 8 && view.getUint32(4, true) !== 0 ? undefined : tapAt(view.getUint32(0, true));
+    const refused = (errno: number, hint: string): SyscallError => mapError('BPF_MAP_UPDATE_ELEM', errno, this.about, hint);
+    if (tap === undefined) throw refused(Errno.EBADF, 'no socket has that number: take it from socketNumber(socket)');
+    if (tap.refusal !== undefined) throw refused(Errno.EOPNOTSUPP, tap.refusal);
+    return sockets.put(key, tap, () => {
+      const [at, , place] = this.#place(key, value);
+      return this.#memory.runtime.map_update_entry(this.address, at, place, UpdateFlag[flag]);
+    });
+  }
+
   #delete(at: number, command: MapCommand, about: string): boolean {
     const { type } = this.spec;
     const result = Number(this.#memory.runtime.map_delete(this.address, at));
     if (result === 0) return true;
     // Beyond the end of these there is nothing either.
-    if (result === -Errno.ENOENT || (result === -Errno.EINVAL && (type === 'devmap' || type === 'cpumap'))) return false;
+    if (result === -Errno.ENOENT || (result === -Errno.EINVAL && (type === 'devmap' || type === 'cpumap' || type === 'sockmap')))
+      return false;
     throw mapError(command, -result, about);
   }
 
@@ -400,6 +443,10 @@ export class UserspaceMap extends Held implements LoadedMap, SlotArray {
 function isAlike(wanted: MapSpec, { type, keySize, valueSize, flags, maxEntries }: MapSpec): boolean {
   if (wanted.type !== type || wanted.keySize !== keySize || wanted.valueSize !== valueSize || wanted.flags !== flags) return false;
   return type !== 'array' || wanted.maxEntries === maxEntries;
+}
+
+function isMapOfSockets(type: MapType): boolean {
+  return type === 'sockmap' || type === 'sockhash';
 }
 
 /** Whether a value of a devmap names an interface and no program. */

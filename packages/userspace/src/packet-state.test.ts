@@ -2,10 +2,10 @@ import { ArgumentError, SyscallError, type TestRunOptions } from '@tailrace/bpf'
 import { describe, expect, test } from 'vitest';
 import {
   PACKET_CEILING,
+  PACKET_CONTEXT,
   PACKET_DATA,
   PACKET_END,
   PACKET_FLOOR,
-  PACKET_IS_XDP,
   PACKET_META,
   REGION_BASE,
   REGION_LENGTH,
@@ -27,7 +27,7 @@ describe('xdp', () => {
     const state = [PACKET_FLOOR, PACKET_META, PACKET_DATA, PACKET_END, PACKET_CEILING].map((field) => fixture.field(WORKER_PACKET + field));
     const floor = state[0] as number;
     expect(state).toEqual([floor, floor + 252, floor + 256, floor + 320, floor + roomBytes('xdp', 64)]);
-    expect(fixture.field(WORKER_PACKET + PACKET_IS_XDP)).toBe(1);
+    expect(fixture.field(WORKER_PACKET + PACKET_CONTEXT)).toBe(1);
     const region = WORKER_REGIONS + TAG_PACKET * REGION_SIZE;
     expect([fixture.field(region + REGION_BASE), fixture.field(region + REGION_LENGTH)]).toEqual([floor + 252, 68]);
     expect([fixture.context(12), fixture.context(16)]).toEqual([5, 2]);

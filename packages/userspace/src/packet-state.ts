@@ -16,6 +16,7 @@ import {
 import {
   ANSWER_SIZE,
   CONTEXT_SIZE,
+  CONTEXT_XDP,
   INCOMING_CB,
   INCOMING_GSO_SEGMENTS,
   INCOMING_GSO_SIZE,
@@ -26,13 +27,13 @@ import {
   INCOMING_QUEUE,
   INCOMING_SIZE,
   PACKET_CEILING,
+  PACKET_CONTEXT,
   PACKET_DATA,
   PACKET_ENCAPSULATED,
   PACKET_END,
   PACKET_FLOOR,
   PACKET_HASHED,
   PACKET_HEADROOM,
-  PACKET_IS_XDP,
   PACKET_META,
   PACKET_NETWORK,
   PACKET_SUM,
@@ -155,7 +156,7 @@ export function enterXdp(memory: MemoryViews, worker: number, room: PacketRoom, 
     throw new ArgumentError(`xdp.metadata takes at most ${METADATA_LIMIT} bytes, got ${metadata.length}`);
   place(memory, worker, room, packet, metadata);
   const { view } = memory;
-  view.setUint32(worker + WORKER_PACKET + PACKET_IS_XDP, 1, true);
+  view.setUint32(worker + WORKER_PACKET + PACKET_CONTEXT, CONTEXT_XDP, true);
   view.setUint32(worker + WORKER_CONTEXT + XDP_INGRESS_INDEX, ingressIfindex || LOOPBACK, true);
   view.setUint32(worker + WORKER_CONTEXT + XDP_RX_QUEUE, rxQueue, true);
 }

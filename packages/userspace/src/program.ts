@@ -23,6 +23,8 @@ import { UserspaceMap } from './map.ts';
 import type { EngineMemory } from './memory.ts';
 import { checkContext, checkedFrames, checkHelpers, checkMaps, checkValueAddresses, withoutRegisterCalls } from './program-check.ts';
 import { type Provenance, provenanceOf, type Surroundings, type WrittenMemory } from './provenance.ts';
+import type { SocketInput, SocketOutcome, SocketProgram } from './socket-program.ts';
+import { SocketRoom } from './socket-room.ts';
 import { testRun } from './test-run.ts';
 import type { WorkerContext } from './worker-context.ts';
 
@@ -37,7 +39,7 @@ export interface ProgramSurroundings {
 }
 
 /** A live program. Using it after `close` throws ArgumentError. */
-export class UserspaceProgram extends HeldProgram {
+export class UserspaceProgram extends HeldProgram implements SocketProgram {
   readonly spec: ProgramSpec;
   readonly id: number;
   readonly code: Code;
@@ -50,6 +52,7 @@ export class UserspaceProgram extends HeldProgram {
   readonly #surroundings: ProgramSurroundings;
   #chain: Chain | undefined;
   #room: BatchRoom | undefined;
+  #socketRoom: SocketRoom | undefined;
 
   constructor(
     spec: ProgramSpec,
@@ -103,9 +106,19 @@ export class UserspaceProgram extends HeldProgram {
     }
   }
 
+  runOnSocket(input: SocketInput): SocketOutcome {
+    this.#socketRoom ??= new SocketRoom(this.chain, this.#context, this.#surroundings.mapAt);
+    try {
+      return this.#socketRoom.run(input);
+    } finally {
+      this.#surroundings.onRun();
+    }
+  }
+
   override close(): void {
     super.close();
     this.#room?.close();
+    this.#socketRoom?.close();
     this.#chain?.close();
   }
 

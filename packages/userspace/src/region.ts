@@ -1,9 +1,12 @@
 /** Regions, as the interpreter checks them: the same rules as `runtime/region.ts`, written a second time. */
 import {
+  CONTEXT_MESSAGE,
   CONTEXT_SIZE,
+  CONTEXT_SKB,
+  CONTEXT_XDP,
+  PACKET_CONTEXT,
   PACKET_DATA,
   PACKET_END,
-  PACKET_IS_XDP,
   PACKET_META,
   REGION_BASE,
   REGION_COUNT,
@@ -21,15 +24,21 @@ import {
 } from './layout.ts';
 import { addressOf, pointerTo, tagOf } from './pointer.ts';
 
-/** Where the pointer fields of the contexts are: `data`, `data_end`, `data_meta`. */
-const POINTER_FIELDS = { xdp: [0, 4, 8], skb: [76, 80, 140] } as const;
+/** By what the context is: how many bytes its pointer fields have, and where they are: `data`, `data_end`, `data_meta`. */
+const POINTER_FIELDS: Readonly<Record<number, { readonly bytes: number; readonly at: readonly number[] }>> = {
+  [CONTEXT_SKB]: { bytes: 4, at: [76, 80, 140] },
+  [CONTEXT_XDP]: { bytes: 4, at: [0, 4, 8] },
+  [CONTEXT_MESSAGE]: { bytes: 8, at: [0, 8] },
+};
+const NO_POINTERS = { bytes: 0, at: [] };
 const FIELD_STATE = [PACKET_DATA, PACKET_END, PACKET_META] as const;
 
 /** The pointer that a load of `bytes` gives where it meets a pointer field of the context; undefined where it does not. */
 export function contextPointer(view: DataView, worker: number, pointer: bigint, bytes: number): bigint | undefined {
-  if (tagOf(pointer) !== TAG_CONTEXT || bytes !== 4) return undefined;
-  const field = pointerFields(view, worker).indexOf(addressOf(pointer) - (worker + WORKER_CONTEXT));
-  const state = FIELD_STATE[field];
+  if (tagOf(pointer) !== TAG_CONTEXT) return undefined;
+  const fields = pointerFields(view, worker);
+  if (bytes !== fields.bytes) return undefined;
+  const state = FIELD_STATE[fields.at.indexOf(addressOf(pointer) - (worker + WORKER_CONTEXT))];
   if (state === undefined) return undefined;
   return pointerTo(TAG_PACKET, view.getUint32(worker + WORKER_PACKET + state, true));
 }
@@ -43,7 +52,8 @@ export function isInside(view: DataView, worker: number, pointer: bigint, bytes:
   if (address < base || address + bytes > base + length) return false;
   if (tagOf(pointer) !== TAG_CONTEXT) return true;
   const from = address - base;
-  return !isWrite && !pointerFields(view, worker).some((field) => from < field + 4 && from + bytes > field);
+  const fields = pointerFields(view, worker);
+  return !isWrite && !fields.at.some((field) => from < field + fields.bytes && from + bytes > field);
 }
 
 /** First byte and length of the element that an address lies in. */
@@ -64,6 +74,6 @@ function elementAt(view: DataView, worker: number, tag: number, address: number,
   return [base + element * stride, length];
 }
 
-function pointerFields(view: DataView, worker: number): readonly number[] {
-  return view.getUint32(worker + WORKER_PACKET + PACKET_IS_XDP, true) === 0 ? POINTER_FIELDS.skb : POINTER_FIELDS.xdp;
+function pointerFields(view: DataView, worker: number): { readonly bytes: number; readonly at: readonly number[] } {
+  return POINTER_FIELDS[view.getUint32(worker + WORKER_PACKET + PACKET_CONTEXT, true)] ?? NO_POINTERS;
 }

@@ -244,10 +244,11 @@ class FunctionTranslator extends AccessWriter {
     const { src, offset } = operation;
     const bytes = bytesOf(operation);
     const load = (): void => void writer.memory(op, this.addressOf(src, offset, bytes, pc, CHECKED, false));
-    if (bytes !== 4 || isSignedLoad(operation) || context.entry === 'memory') return load();
+    const pointerBytes = this.parts.program.spec.type === 'skMsg' ? 8 : 4;
+    if (bytes !== pointerBytes || isSignedLoad(operation) || context.entry === 'memory') return load();
     // it may be a pointer out of the context
     writer.i32(context.worker);
-    this.pointerTo(src, offset).i32(4).call(context.module.functionNamed('context_pointer')).tee(this.value);
+    this.pointerTo(src, offset).i32(bytes).call(context.module.functionNamed('context_pointer')).tee(this.value);
     writer.op(Op.i64Eqz).if(Type.i64);
     load();
     writer.else().get(this.value).end();

@@ -58,14 +58,15 @@ export function tellDrop(program: Program, observe: ObservePlacement, way: WayOu
   const none = (): Value => lowering.constant(0);
   if (drops.every === 1) return record(program, observe.place, drops, way, none());
   const state = stateAddress(lowering, placement?.state?.map ?? '');
-  const left = lowering.load(4, 'map', state, drops.countdown);
+  const left = lowering.binary('sub', lowering.load(4, 'map', state, drops.countdown), lowering.constant(1));
   const done = lowering.newJoin();
+  // whatever a program before has left there, it is not more than this one's
   lowering.branch(
-    'ne',
+    'lt',
     left,
-    lowering.constant(0),
+    lowering.constant(drops.every - 1),
     () => {
-      lowering.store(4, 'map', state, drops.countdown, lowering.binary('sub', left, lowering.constant(1)));
+      lowering.store(4, 'map', state, drops.countdown, left);
       lowering.jump(done);
     },
     () => {

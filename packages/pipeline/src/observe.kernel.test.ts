@@ -1,0 +1,4 @@
+import { kernel } from '@tailrace/kernel';
+import { observeSuite } from './observe.suite.ts';
+
+observeSuite(kernel({ interfaces: [] }));
