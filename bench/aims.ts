@@ -19,6 +19,7 @@ export function judge(rows: readonly Row[]): readonly Judgement[] {
   const judged = rows.filter(({ suite }) => JUDGED.has(suite));
   const hooks = [...new Set(judged.map(({ hook }) => hook))];
   return [
+    ...judgeChanges(rows),
     ...judgeSockets(rows),
     ...hooks.flatMap((hook) =>
       judgeHook(
@@ -27,6 +28,15 @@ export function judge(rows: readonly Row[]): readonly Judgement[] {
       ),
     ),
   ];
+}
+
+/** The name of the row of what a swap writes. */
+export const SLOT = 'swap of a stage: its slot';
+
+function judgeChanges(rows: readonly Row[]): readonly Judgement[] {
+  return rows
+    .filter(({ suite, name }) => suite === 'change' && name === SLOT)
+    .map(({ ns }) => verdict('change: the slot that swaps a stage, in µs', ns / 1000, 100));
 }
 
 /** Suite, row, against whom, at most. */

@@ -45,7 +45,7 @@ describe('tables', () => {
 
   it('show the aims', () => {
     expect(renderAims(judge(rows), plain)).toMatchInlineSnapshot(`
-      "aims: tailrace divided by the other, so smaller is better
+      "aims: tailrace divided by the other where nothing else is said, so smaller is better
         xdp count count: same algorithm in C        0.80  aim 1.05  met
         xdp acl acl: same algorithm in C            1.10  aim 1.05  missed
         xdp: same algorithm in C, geometric mean    0.94  aim 0.90  missed
@@ -95,6 +95,11 @@ describe('tables', () => {
 
         "
       `);
+  });
+
+  it('judge the slot of a swap by the clock', () => {
+    const swaps = [row('change', 'swap of a stage: its slot', 'tailrace', 84_000, null)];
+    expect(judge(swaps)).toEqual([{ aim: 'change: the slot that swaps a stage, in µs', value: 84, limit: 100, met: true }]);
   });
 
   it('colour only where they are asked to', () => {

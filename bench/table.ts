@@ -46,7 +46,12 @@ export function renderAims(judgements: readonly Judgement[], palette: Palette): 
     return met ? palette.good(text) : palette.bad(text);
   });
   const met = judgements.filter((judgement) => judgement.met).length;
-  return ['aims: tailrace divided by the other, so smaller is better', ...lines, `  ${met} of ${judgements.length} met`, '']
+  return [
+    'aims: tailrace divided by the other where nothing else is said, so smaller is better',
+    ...lines,
+    `  ${met} of ${judgements.length} met`,
+    '',
+  ]
     .map((line) => `${line}\n`)
     .join('');
 }

@@ -3,10 +3,10 @@ import type { Engine, EngineInstance, LoadedMap } from '@tailrace/bpf';
 import { kernel } from '@tailrace/kernel';
 import { pipeline } from '@tailrace/pipeline';
 import { hash, stage, u32, u64 } from '@tailrace/stage';
+import { SLOT } from '../aims.ts';
 import { rowOf } from '../contest.ts';
 import type { Effort, Row, Suite } from '../row.ts';
 
-const SLOT = 'swap of a stage: its slot';
 const SWAP = 'swap of a stage: all of it';
 const UPDATE = 'update of all stages of a chain of 16';
 const ADOPT = 'taking over a map of 1,000,000 entries';

@@ -17,7 +17,7 @@ import {
   UpdateFlag,
 } from '@tailrace/bpf';
 import { attributeSize, type BpfCommand, commands, encodeAttributes } from './attribute.ts';
-import { bpf, bpfError, closeOnError, loadBtf, objectId, objectName, tryBpfAsync } from './bpf.ts';
+import { bpf, bpfError, closeOnError, loadBtf, objectId, objectName, tryBpf, tryBpfAsync } from './bpf.ts';
 import { Descriptor } from './descriptor.ts';
 import { Errno } from './errno.ts';
 import { deleteAll, readParts, updateAll } from './map-batch.ts';
@@ -231,7 +231,9 @@ export class KernelMap implements LoadedMap {
     if (!(program instanceof KernelProgram)) {
       throw new ArgumentError(`program ${program.spec.name} was not loaded by the kernel engine`);
     }
-    await program.hold((fd) => this.#setDescriptor(key, fd, `slot ${slot} of ${this.#about}, program ${program.spec.name}`, slotHint));
+    const about = `slot ${slot} of ${this.#about}, program ${program.spec.name}`;
+    // at once: the kernel waits for nobody here, and a thread of the pool costs as much as the call
+    await program.hold((fd) => this.#setDescriptor(key, fd, { about, hint: slotHint, call: tryBpf }));
   }
 
   async clearProgram(slot: number): Promise<void> {
@@ -241,7 +243,8 @@ export class KernelMap implements LoadedMap {
   async setMap(key: Uint8Array, map: LoadedMap): Promise<void> {
     const place = this.#innerKey(key);
     if (!(map instanceof KernelMap)) throw new ArgumentError(`map ${map.spec.name} was not made by the kernel engine`);
-    await map.#descriptor.hold((fd) => this.#setDescriptor(place, fd, `${this.#about}, inner map ${map.spec.name}`, innerHint));
+    const about = `${this.#about}, inner map ${map.spec.name}`;
+    await map.#descriptor.hold((fd) => this.#setDescriptor(place, fd, { about, hint: innerHint, call: tryBpfAsync }));
   }
 
   clearMap(key: Uint8Array): Promise<boolean> {
@@ -267,11 +270,11 @@ export class KernelMap implements LoadedMap {
     return trySyscall('bpf', commands[command].number, attributes.address, attributeSizes[command]);
   }
 
-  #setDescriptor(key: Memory, fd: number, about: string, hint: (errno: number) => string | undefined): Promise<void> {
+  #setDescriptor(key: Memory, fd: number, { about, hint, call }: SetDescriptor): Promise<void> {
     return this.#descriptor.hold(async (map_fd) => {
       const value = allocate(4);
       value.view.setUint32(0, fd, true);
-      const { result } = await tryBpfAsync('BPF_MAP_UPDATE_ELEM', { map_fd, key: key.address, value: value.address }, [key, value]);
+      const { result } = await call('BPF_MAP_UPDATE_ELEM', { map_fd, key: key.address, value: value.address }, [key, value]);
       if (result < 0) throw bpfError('BPF_MAP_UPDATE_ELEM', result, about, hint(-result));
     });
   }
@@ -311,6 +314,13 @@ export class KernelMap implements LoadedMap {
     key.view.setUint32(0, slot, true);
     return key;
   }
+}
+
+/** How a descriptor gets into a map. */
+interface SetDescriptor {
+  readonly about: string;
+  hint(errno: number): string | undefined;
+  readonly call: typeof tryBpf | typeof tryBpfAsync;
 }
 
 const commandNames = Object.keys(commands) as readonly BpfCommand[];
