@@ -2,6 +2,7 @@
 import { setTimeout } from 'node:timers/promises';
 import { ArgumentError, type Engine } from '@tailrace/bpf';
 import { defineFunction, events, stage, struct, u32 } from '@tailrace/stage';
+import { map } from 'rxjs';
 import { expect, test } from 'vitest';
 import { pipeline } from './pipeline.ts';
 import { packetOf } from './sample.ts';
@@ -70,6 +71,36 @@ export function pipelineEventsSuite(engine: Engine): void {
     isDone = false;
     read();
     expect(isDone).toBe(true);
+  });
+
+  test('who fails fails alone, and what nobody reads in time is counted', async () => {
+    await using running = await edge.run(engine);
+    const [seen, errors]: [string[], unknown[]] = [[], []];
+    const failing = map(({ name }: { readonly name: string }) => {
+      if (name === 'watch.others') throw new RangeError('mine');
+      return name;
+    });
+    running.events$.pipe(failing).subscribe({ error: (error) => errors.push(error) });
+    const other = running.events$.subscribe(({ name }) => seen.push(name));
+    const reached = async (count: number): Promise<number> => {
+      for (const until = Date.now() + 5000; seen.length < count && Date.now() < until; ) await setTimeout(2);
+      return seen.length;
+    };
+    await running.run(packetOf(60));
+    await running.run(packetOf(60));
+    expect([await reached(8), errors]).toEqual([8, [new RangeError('mine')]]);
+    other.unsubscribe();
+    // 4,096 bytes of a ring take 256 records of 4 bytes; packets do not wait for readers
+    const rings = [running.handle(lengths), ...[others, alike, own].map((ring) => running.handle(ring))];
+    for (let count = 0; count < 300; count++) await running.run(packetOf(60));
+    const lost = rings.map((ring) => ring.lost);
+    for (const count of lost) expect(count).toBeGreaterThan(40n);
+    seen.length = 0;
+    running.events$.subscribe(({ name }) => seen.push(name));
+    const kept = 4 * 300 - Number(lost.reduce((sum, count) => sum + count));
+    expect(await reached(kept)).toBe(kept);
+    expect(rings.map((ring) => ring.lost)).toEqual(lost);
+    expect(rings.map((ring) => ring.received + ring.lost)).toEqual(rings.map(() => 302n));
   });
 
   test('a ring that somebody else reads is an error', async () => {

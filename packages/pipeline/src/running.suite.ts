@@ -1,8 +1,10 @@
 /** Pipelines on an engine: compiled stages, real maps and tail calls. */
 import type { Engine } from '@tailrace/bpf';
-import { hash, ipv4Prefix, lpmTrie, perCpuArray, stage, u32, u64 } from '@tailrace/stage';
+import { hash, ipv4Prefix, lpmTrie, override, perCpuArray, stage, u32, u64 } from '@tailrace/stage';
+import { map, VirtualTimeScheduler } from 'rxjs';
 import { expect, test } from 'vitest';
 import { pipeline } from './pipeline.ts';
+import { Clock } from './service.ts';
 
 /** Ethernet, IPv4 with a TTL and a source, UDP. */
 function packet(options: { readonly ttl?: number; readonly saddr?: number; readonly length?: number } = {}): Uint8Array {
@@ -98,6 +100,43 @@ export function runningSuite(engine: Engine): void {
     );
     expect((await running.run(packet())).verdict).toBe('abort');
     expect(running.stats().xdp.acl).toMatchObject({ packets: 3n, exits: { expired: 3n } });
+  });
+
+  test('counters as a stream: one timer for all, ended by the last to leave; who fails fails alone; stopping completes', async () => {
+    const clock = new VirtualTimeScheduler(undefined, 0);
+    const running = await edge.run(engine, { statsIntervalMs: 1_000, services: [override(Clock, clock)] });
+    const at = (ms: number): void => {
+      clock.maxFrames = ms;
+      clock.flush();
+    };
+    const [seen, errors]: [bigint[], unknown[]] = [[], []];
+    let isDone = false;
+    const counts$ = running.stats$.pipe(map(({ xdp }) => xdp.acl.packets));
+    const failing = map((packets: bigint) => {
+      if (packets === 1n) throw new RangeError('mine');
+      return packets;
+    });
+    counts$.pipe(failing).subscribe({ error: (error) => errors.push(error) });
+    const subscription = counts$.subscribe((packets) => seen.push(packets));
+    at(0);
+    await running.run(packet());
+    at(2_500);
+    expect([seen, errors]).toEqual([[0n, 1n, 1n], [new RangeError('mine')]]);
+    expect(clock.actions).toHaveLength(1);
+    subscription.unsubscribe();
+    expect(clock.actions).toEqual([]);
+    counts$.subscribe({
+      next: (packets) => seen.push(packets),
+      complete: () => {
+        isDone = true;
+      },
+    });
+    // a value at once, and whoever is slow gets no queue of old ones: the next is read when it is due
+    await running.run(packet());
+    at(2_500);
+    expect(seen.at(-1)).toBe(2n);
+    await running.stop();
+    expect([isDone, clock.actions.filter(({ closed }) => !closed)]).toEqual([true, []]);
   });
 
   test('a hash and its batches', async () => {
