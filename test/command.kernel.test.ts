@@ -39,9 +39,9 @@ class Run {
   out = '';
   err = '';
 
-  constructor(line: readonly string[], environment: NodeJS.ProcessEnv = {}) {
+  constructor(line: readonly string[], environment: NodeJS.ProcessEnv = {}, input: 'ignore' | 'pipe' = 'ignore') {
     const [program = '', ...args] = line;
-    this.child = spawn(program, args, { cwd: root, env: { ...process.env, ...environment }, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child = spawn(program, args, { cwd: root, env: { ...process.env, ...environment }, stdio: [input, 'pipe', 'pipe'] });
     this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       this.out += text;
     });
@@ -177,6 +177,83 @@ test.each([
   expect(run.out.split('\u001b[J').length - 1).toBe(pictures - 1);
   expect(run.out.includes('\u001b[1m')).toBe(color);
   expect(run.out).toMatch(/▼ TC ingress.* {2}with length, tenant/);
+});
+
+const next = ['--canary', 'examples/hooks/stricter.ts'] as const;
+
+test('run with a canary: both sides as JSON, promoted after its time', async () => {
+  const run = runOn(['--json', '--interval', '100', ...next, '--share', '50', '--promote', '2']);
+  await eventually(() => run.lines.length > 0, 10_000, 'the first line');
+  for (let flow = 0; flow < 24; flow++) await echo(1);
+  interface Told extends Line {
+    readonly canary?: 'promoted' | Pick<Line, 'stats'>;
+  }
+  const lines = (): readonly Told[] => run.lines.map((line) => JSON.parse(line) as Told);
+  const sides = ({ stats, canary }: Told): readonly number[] =>
+    typeof canary === 'object' ? [stats, canary.stats].map(({ xdp }) => Number(xdp.classify?.packets)) : [];
+  // 24 flows: on both sides but for one chance in millions
+  await eventually(
+    () => lines().some((line) => sides(line).every((packets) => packets > 0) && sides(line).length === 2),
+    5_000,
+    'two sides',
+  );
+  expect(lines()[0]).toMatchObject({ canary: { traffic: { share: 0.5 }, hooks: ['xdp'] } });
+  await eventually(() => lines().some(({ canary }) => canary === 'promoted'), 5_000, 'its promotion');
+  const before = Number(lines().findLast(({ stats }) => stats)?.stats.xdp.classify?.packets);
+  await echo(3);
+  await eventually(() => Number(lines().at(-1)?.stats?.xdp.classify?.packets) >= before + 3, 5_000, 'counters');
+  expect(lines().at(-1)?.canary).toBeUndefined();
+  run.child.kill('SIGINT');
+  expect([await run.code(), run.err]).toEqual([130, '']);
+  expect(await attached()).toEqual([]);
+});
+
+test('run with a canary where it is no terminal: a table of each side', async () => {
+  const run = runOn(['--for', '1.5', ...next, '--share', '50']);
+  await eventually(() => run.lines.length > 0, 10_000, 'the first line');
+  expect(await run.code()).toBe(0);
+  expect(run.lines.filter((line) => /^(hook |XDP|TC|canary)/.test(line)).map((line) => line.split(/ {2,}/)[0])).toEqual([
+    'hook',
+    'XDP',
+    'TC ingress',
+    'TC egress',
+    'canary, 50% of all flows',
+    'hook',
+    'XDP',
+  ]);
+});
+
+test('nobody is picked for a canary: it says how', async () => {
+  const run = runOn(next);
+  expect(await run.code()).toBe(1);
+  expect(run.err).toBe(
+    "tailrace: nothing says who goes through examples/hooks/stricter.ts first\nsay --share PERCENT, or export const canary = stage({ … ctx.exit('canary') …})\n",
+  );
+});
+
+test('on a terminal keys promote a canary, switch drops on and end the run', async () => {
+  const line = [...command, ...runArguments(['--interval', '200', ...next, '--share', '50'])].map((word) => `'${word}'`).join(' ');
+  const run = new Run(['script', '--quiet', '--return', '--command', `stty cols 120 rows 60; exec ${line}`, '/dev/null'], {}, 'pipe');
+  await eventually(() => run.out.includes('p promotes the canary'), 10_000, 'the keys');
+  expect(run.out).toContain('├──▶ canary');
+  run.child.stdin?.write('t');
+  run.child.stdin?.write('p');
+  await eventually(() => run.out.includes('examples/hooks/stricter.ts is promoted'), 5_000, 'its promotion');
+  await eventually(() => run.out.includes('t traces · d drops'), 5_000, 'other keys');
+  run.child.stdin?.write('d');
+  await using socket = await network.hosts.far.udp();
+  await eventually(
+    async () => {
+      // the new one drops what comes to a reserved port
+      await socket.send(new Uint8Array(100), '10.7.0.1', 53);
+      return run.out.includes("drop   XDP  classify drop 'reserved'");
+    },
+    5_000,
+    'a drop',
+  );
+  run.child.stdin?.write('q');
+  expect(await run.code()).toBe(130);
+  expect(await attached()).toEqual([]);
 });
 
 test('two signals in a row end it as one does', async () => {

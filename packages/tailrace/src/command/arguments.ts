@@ -21,6 +21,15 @@ export interface DoctorOptions {
 /** Which way packets go. */
 export type Direction = 'ingress' | 'egress';
 
+/** `--canary`: a module whose pipeline gets some packets. */
+export interface CanaryFileOptions {
+  readonly file: string;
+  /** Of all flows, above 0 and at most 1; absent: those that the module picks. */
+  readonly share?: number;
+  /** It is promoted by itself after that time. */
+  readonly promoteMs?: number;
+}
+
 /** `tailrace run --interface` */
 export interface RunCommandOptions {
   readonly command: 'run';
@@ -37,6 +46,7 @@ export interface RunCommandOptions {
   readonly trace?: number;
   /** Tells of dropped packets. */
   readonly drops: boolean;
+  readonly canary?: CanaryFileOptions;
   /** Of an object file. */
   readonly section?: string;
   readonly direction?: Direction;
@@ -203,6 +213,9 @@ const runOptions = {
   for: text,
   trace: text,
   drops: flag,
+  canary: text,
+  share: text,
+  promote: text,
   pcap: text,
   engine: text,
   out: text,
@@ -214,7 +227,7 @@ const runOptions = {
 type RunValues = ReturnType<typeof parsed<typeof runOptions>>['values'];
 
 /** What only makes sense for packets of interfaces, and what only for those of a capture. */
-const attachOnly = ['netns', 'tc', 'xdp', 'interval', 'for', 'trace', 'drops'] as const;
+const attachOnly = ['netns', 'tc', 'xdp', 'interval', 'for', 'trace', 'drops', 'canary', 'share', 'promote'] as const;
 const replayOnly = ['out', 'quiet'] as const;
 const engines = ['userspace', 'interpreter', 'kernel'] as const;
 
@@ -238,8 +251,25 @@ function attaching(file: string, values: RunValues): RunCommandOptions {
     ...(forSeconds === undefined ? {} : { forMs: forSeconds * 1_000 }),
     ...(values.trace === undefined ? {} : { trace: whole('run', '--trace', values.trace, 0xffff_ffff) }),
     drops: values.drops === true,
+    ...canaryOf(values),
     ...sectionOf(values),
     ...(values.direction === undefined ? {} : { direction: directionOf(values) }),
+  };
+}
+
+function canaryOf({ canary: file, share, promote }: RunValues): { readonly canary?: CanaryFileOptions } {
+  if (file === undefined) {
+    const [alone] = Object.entries({ share, promote }).filter(([, value]) => value !== undefined);
+    if (alone) throw wrong('run', `--${alone[0]} goes with --canary NEXT_FILE`);
+    return {};
+  }
+  if (file === '') throw wrong('run', '--canary is empty, expected a module that exports the next pipeline');
+  return {
+    canary: {
+      file,
+      ...(share === undefined ? {} : { share: number('run', '--share', share, 100) / 100 }),
+      ...(promote === undefined ? {} : { promoteMs: number('run', '--promote', promote, longestMs / 1000) * 1_000 }),
+    },
   };
 }
 

@@ -70,6 +70,13 @@ An export \`services\` replaces services: [override(TOKEN, value), …].
       --drops            a line for each packet that the pipeline drops: the stage, and why
       --json             one line of JSON an interval, a traced packet, a drop; 64-bit counters are strings
 
+      --canary NEXT      some packets go through the pipeline of another module first, which is shown beside this one
+      --share PERCENT    who: that share of all flows; without it, what the stage picks that NEXT exports as \`canary\`
+      --promote SECONDS  all packets go there after that time; otherwise it is rolled back when the run stops
+
+On a terminal keys change it: p promotes the canary, r rolls it back, t and d switch traces (of one packet in 1000, or in
+what --trace says) and drops on and off, q quits.
+
 With --pcap the packets of a capture (pcap or pcapng, also compressed by gzip) take their whole way, and it ends with
 them: totals and the table of stages. Nothing is attached; only --engine kernel takes privileges.
 

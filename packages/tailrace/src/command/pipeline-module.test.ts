@@ -5,7 +5,7 @@ import { ArgumentError } from '@tailrace/bpf';
 import { pipeline } from '@tailrace/pipeline';
 import { override, stage, token } from '@tailrace/stage';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { choosePipeline, ImportError, importPipeline, servicesIn } from './pipeline-module.ts';
+import { canaryIn, choosePipeline, ImportError, importPipeline, servicesIn } from './pipeline-module.ts';
 
 const pass = stage({ name: 'pass', hook: 'xdp', program: (ctx) => ctx.next() });
 const [one, two] = [pipeline('one', { xdp: [pass] }), pipeline('two', { xdp: [pass] })];
@@ -63,4 +63,12 @@ test('a typed error of the module itself stays what it is', async () => {
   const error = await importPipeline(written('typed.mjs', source)).catch((thrown: unknown) => thrown);
   expect(error).toMatchObject({ message: 'stage: name', code: 'argument' });
   expect(error).not.toBeInstanceOf(ArgumentError);
+});
+
+test('a canary is a stage or several', () => {
+  expect(canaryIn({}, 'next.ts')).toEqual([]);
+  expect(canaryIn({ canary: pass }, 'next.ts')).toEqual([pass]);
+  expect(canaryIn({ canary: [pass, pass.at('tc')] }, 'next.ts')).toHaveLength(2);
+  for (const canary of [one, [pass, one], 0.1])
+    expect(() => canaryIn({ canary }, 'next.ts')).toThrow('next.ts exports a canary that is no stage, and no list of them');
 });

@@ -7,7 +7,7 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ArgumentError } from '@tailrace/bpf';
 import type { ChainHook, Pipeline } from '@tailrace/pipeline';
-import type { Override } from '@tailrace/stage';
+import type { AnyStage, Override } from '@tailrace/stage';
 import { isTailraceError } from './typed-error.ts';
 
 /** Names of stages that the types know nothing about. Chains may be missing at run time. */
@@ -20,6 +20,8 @@ export interface PipelineModule {
   readonly pipeline: AnyPipeline;
   /** What its export `services` replaces. */
   readonly services: readonly Override[];
+  /** Who goes through it first, where it is a canary: its export `canary`, stages that let such packets out through `canary`. */
+  readonly canary: readonly AnyStage[];
 }
 
 /** A module could not be imported; `cause` is what it threw. */
@@ -39,7 +41,7 @@ export async function importPipeline(file: string): Promise<PipelineModule> {
     if (isTailraceError(error)) throw error;
     throw new ImportError(`${file} cannot be imported`, { cause: error });
   }
-  return { pipeline: choosePipeline(exports, file), services: servicesIn(exports, file) };
+  return { pipeline: choosePipeline(exports, file), services: servicesIn(exports, file), canary: canaryIn(exports, file) };
 }
 
 /** The pipeline among a module's exports: the default one, or the only one. Throws ArgumentError that names the candidates. */
@@ -66,6 +68,19 @@ export function servicesIn({ services }: Readonly<Record<string, unknown>>, file
   throw new ArgumentError(`${file} exports services that are no list of replacements`, {
     hint: 'export const services = [override(TOKEN, value)]',
   });
+}
+
+/** The stages that a module exports as `canary`. Throws ArgumentError for anything else of that name. */
+export function canaryIn({ canary }: Readonly<Record<string, unknown>>, file: string): readonly AnyStage[] {
+  const stages = canary === undefined ? [] : [canary].flat();
+  if (stages.every(isStage)) return stages;
+  throw new ArgumentError(`${file} exports a canary that is no stage, and no list of them`, {
+    hint: "export const canary = stage({ … ctx.exit('canary') … })",
+  });
+}
+
+function isStage(value: unknown): value is AnyStage {
+  return typeof value === 'object' && value !== null && 'kind' in value && value.kind === 'stage';
 }
 
 function isPipeline(value: unknown): value is AnyPipeline {

@@ -1,8 +1,8 @@
-import type { Drop, Running, TracedPath } from '@tailrace/pipeline';
-import { of } from 'rxjs';
+import type { Drop, ObserveOptions, Running, TracedPath } from '@tailrace/pipeline';
+import { of, Subject } from 'rxjs';
 import { expect, test } from 'vitest';
 import type { AnyLayout } from './pipeline-module.ts';
-import { dropLine, observeOf, toldPackets, traceLine } from './told-packets.ts';
+import { dropLine, observeOf, Telling, traceLine } from './told-packets.ts';
 
 const seen = (timeNs: bigint) => ({ timeNs, length: 60 });
 const path: TracedPath = {
@@ -38,9 +38,38 @@ test('a drop is a line', () => {
 test('what is lost is told once', () => {
   const lines: string[] = [];
   const drops = [drop, { ...drop, lost: 3n }, { ...drop, lost: 3n }, { ...drop, lost: 4n }];
-  const running = { trace$: of(path), drops$: of(...drops) } as unknown as Pick<Running<AnyLayout>, 'trace$' | 'drops$'>;
-  toldPackets({ trace: 1, drops: true }, running, (line) => lines.push(line.slice(0, 10))).subscribe();
+  const running = { trace$: of(path), drops$: of(...drops) } as unknown as Running<AnyLayout>;
+  using telling = new Telling(
+    running,
+    (line) => lines.push(line.slice(0, 10)),
+    () => undefined,
+  );
+  telling.begin({ trace: 1, drops: true });
   expect(lines).toEqual(['trace  XDP', 'drop   TC ', 'lost   3 d', 'drop   TC ', 'drop   TC ', 'lost   1 d', 'drop   TC ']);
   expect(observeOf({ trace: 100, drops: true })).toEqual({ trace: { every: 100 }, drops: true });
   expect(observeOf({ drops: false })).toEqual({});
+});
+
+test('what is told is switched on and off with the pipeline, and what fails is handed over', async () => {
+  const asked: ObserveOptions[] = [];
+  const [lines, failures]: [string[], unknown[]] = [[], []];
+  const [traces, drops] = [new Subject<TracedPath>(), new Subject<Drop>()];
+  const observe = async (options: ObserveOptions): Promise<void> => void asked.push(options);
+  const running = { trace$: traces, drops$: drops, observe } as unknown as Running<AnyLayout>;
+  using telling = new Telling(
+    running,
+    (line) => lines.push(line.slice(0, 5)),
+    (error) => failures.push(error),
+  );
+  telling.begin({ trace: 5, drops: false });
+  traces.next(path);
+  await telling.switchTraces(5);
+  await telling.switchDrops();
+  drops.next(drop);
+  await telling.switchTraces(7);
+  await telling.switchDrops();
+  expect(asked).toEqual([{ trace: false }, { drops: true }, { trace: { every: 7 } }, { drops: false }]);
+  expect(lines).toEqual(['trace', 'drop ']);
+  traces.error(new RangeError('gone'));
+  expect(failures).toEqual([new RangeError('gone')]);
 });

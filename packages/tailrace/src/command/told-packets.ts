@@ -1,6 +1,6 @@
 /** Packets that a pipeline tells of, as lines: the ways of those that are traced, and those that are dropped. */
 import { type Drop, hookTitle, type Running, type TracedPath } from '@tailrace/pipeline';
-import { merge, type Observable, tap } from 'rxjs';
+import { type Observable, type Subscription, tap } from 'rxjs';
 import type { RunCommandOptions } from './arguments.ts';
 import type { AnyLayout } from './pipeline-module.ts';
 
@@ -9,22 +9,71 @@ export function observeOf({ trace, drops }: Pick<RunCommandOptions, 'trace' | 'd
   return { ...(trace === undefined ? {} : { trace: { every: trace } }), ...(drops ? { drops: true } : {}) };
 }
 
-/** Hands each told packet to `show`, as a line for people, and as data for `--json`. */
-export function toldPackets(
-  { trace, drops }: Pick<RunCommandOptions, 'trace' | 'drops'>,
-  running: Pick<Running<AnyLayout>, 'trace$' | 'drops$'>,
-  show: (line: string, data: object) => void,
-): Observable<unknown> {
-  return merge(
-    ...(trace === undefined ? [] : [told(running.trace$, (path) => show(traceLine(path), { trace: path }), show, 'trace')]),
-    ...(drops ? [told(running.drops$, (drop) => show(dropLine(drop), { drop }), show, 'drop')] : []),
-  );
+/** Tells of packets of a running pipeline, and switches that on and off. */
+export class Telling implements Disposable {
+  readonly #running: Pick<Running<AnyLayout>, 'trace$' | 'drops$' | 'observe'>;
+  readonly #show: Show;
+  readonly #fail: (error: unknown) => void;
+  /** Those that are told. */
+  readonly #told = new Map<'trace' | 'drops', Subscription>();
+
+  /** Each packet goes to `show`, what reading them throws to `fail`. */
+  constructor(running: Pick<Running<AnyLayout>, 'trace$' | 'drops$' | 'observe'>, show: Show, fail: (error: unknown) => void) {
+    this.#running = running;
+    this.#show = show;
+    this.#fail = fail;
+  }
+
+  /** Tells what the pipeline was asked to tell from its start. */
+  begin({ trace, drops }: Pick<RunCommandOptions, 'trace' | 'drops'>): void {
+    if (trace !== undefined) this.#tellTraces();
+    if (drops) this.#tellDrops();
+  }
+
+  /** Traces one packet in `every`, or none any more. Throws what `Running.observe` throws. */
+  async switchTraces(every: number): Promise<void> {
+    const isOn = this.#told.has('trace');
+    await this.#running.observe({ trace: isOn ? false : { every } });
+    if (isOn) this.#end('trace');
+    else this.#tellTraces();
+  }
+
+  /** The same for dropped packets. */
+  async switchDrops(): Promise<void> {
+    const isOn = this.#told.has('drops');
+    await this.#running.observe({ drops: !isOn });
+    if (isOn) this.#end('drops');
+    else this.#tellDrops();
+  }
+
+  [Symbol.dispose](): void {
+    for (const subscription of this.#told.values()) subscription.unsubscribe();
+    this.#told.clear();
+  }
+
+  #end(kind: 'trace' | 'drops'): void {
+    this.#told.get(kind)?.unsubscribe();
+    this.#told.delete(kind);
+  }
+
+  #tellTraces(): void {
+    const paths = told(this.#running.trace$, (path) => this.#show(traceLine(path), { trace: path }), this.#show, 'trace');
+    this.#told.set('trace', paths.subscribe({ error: this.#fail }));
+  }
+
+  #tellDrops(): void {
+    const drops = told(this.#running.drops$, (drop) => this.#show(dropLine(drop), { drop }), this.#show, 'drop');
+    this.#told.set('drops', drops.subscribe({ error: this.#fail }));
+  }
 }
+
+/** Takes a packet that is told of: as a line for people, and as data for `--json`. */
+export type Show = (line: string, data: object) => void;
 
 function told<T extends { readonly lost: bigint }>(
   source: Observable<T>,
   showOne: (one: T) => void,
-  show: (line: string, data: object) => void,
+  show: Show,
   what: string,
 ): Observable<T> {
   let known = 0n;
