@@ -199,7 +199,14 @@ export interface SocketContext<H extends 'skSkb' | 'skMsg', M> extends Context<H
 }
 
 /** `ctx` of data that have come in at a socket of a map. What passes goes to who reads the socket. */
-export interface SkSkbContext<M> extends SocketContext<'skSkb', M> {}
+export interface SkSkbContext<M> extends SocketContext<'skSkb', M> {
+  /**
+   * Copies `length` bytes of the data, 1 or more, from `offset` on, into an array of bytes in a map's value, from its item `to` on:
+   * what comes in pieces is put together there. False where the data have not so many, and then the array has zeros. So that `to`
+   * and `length` always fit, the array has to have room for the largest `to` and the power of two that the largest `length` is within.
+   */
+  copy(offset: number, length: number, into: { readonly length: number; [index: number]: number }, to?: number): boolean;
+}
 
 /** `ctx` of data that are being sent at a socket of a map. What passes goes to the socket's peer; dropping is EACCES to the sender. */
 export interface SkMsgContext<M> extends SocketContext<'skMsg', M> {

@@ -4,6 +4,7 @@ import type { Node as SyntaxNode } from 'acorn';
 import { SK_BUFF, XDP_MD } from '../hook-model.ts';
 import * as R from '../range.ts';
 import { AT_DATA, AT_FRAMES, AT_XDP, type Member, type Members, only } from './context-member.ts';
+import { copyBytes } from './copy.ts';
 import { FRAME_MEMBERS } from './frame-member.ts';
 import { MOVES } from './move.ts';
 import type { Operand } from './operand.ts';
@@ -16,6 +17,11 @@ import { VERDICTS } from './verdict.ts';
 
 const COMMON: Members = {
   length: { hooks: [...AT_FRAMES, ...AT_DATA], get: packetLength },
+  copy: {
+    hooks: ['skSkb'],
+    hint: 'read in place with ctx.at(schema, offset)',
+    call: ({ lowering }, node, args) => copyBytes(lowering, node, args),
+  },
   meta: { get: () => ({ kind: 'meta' }) },
   ingressIfindex: {
     hooks: AT_FRAMES,

@@ -166,6 +166,8 @@ export class StageProgram implements Program {
     this.#bindParameters(body, args);
     this.#body(body);
     lowering.jump(done, UNDEFINED);
+    // nothing is kept for names that are out of reach, nor put together where paths meet
+    for (const { environment } of done.incoming) for (const variable of this.scope.names.values()) environment.values.delete(variable);
     Object.assign(this, outer);
     const value = lowering.enter(done);
     return value ?? (done.incoming.length === 0 ? lowering.fail(at, 'verdict', 'the fn never returns') : UNDEFINED);
