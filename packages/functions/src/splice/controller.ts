@@ -1,7 +1,7 @@
 /** Joins sockets in pairs. */
 import type { Socket } from 'node:net';
-import { ArgumentError, type HandleOf, ipv6, TailraceError } from '@tailrace/stage';
-import { formatAddress, parseIp } from '../address.ts';
+import { ArgumentError, type HandleOf, TailraceError } from '@tailrace/stage';
+import { connectionKeyOf } from '../connection.ts';
 import { Flow, type FlowMaps, type FlowStats } from './flow.ts';
 import { pipeBoth } from './piping.ts';
 import type { TcpSockets } from './sockets.ts';
@@ -207,7 +207,7 @@ export class SpliceController implements Disposable {
     const ways = partner ? { from: partner.to, to: partner.from } : this.#reserve(undo);
     if (!ways) return { reason: 'there is no room for another pair', cause: undefined };
     try {
-      const key = keyOf(socket);
+      const key = connectionKeyOf(socket);
       flows.set(key, ways.from, 'noexist');
       undo.defer(() => flows.delete(key));
       peers.set(ways.to, fd, 'noexist');
@@ -267,17 +267,4 @@ function carried(pair: { readonly forth: Flow; readonly back: Flow }, closed: Pr
       return { forth: pair.forth.stats, back: pair.back.stats };
     },
   };
-}
-
-/** The connection as `connectionKey` has it. */
-function keyOf(socket: Socket) {
-  const { localAddress = '', remoteAddress = '', localPort = 0, remotePort = 0 } = socket;
-  const [local, remote] = [halves(localAddress), halves(remoteAddress)];
-  return { localHi: local.hi, localLo: local.lo, remoteHi: remote.hi, remoteLo: remote.lo, localPort, remotePort };
-}
-
-function halves(text: string): { readonly hi: bigint; readonly lo: bigint } {
-  // a zone tells which link a link-local address is on
-  const address = parseIp(text.replace(/%.*$/, ''));
-  return address.family === 4 ? ipv6(`::ffff:${formatAddress(address)}`) : address.value;
 }
