@@ -143,6 +143,18 @@ export interface TestRunOptions {
   readonly checksumComplete?: boolean;
   /** Programs of XDP: where the packet came in, and what lies in front of it. */
   readonly xdp?: XdpContext;
+  /** Programs on sockets, of which `packet` is the data: whose they are. The kernel has no test runs of these. */
+  readonly socket?: SocketContext;
+}
+
+/** The connection whose data or event a program on sockets is run on. Addresses are text, of IPv4 or IPv6. */
+export interface SocketContext {
+  readonly localAddress?: string;
+  readonly localPort?: number;
+  readonly remoteAddress?: string;
+  readonly remotePort?: number;
+  /** Events: which (BPF_SOCK_OPS_*); default 4, that the socket has connected. */
+  readonly operation?: number;
 }
 
 /** What a TC program sees of a packet besides its bytes (struct __sk_buff). All but `cb` are u32. */
@@ -186,6 +198,17 @@ export interface TestRunResult {
   readonly skb?: SkbResult;
   /** Programs of XDP: set where metadata lies in front of the packet after the run. */
   readonly xdp?: { readonly metadata: Uint8Array };
+  /** Programs on sockets: what they ask for besides their return value. */
+  readonly socket?: SocketResult;
+}
+
+/** What a program on sockets asks for. */
+export interface SocketResult {
+  /** Where the data go, if not on: to the socket under a key, out of it or in at it. */
+  readonly target?: { readonly map: LoadedMap; readonly key: Uint8Array; readonly ingress: boolean };
+  /** Messages: bytes that the verdict holds for, and that have to come together before there is one; 0: not said. */
+  readonly applyBytes: number;
+  readonly corkBytes: number;
 }
 
 /** A packet's fields after a run. Writes to other fields of struct __sk_buff are not told by the kernel. */

@@ -90,14 +90,18 @@ export async function testRun(fd: number, spec: ProgramSpec, options: TestRunOpt
   };
 }
 
-function check(spec: ProgramSpec, { packet, repeat = 1, skb, xdp, checksumComplete }: TestRunOptions): void {
+function check(spec: ProgramSpec, { packet, repeat = 1, skb, xdp, checksumComplete, socket }: TestRunOptions): void {
+  if (spec.type === 'skSkb' || spec.type === 'skMsg' || spec.type === 'sockOps')
+    throw new UnsupportedError(`the kernel has no test runs for programs of type ${spec.type}, which ${spec.name} is`, {
+      hint: 'run it with userspace(), or over a real connection',
+    });
   if (packet.length < shortestPacket) {
     throw new ArgumentError(`a test run takes a packet of at least ${shortestPacket} bytes, got ${packet.length}`);
   }
   if (!Number.isInteger(repeat) || repeat < 1 || repeat > 0xffff_ffff) {
     throw new ArgumentError(`repeat must be 1 to 4294967295, got ${repeat}`);
   }
-  const foreign = spec.type === 'xdp' ? { skb, checksumComplete } : { xdp };
+  const foreign = spec.type === 'xdp' ? { skb, checksumComplete, socket } : { xdp, socket };
   for (const [name, value] of Object.entries(foreign)) {
     if (value !== undefined) throw new ArgumentError(`${name} is not for programs of type ${spec.type}, which ${spec.name} is`);
   }

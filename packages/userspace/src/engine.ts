@@ -21,6 +21,7 @@ import {
   UnsupportedError,
 } from '@tailrace/bpf';
 import type { CaptureSource } from './capture/byte-source.ts';
+import { listenToEvents } from './event-listener.ts';
 import { WORKER_LIMIT, WORKERS } from './layout.ts';
 import { Linker } from './linker.ts';
 import { UserspaceMap } from './map.ts';
@@ -29,6 +30,7 @@ import { type Network, networkBytes, writeNetwork } from './network.ts';
 import { openPerfEvents } from './perf.ts';
 import { UserspaceProgram } from './program.ts';
 import { openRingBuffer, type UserspaceReader } from './ring.ts';
+import type { SocketGroup } from './socket-group.ts';
 import { type CaptureTraffic, openTraffic } from './traffic.ts';
 import { initializeWorker } from './worker-area.ts';
 import type { Effort, ExecutionMode, WorkerContext } from './worker-context.ts';
@@ -55,6 +57,8 @@ export interface UserspaceOptions {
   readonly seed?: bigint;
   /** Links and routes that `fib_lookup` and `check_mtu` know; without it they know no device. */
   readonly network?: Network;
+  /** Sockets whose connections `sockOps` chains hear of. */
+  readonly sockets?: SocketGroup;
   /** A capture (pcap or pcapng: a path, bytes, a stream) that is played through the pipeline once it runs. */
   readonly pcap?: CaptureSource;
   /** With `pcap`: where packets are written that leave, as pcap. */
@@ -105,6 +109,7 @@ export function userspace(options: UserspaceOptions = {}): UserspaceEngine {
         now,
         seed: options.seed ?? randomSeed(),
         network: options.network,
+        sockets: options.sockets,
         traffic,
       });
     },
@@ -115,8 +120,9 @@ function randomSeed(): bigint {
   return crypto.getRandomValues(new BigUint64Array(1))[0] || 1n;
 }
 
-interface InstanceOptions extends Required<Omit<UserspaceOptions, 'pcap' | 'out' | 'network'>> {
+interface InstanceOptions extends Required<Omit<UserspaceOptions, 'pcap' | 'out' | 'network' | 'sockets'>> {
   readonly network: Network | undefined;
+  readonly sockets: SocketGroup | undefined;
   readonly traffic: CaptureTraffic | undefined;
 }
 
@@ -133,13 +139,17 @@ export class UserspaceInstance implements EngineInstance {
   readonly #programs = new Set<UserspaceProgram>();
   readonly #rings = new Map<LoadedMap, UserspaceReader>();
   readonly #attached = new Map<AttachHook, UserspaceProgram>();
+  /** Ends what listens to events of sockets. */
+  readonly #events = new Set<() => void>();
+  readonly #sockets: SocketGroup | undefined;
   #ids = 0;
   /** When the event loop last had its turn. */
   #turned = performance.now();
   #isClosed = false;
 
-  constructor({ mode, workers, cpus, turnLimit, compile, now, seed, network, traffic }: InstanceOptions) {
+  constructor({ mode, workers, cpus, turnLimit, compile, now, seed, network, sockets, traffic }: InstanceOptions) {
     this.cpus = cpus;
+    this.#sockets = sockets;
     if (traffic) this.traffic = traffic;
     const pool = workers > 1 ? new WorkerPool(this.#memory, workers - 1, seed) : undefined;
     this.#context = { memory: this.#memory, worker: WORKERS, linker: this.#linker, mode, cpus, turnLimit, compile, now, pool };
@@ -217,15 +227,33 @@ export class UserspaceInstance implements EngineInstance {
       throw new ArgumentError(`program ${program.spec.name} was not loaded by the userspace engine`);
     const { name, type } = program.spec;
     if (type !== socketProgramType[place.hook]) throw new ArgumentError(`program ${name} is of type ${type}, the hook is ${place.hook}`);
-    if (place.hook !== 'skSkb')
-      throw new UnsupportedError(`program ${name} is for ${place.hook}, which the userspace engine does not have`, {
+    if (place.hook === 'skSkbParser')
+      throw new UnsupportedError(`program ${name} cuts a stream into messages, which the userspace engine does not`, {
         hint: 'run it with kernel()',
       });
+    if (place.hook === 'sockOps') return this.#attachToGroup(program);
     const { map } = place;
     if (!(map instanceof UserspaceMap)) throw new ArgumentError(`map ${map.spec.name} is no map of sockets of the userspace engine`);
     await program.chain.link();
     this.#checkOpen();
     return map.attachToSockets(place.hook, program);
+  }
+
+  async #attachToGroup(program: UserspaceProgram): Promise<Detachable> {
+    const { name } = program.spec;
+    if (this.#sockets === undefined)
+      throw new ArgumentError(`program ${name} wants the events of sockets, and the engine has no group of them`, {
+        hint: 'give it one: userspace({ sockets: new SocketGroup(server) })',
+      });
+    await program.chain.link();
+    this.#checkOpen();
+    const leave = listenToEvents(program, this.#sockets);
+    const detach = (): void => {
+      if (!this.#events.delete(detach)) return;
+      leave();
+    };
+    this.#events.add(detach);
+    return { detach: async () => detach() };
   }
 
   /** Runs are never under way between two turns of the event loop. */
@@ -238,6 +266,7 @@ export class UserspaceInstance implements EngineInstance {
     this.#isClosed = true;
     this.#attached.clear();
     await this.traffic?.end();
+    for (const detach of [...this.#events]) detach();
     for (const ring of this.#rings.values()) ring.close();
     for (const program of this.#programs) program.close();
     for (const map of this.#maps) map.close();

@@ -31,6 +31,7 @@ import type { EngineMemory } from './memory.ts';
 import type { SocketProgram } from './socket-program.ts';
 import { type DataHook, SocketSlots } from './socket-slots.ts';
 import { tapAt } from './socket-table.ts';
+import type { SocketTap } from './socket-tap.ts';
 
 /** Hashes of a bloom filter, unless its spec says otherwise. */
 const DEFAULT_HASHES = 5;
@@ -281,6 +282,11 @@ export class UserspaceMap extends Held implements LoadedMap, SlotArray {
         this.#describePrograms(sockets);
       },
     };
+  }
+
+  /** Maps of sockets: a program of events has put a socket under a key, which is in memory already. */
+  adoptSocket(key: Uint8Array, tap: SocketTap): void {
+    this.#sockets?.put(key, tap, () => 0);
   }
 
   #describePrograms(sockets: SocketSlots): void {

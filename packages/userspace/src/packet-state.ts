@@ -122,10 +122,10 @@ export function roomBytes(type: ProgramType, length: number): number {
  * of range or not for programs of this type, or where the room is too small.
  */
 export function enter(memory: EngineMemory, worker: number, room: PacketRoom, spec: ProgramSpec, options: TestRunOptions): void {
-  const { packet, repeat = 1, skb, xdp, checksumComplete } = options;
+  const { packet, repeat = 1, skb, xdp, checksumComplete, socket } = options;
   if (!Number.isInteger(repeat) || repeat < 1 || repeat > 0xffff_ffff)
     throw new ArgumentError(`repeat must be 1 to 4294967295, got ${repeat}`);
-  const foreign = spec.type === 'xdp' ? { skb, checksumComplete } : { xdp };
+  const foreign = spec.type === 'xdp' ? { skb, checksumComplete, socket } : { xdp, socket };
   for (const [name, value] of Object.entries(foreign))
     if (value !== undefined) throw new ArgumentError(`${name} is not for programs of type ${spec.type}, which ${spec.name} is`);
   if (spec.type === 'xdp') enterXdp(memory, worker, room, packet, xdp);

@@ -25,6 +25,7 @@ import { checkContext, checkedFrames, checkHelpers, checkMaps, checkValueAddress
 import { type Provenance, provenanceOf, type Surroundings, type WrittenMemory } from './provenance.ts';
 import type { SocketInput, SocketOutcome, SocketProgram } from './socket-program.ts';
 import { SocketRoom } from './socket-room.ts';
+import { socketTestRun } from './socket-test-run.ts';
 import { testRun } from './test-run.ts';
 import type { WorkerContext } from './worker-context.ts';
 
@@ -89,6 +90,8 @@ export class UserspaceProgram extends HeldProgram implements SocketProgram {
 
   async testRun(options: TestRunOptions): Promise<TestRunResult> {
     try {
+      const { type } = this.spec;
+      if (type === 'skSkb' || type === 'skMsg' || type === 'sockOps') return socketTestRun(this, options);
       return testRun(this.chain, this.#context, options);
     } finally {
       this.#surroundings.onRun();

@@ -4,12 +4,13 @@
  */
 import { Errno } from '@tailrace/bpf';
 import { DataInlet } from './data-inlet.ts';
-import { PROGRAM_DATA } from './layout.ts';
+import { PROGRAM_DATA, PROGRAM_MESSAGE } from './layout.ts';
+import { MessageOutlet } from './message-outlet.ts';
 import type { SocketProgram } from './socket-program.ts';
 import type { SocketTap } from './socket-tap.ts';
 
-/** The hooks of data at a map's sockets. */
-export type DataHook = 'skSkb';
+/** The hooks of data at a map's sockets: what comes in, what is written. */
+export type DataHook = 'skSkb' | 'skMsg';
 
 /** A socket under a key: what ends that. */
 interface Link {
@@ -29,7 +30,7 @@ export class SocketSlots {
 
   /** Which programs there are, as SOCKET_PROGRAMS has it. */
   get programs(): number {
-    return this.#programs.has('skSkb') ? PROGRAM_DATA : 0;
+    return (this.#programs.has('skSkb') ? PROGRAM_DATA : 0) | (this.#programs.has('skMsg') ? PROGRAM_MESSAGE : 0);
   }
 
   /** Sockets that come in from now on have the program. */
@@ -51,12 +52,10 @@ export class SocketSlots {
    * the entry. 0, or a negated errno: EBUSY where the socket has such a program from another place.
    */
   put(key: Uint8Array, tap: SocketTap, write: () => number): number {
-    const program = this.#programs.get('skSkb');
-    if (program && tap.inlet) return -Errno.EBUSY;
+    if ((this.programs & tap.programs) !== 0) return -Errno.EBUSY;
     const result = write();
     if (result < 0) return result;
     this.drop(key);
-    const name = nameOf(key);
     using ending = new DisposableStack();
     ending.defer(
       tap.onClose(() => {
@@ -64,17 +63,26 @@ export class SocketSlots {
         this.#erase(key);
       }),
     );
-    if (program) {
-      program.hold();
-      tap.inlet = new DataInlet(tap, program);
+    const [data, messages] = [this.#programs.get('skSkb'), this.#programs.get('skMsg')];
+    if (data) {
+      data.hold();
+      tap.inlet = new DataInlet(tap, data);
       ending.defer(() => {
         tap.inlet = undefined;
-        program.release();
+        data.release();
       });
       tap.start();
     }
+    if (messages) {
+      messages.hold();
+      tap.outlet = new MessageOutlet(tap, messages);
+      ending.defer(() => {
+        tap.outlet = undefined;
+        messages.release();
+      });
+    }
     const kept = ending.move();
-    this.#links.set(name, { end: () => kept.dispose() });
+    this.#links.set(nameOf(key), { end: () => kept.dispose() });
     return result;
   }
 
