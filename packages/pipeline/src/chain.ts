@@ -12,10 +12,11 @@ import {
   type LoadedProgram,
   type MapSpec,
   type ProgramSpec,
+  type SocketResult,
   type TestRunOptions,
   UnsupportedError,
 } from '@tailrace/bpf';
-import { mapsIn } from '@tailrace/stage';
+import { type AnyMap, decodeFrom, mapsIn } from '@tailrace/stage';
 import { type ChainHook, type ChainVerdict, hookTitle, isPacketHook, verdictOf } from './chain-hook.ts';
 import type { ChainChange } from './change.ts';
 import { Front } from './front.ts';
@@ -40,8 +41,18 @@ export interface RunResult<N extends string = string> {
   readonly path: readonly PathStep<N>[] | undefined;
   /** The packet as the chain left it. */
   readonly packet: Uint8Array;
+  /** Chains on sockets' data: where a redirect sends them. */
+  readonly redirect?: SocketRedirect;
   /** Time that the chain took, in ns, as the engine reports it. */
   readonly durationNs: number;
+}
+
+/** A socket that data are sent to. */
+export interface SocketRedirect {
+  readonly map: AnyMap;
+  readonly key: unknown;
+  /** To who reads from it, instead of to its peer. */
+  readonly ingress: boolean;
 }
 
 /** What came of a packet of a batch in one chain. */
@@ -294,11 +305,18 @@ export class LiveChain {
 
   async #run(options: TestRunOptions): Promise<RunResult> {
     const [route, before] = [this.#route, this.#counters.snapshot()];
-    const { returnValue, packet, durationNs } = await this.#root.testRun(options);
-    const verdict = this.#verdict(returnValue);
+    const { returnValue, packet, durationNs, socket } = await this.#root.testRun(options);
+    // of data a redirect is a pass with a target
+    const redirect = this.#verdict(returnValue) === 'pass' && socket?.target ? this.#redirectOf(socket.target) : undefined;
+    const verdict = redirect ? 'redirect' : this.#verdict(returnValue);
     const after = this.#counters.snapshot();
     const path = route && ((await this.#hasSettled(route, after)) ? this.#pathOf(route.compiled, verdict, before, after) : undefined);
-    return { verdict, path: route === this.#route ? path : undefined, packet, durationNs };
+    return { verdict, path: route === this.#route ? path : undefined, packet, durationNs, ...(redirect ? { redirect } : {}) };
+  }
+
+  #redirectOf({ map: loaded, key, ingress }: NonNullable<SocketResult['target']>): SocketRedirect | undefined {
+    const map = socketMapsOf(this.#compiled.plan).find((one) => this.#workshop.registry.loaded(one) === loaded);
+    return map && { map, key: decodeFrom((map.key ?? map.value).layout, new DataView(key.buffer, key.byteOffset), 0), ingress };
   }
 
   /**

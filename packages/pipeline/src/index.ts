@@ -3,7 +3,7 @@
 export type { CanaryOptions } from './canary.ts';
 export type { CanaryDescription } from './canary-description.ts';
 export { type CanaryPicture, type StatsByHook, trafficText } from './canary-picture.ts';
-export type { RunResult } from './chain.ts';
+export type { RunResult, SocketRedirect } from './chain.ts';
 export { ChainError, type ChainProblem } from './chain-error.ts';
 export { type ChainHook, type ChainVerdict, chainHooks, hookTitle } from './chain-hook.ts';
 export { type CompiledProgram, IMPORT_PLACE, ROOT_PLACE } from './compiled-program.ts';

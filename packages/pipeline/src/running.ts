@@ -1,5 +1,5 @@
 /** A pipeline that runs: its maps, controllers and counters, and hot swap. */
-import { ArgumentError, type SkbContext } from '@tailrace/bpf';
+import { ArgumentError, type SkbContext, type SocketContext } from '@tailrace/bpf';
 import type {
   AnyFunction,
   AnyStage,
@@ -152,6 +152,8 @@ export interface TestPacket<L, K extends HooksOf<L> = HooksOf<L>> {
   readonly repeat?: number;
   /** TC: fields of the packet beside its bytes. */
   readonly skb?: SkbContext;
+  /** Chains on sockets: the connection whose data the bytes are, or which event it is. `userspace()` has it. */
+  readonly socket?: SocketContext;
 }
 
 /** What a running pipeline is made of. */
@@ -303,10 +305,15 @@ class RunningPipeline implements AsyncDisposable {
     return done;
   }
 
-  async run(packet: Uint8Array, { hook, repeat, skb }: TestPacket<PlainLayout> = {}): Promise<RunResult> {
+  async run(packet: Uint8Array, { hook, repeat, skb, socket }: TestPacket<PlainLayout> = {}): Promise<RunResult> {
     this.#checkRunning();
     const { live } = this.#parts;
-    return live.run(hook ?? (live.hooks[0] as ChainHook), { packet, ...(repeat === undefined ? {} : { repeat }), ...(skb ? { skb } : {}) });
+    return live.run(hook ?? (live.hooks[0] as ChainHook), {
+      packet,
+      ...(repeat === undefined ? {} : { repeat }),
+      ...(skb ? { skb } : {}),
+      ...(socket ? { socket } : {}),
+    });
   }
 
   inject(packets: Uint8Array | PacketSource, options: InjectOptions = {}): Promise<Injected> | AsyncIterable<Injected> {

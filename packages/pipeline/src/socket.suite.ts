@@ -40,12 +40,12 @@ export function closeConnections(): void {
 }
 
 const first = struct({ byte: u8 });
-const peers = sockmap({ name: 'peers', maxEntries: 8 });
+export const peers = sockmap({ name: 'peers', maxEntries: 8 });
 /**
  * By the first byte: `x` is dropped, `s` goes out of the socket at 1, `i` in at it, `m` to a key that is missing, all else through
  * the chain.
  */
-const sort = stage({
+export const sort = stage({
   name: 'sort',
   hook: 'skSkb',
   uses: { peers, first },
@@ -59,12 +59,12 @@ const sort = stage({
     return ctx.next();
   },
 });
-const seen = arrayMap({
+export const seen = arrayMap({
   name: 'seen',
   value: struct({ bytes: u64, localPort: u32, remotePort: u32, remoteAddr: u32, family: u32 }),
   maxEntries: 1,
 });
-const note = stage({
+export const note = stage({
   name: 'note',
   hook: 'skSkb',
   uses: { seen },
@@ -229,4 +229,121 @@ export function socketSuite(engine: Engine, numberOf: (socket: Socket) => number
     far.end('answer');
     expect(await arrives(near, 6)).toBe('answer');
   }, 30_000);
+}
+
+const relay = sockmap({ name: 'relay', maxEntries: 4 });
+/** By the first byte: `x` is dropped, `e` goes out of the socket at 1, `i` in at it, `m` to a key that is missing; `a` and one more pass, `c` with at least 8. */
+const sift = stage({
+  name: 'sift',
+  hook: 'skMsg',
+  uses: { relay, first },
+  program(ctx, { relay, first }) {
+    const head = ctx.at(first, 0);
+    if (!head) return ctx.pass();
+    if (head.byte === 0x78) return ctx.drop();
+    if (head.byte === 0x65) return ctx.redirect(relay, 1);
+    if (head.byte === 0x69) return ctx.redirectIngress(relay, 1);
+    if (head.byte === 0x6d) return ctx.redirect(relay, 3);
+    if (head.byte === 0x61) ctx.applyBytes(2);
+    if (head.byte === 0x63) ctx.corkBytes(8);
+    return ctx.next();
+  },
+});
+
+export const count = stage({ name: 'count', hook: 'skMsg', uses: { peers }, program: (ctx) => ctx.next() });
+
+/** The behaviour of chains at `skMsg`; as `socketSuite`. */
+export function messageSuite(engine: Engine, numberOf: (socket: Socket) => number): void {
+  afterEach(closeConnections);
+
+  test('what is written passes, goes out of another socket, or in at it', async () => {
+    await using running = await pipeline('sender', { skMsg: [sift] }).run(engine);
+    const [a, b] = [await connection(), await connection()];
+    running.map(relay).set(0, numberOf(a.far));
+    running.map(relay).set(1, numberOf(b.far));
+    a.far.write('plain');
+    expect(await arrives(a.near, 5)).toBe('plain');
+    a.far.write('elsewhere');
+    expect(await arrives(b.near, 9)).toBe('elsewhere');
+    a.far.write('inwards');
+    expect(await arrives(b.far, 7)).toBe('inwards');
+    // a verdict for two bytes, another for what is left
+    a.far.write('abi!');
+    expect(await Promise.all([arrives(a.near, 2), arrives(b.far, 2)])).toEqual(['ab', 'i!']);
+    expect(running.stats().skMsg.sift).toMatchObject({ packets: 5n, bytes: 27n, verdicts: { redirect: 3n } });
+    running.map(relay).delete(0);
+    a.far.write('exempt');
+    expect(await arrives(a.near, 6)).toBe('exempt');
+  }, 30_000);
+
+  test('bytes that have to come together wait for one another', async () => {
+    await using running = await pipeline('sender', { skMsg: [sift] }).run(engine);
+    const { near, far } = await connection();
+    running.map(relay).set(0, numberOf(far));
+    far.write('c12');
+    expect(await arrives(near, 1, 50)).toBe('');
+    far.write('34');
+    expect(await arrives(near, 1, 50)).toBe('');
+    far.write('567890');
+    expect(await arrives(near, 11)).toBe('c1234567890');
+    expect(running.stats().skMsg.sift.packets).toBe(2n);
+  }, 30_000);
+
+  test.each(['x-rated', 'missing'])(
+    '%s: the write fails, and the connection with it',
+    async (text) => {
+      await using running = await pipeline('sender', { skMsg: [sift] }).run(engine);
+      const { near, far } = await connection();
+      running.map(relay).set(0, numberOf(far));
+      const failed = once(far, 'error');
+      far.write(text);
+      expect((await failed)[0]).toMatchObject({ code: 'EACCES', syscall: 'write' });
+      expect(await arrives(near, 1, 50)).toBe('');
+      expect(running.stats().skMsg.sift.verdicts.drop).toBe(1n);
+    },
+    30_000,
+  );
+
+  test('what a chain on data that come in sends out of a socket is written there, and meets the chain on that', async () => {
+    const both = pipeline('both', { skSkb: [sort.on({ unwanted: 'drop' })], skMsg: [count] });
+    await using running = await both.run(engine);
+    const [a, b] = [await connection(), await connection()];
+    running.map(peers).set(0, numberOf(a.far));
+    running.map(peers).set(1, numberOf(b.far));
+    a.near.write('sent on');
+    expect(await arrives(b.near, 7)).toBe('sent on');
+    // the kernel asks once more, about no bytes
+    expect(running.stats().skMsg.count.bytes).toBe(7n);
+  }, 30_000);
+}
+
+const ports = struct({ localPort: u32, remotePort: u32 });
+const local = sockhash({ name: 'local', key: ports, maxEntries: 64 });
+const track = stage({
+  name: 'track',
+  hook: 'sockOps',
+  uses: { local },
+  program(ctx, { local }) {
+    if (ctx.activeEstablished || ctx.passiveEstablished) local.add({ localPort: ctx.localPort, remotePort: ctx.remotePort });
+    return ctx.pass();
+  },
+});
+const shortcut = stage({
+  name: 'shortcut',
+  hook: 'skMsg',
+  uses: { local },
+  program: (ctx, { local }) => ctx.redirectIngress(local, { localPort: ctx.remotePort, remotePort: ctx.localPort }),
+});
+/** Finds both ends of connections, and leads what they write from one to the other. */
+export const bypassing = pipeline('bypass', { sockOps: [track], skMsg: [shortcut] });
+
+/** Sends something there and back over a connection whose both ends `bypassing` was told of. */
+export async function carriesBothWays(running: Awaited<ReturnType<typeof bypassing.run>>, near: Socket, far: Socket): Promise<void> {
+  expect(running.map(local).size).toBe(2);
+  near.write('ping');
+  expect(await arrives(far, 4)).toBe('ping');
+  far.write('pong!');
+  expect(await arrives(near, 5)).toBe('pong!');
+  expect(running.stats().skMsg.shortcut).toMatchObject({ packets: 2n, bytes: 9n, verdicts: { redirect: 2n } });
+  expect(running.stats().sockOps.track.packets).toBeGreaterThan(1n);
 }
