@@ -2,24 +2,23 @@
  * Processes that run a persistent pipeline are killed at random moments of starting, taking over and changing it, while numbered frames
  * cross it: none is lost, none meets stages of two processes, and the next process goes on. `TAILRACE_KILLS=N` kills N, default 12.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, readdirSync } from 'node:fs';
-import { setImmediate, setTimeout } from 'node:timers/promises';
+import { setTimeout } from 'node:timers/promises';
 import { createNamespace, kernel, PacketSocket, Rtnetlink, setSysctl } from '@tailrace/kernel';
 import { keptPipelines, stopKept } from '@tailrace/pipeline';
 import { afterEach, expect, test } from 'vitest';
-import { AT, keptEdge, PROBE } from './kept-edge.ts';
+import { AT, keptEdge } from './kept-edge.ts';
+import { killAll, type ProcessToKill, start } from './killed-process.ts';
+import { frames } from './numbered-frames.ts';
 
 const kills = Number(process.env.TAILRACE_KILLS ?? 12);
 /** About as long as a process takes to take over a pipeline, or to change it some times. */
 const LONGEST_MS = 400;
 
 const name = `killed-${process.pid}`;
-const children = new Set<ChildProcess>();
 
 afterEach(async () => {
-  for (const child of children) child.kill('SIGKILL');
+  killAll();
   await using outside = await kernel({ interfaces: [] }).open();
   if (keptPipelines(outside).some((kept) => kept.name === name)) await stopKept(outside, name);
 });
@@ -38,12 +37,12 @@ test('kill -9 at any moment: packets go on in one chain or another, and the next
   const { seen, edge } = keptEdge(name);
   const engine = kernel({ interfaces: ['right'], netns: namespace });
 
-  await killedAfter(0, await started(namespace.path, 0, 'running'));
+  await (await started(namespace.path, 0, 'running')).kill();
   const traffic = frames(sender, receiver);
   for (let at = 1; at <= kills; at++) {
     // while it takes over what is there, and while it changes it
     const word = at % 2 === 0 ? 'running' : 'starting';
-    await killedAfter(Math.random() * LONGEST_MS, await started(namespace.path, at * 1000, word));
+    await (await started(namespace.path, at * 1000, word)).kill(Math.random() * LONGEST_MS);
   }
   const running = await edge(kills * 1000 + 999).run(engine, { persist: true });
   await setTimeout(50);
@@ -89,62 +88,8 @@ test('kill -9 at any moment: packets go on in one chain or another, and the next
 });
 
 /** A process once it has said so. */
-async function started(netns: string, generation: number, word: string): Promise<ChildProcess> {
-  const file = `${import.meta.dirname}/kept-edge-process.ts`;
-  const child = spawn(process.execPath, [file, name, netns, String(generation)], { stdio: ['ignore', 'pipe', 'inherit'] });
-  children.add(child);
-  let output = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    output += text;
-  });
-  while (!output.includes(word)) {
-    expect(child.exitCode, `a process that was to be ${word}`).toBeNull();
-    await setTimeout(1);
-  }
-  return child;
-}
-
-async function killedAfter(ms: number, child: ChildProcess): Promise<void> {
-  await setTimeout(ms);
-  expect(child.exitCode).toBeNull();
-  child.kill('SIGKILL');
-  await once(child, 'exit');
-  children.delete(child);
-}
-
-/** Sends numbered frames until it is ended, and looks at what comes. */
-function frames(sender: PacketSocket, receiver: PacketSocket) {
-  let [sent, mixed, going] = [0, 0, true];
-  const missing = new Set<number>();
-  const take = (): void => {
-    for (let frame = receiver.receive(); frame; frame = receiver.receive()) {
-      const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
-      if (view.getUint16(12) !== PROBE.etherType) continue;
-      missing.delete(view.getUint32(PROBE.number));
-      if (view.getUint32(PROBE.first) !== view.getUint32(PROBE.last)) mixed += 1;
-    }
-  };
-  const done = (async () => {
-    while (going) {
-      const frame = new Uint8Array(PROBE.bytes).fill(0xff, 0, 6);
-      const view = new DataView(frame.buffer);
-      view.setUint16(12, PROBE.etherType);
-      view.setUint32(PROBE.number, sent);
-      view.setUint32(PROBE.first, 0xffff_ffff);
-      missing.add(sent);
-      sent += 1;
-      sender.send(frame);
-      take();
-      await setImmediate();
-    }
-  })();
-  return {
-    async end() {
-      going = false;
-      await done;
-      await setTimeout(20);
-      take();
-      return { sent, lost: missing.size, mixed };
-    },
-  };
+async function started(netns: string, generation: number, word: string): Promise<ProcessToKill> {
+  const process = start('kept-edge-process.ts', [name, netns, String(generation)]);
+  await process.says(word);
+  return process;
 }

@@ -1,0 +1,77 @@
+/**
+ * A process that takes over the pipeline of migrating-edge.ts in another form, says when it begins and when it is done, and waits to be
+ * killed. Arguments: the pipeline's name, the path of a network namespace, the form, entries that the map takes, and where it stops
+ * until then, if it does: `copying`, `half` (one chain of two is led over), `flipped`.
+ */
+import type { Engine, PinningInstance } from '@tailrace/bpf';
+import { kernel } from '@tailrace/kernel';
+import { migratingEdge } from './migrating-edge.ts';
+
+const [name = '', netns = '', form = '', maxEntries = '', stop = ''] = process.argv.slice(2);
+const { edge, migrations } = migratingEdge(name, Number(maxEntries));
+
+function say(word: string): void {
+  process.stdout.write(`${word}\n`);
+}
+
+setInterval(() => undefined, 1000);
+
+/** Stops where the second chain would be led over, or once both are. */
+function stopping(engine: Engine): Engine {
+  return {
+    kind: engine.kind,
+    async open() {
+      const instance = (await engine.open()) as PinningInstance;
+      around(instance.pins, 'take', (take) => (taken) => {
+        const folder = take(taken);
+        around(folder, 'openMap', (open) => (pin, spec) => {
+          const map = open(pin, spec);
+          if (spec.name === `${name}/xdp.entry`)
+            around(
+              map,
+              'setProgram',
+              (set) =>
+                (...args) =>
+                  stopAt('half') ?? set(...args),
+            );
+          return map;
+        });
+        return folder;
+      });
+      around(instance, 'gracePeriod', (wait) => async () => {
+        await wait();
+        await stopAt('flipped');
+      });
+      return instance;
+    },
+  };
+}
+
+/** Says so and never goes on, where it is to stop there. */
+function stopAt(place: string): Promise<never> | undefined {
+  if (stop !== place) return undefined;
+  say(place);
+  return new Promise(() => undefined);
+}
+
+/** Puts something around a method of an object, which stays itself: engines tell their own by class. */
+function around<T extends object, K extends keyof T>(object: T, method: K, wrap: (original: T[K]) => T[K]): void {
+  const original = object[method] as T[K] & ((...args: unknown[]) => unknown);
+  Object.defineProperty(object, method, { value: wrap(original.bind(object) as T[K]) });
+}
+
+let looks = 0;
+function look(): void {
+  looks += 1;
+  if (stop !== 'copying' || looks < 3) return;
+  say('copying');
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+}
+
+say('starting');
+const began = performance.now();
+await edge(Number(form)).run(stopping(kernel({ interfaces: ['right'], netns })), {
+  persist: true,
+  migrate: migrations(Number(form), look),
+});
+say(`running ${Math.round(performance.now() - began)}`);

@@ -1,0 +1,131 @@
+/**
+ * A pipeline whose map of entries has two forms, each for a process that finds the other: for migrate.kernel.test.ts. Numbered frames
+ * tell what becomes of the entries, each of one of them alone: at XDP one comes, at TC ingress one changes and one goes.
+ */
+import { TailraceError } from '@tailrace/bpf';
+import { migrate, pipeline } from '@tailrace/pipeline';
+import { be32, hash, type MapDecl, stage, struct, u8, u32, u64 } from '@tailrace/stage';
+
+/** What becomes of an entry. The key has the number of the frame beside it. */
+export const KIND = { comes: 1, changes: 2, goes: 3 } as const;
+/** What an entry that a frame changes holds before. */
+export const UNCHANGED = 0x7000_0000;
+
+const Key = struct({ kind: u32, number: u32 });
+const Narrow = struct({ of: u32 });
+/** `check` is made of `of`. */
+const Wide = struct({ check: u8, of: u64 });
+const numbered = struct({ number: be32 });
+
+/** An entry, whichever form it has. */
+export interface PlainEntry {
+  readonly kind: number;
+  readonly number: number;
+  readonly of: number;
+}
+
+/** One process's declarations: the narrow form is 0, the wide one 1. */
+export function migratingEdge(name: string, maxEntries: number) {
+  const narrow = hash({ name: 'entries', key: Key, value: Narrow, maxEntries });
+  const wide = hash({ name: 'entries', key: Key, value: Wide, maxEntries });
+  const begin = stage({
+    name: 'begin',
+    hook: 'xdp',
+    uses: { narrow, numbered },
+    onMiss: 'drop',
+    program(ctx, { narrow, numbered }) {
+      const ethernet = ctx.ethernet();
+      if (!ethernet) return ctx.next();
+      if (ethernet.etherType !== 0x88b5) return ctx.next();
+      const at = ctx.at(numbered, 14);
+      if (at) narrow.update({ kind: 1, number: at.number }, { of: at.number }, 'noexist');
+      return ctx.next();
+    },
+  });
+  const end = stage({
+    name: 'end',
+    hook: 'tcIngress',
+    uses: { narrow, numbered },
+    program(ctx, { narrow, numbered }) {
+      const ethernet = ctx.ethernet();
+      if (!ethernet) return ctx.next();
+      if (ethernet.etherType !== 0x88b5) return ctx.next();
+      const at = ctx.at(numbered, 14);
+      if (!at) return ctx.next();
+      narrow.update({ kind: 2, number: at.number }, { of: at.number }, 'exist');
+      narrow.delete({ kind: 3, number: at.number });
+      return ctx.next();
+    },
+  });
+  const beginWide = stage({
+    name: 'begin',
+    hook: 'xdp',
+    uses: { wide, numbered },
+    onMiss: 'drop',
+    program(ctx, { wide, numbered }) {
+      const ethernet = ctx.ethernet();
+      if (!ethernet) return ctx.next();
+      if (ethernet.etherType !== 0x88b5) return ctx.next();
+      const at = ctx.at(numbered, 14);
+      if (at) wide.update({ kind: 1, number: at.number }, { check: at.number & 0x7f, of: BigInt(at.number) }, 'noexist');
+      return ctx.next();
+    },
+  });
+  const endWide = stage({
+    name: 'end',
+    hook: 'tcIngress',
+    uses: { wide, numbered },
+    program(ctx, { wide, numbered }) {
+      const ethernet = ctx.ethernet();
+      if (!ethernet) return ctx.next();
+      if (ethernet.etherType !== 0x88b5) return ctx.next();
+      const at = ctx.at(numbered, 14);
+      if (!at) return ctx.next();
+      wide.update({ kind: 2, number: at.number }, { check: at.number & 0x7f, of: BigInt(at.number) }, 'exist');
+      wide.delete({ kind: 3, number: at.number });
+      return ctx.next();
+    },
+  });
+  const checked = ({ check, of }: { readonly check: number; readonly of: bigint }): number => {
+    if (check !== Number(of & 0x7fn)) throw new TailraceError('conflict', `an entry of ${of} has the check ${check}`);
+    return Number(of);
+  };
+  return {
+    edge: (form: number) =>
+      form === 0 ? pipeline(name, { xdp: [begin], tcIngress: [end] }) : pipeline(name, { xdp: [beginWide], tcIngress: [endWide] }),
+    /** What the process of a form needs, with a look at each entry. */
+    migrations(form: number, look: () => void = () => undefined) {
+      const toNarrow = migrate(wide, narrow, (key, value) => {
+        look();
+        return [key, { of: checked(value) }];
+      });
+      const toWide = migrate(narrow, wide, (key, { of }) => {
+        look();
+        return [key, { check: of & 0x7f, of: BigInt(of) }];
+      });
+      return [form === 0 ? toNarrow : toWide];
+    },
+    /** Writes entries, in whichever form. */
+    fill(running: Maps, form: number, entries: readonly PlainEntry[]): void {
+      if (form === 0) running.map(narrow).setMany(entries.map(({ of, ...key }) => [key, { of }] as const));
+      else running.map(wide).setMany(entries.map(({ of, ...key }) => [key, { check: of & 0x7f, of: BigInt(of) }] as const));
+    },
+    /** All entries, in whichever form. Throws where one of the wide form is none. */
+    entries(running: Maps, form: number): readonly PlainEntry[] {
+      if (form === 0)
+        return running
+          .map(narrow)
+          .getAll()
+          .map(([key, { of }]) => ({ ...key, of }));
+      return running
+        .map(wide)
+        .getAll()
+        .map(([key, value]) => ({ ...key, of: checked(value) }));
+    },
+    size: (running: Maps, form: number): number => running.map(form === 0 ? narrow : (wide as never as typeof narrow)).size,
+  };
+}
+
+interface Maps {
+  map<H>(map: MapDecl<unknown, H>): H;
+}

@@ -1,0 +1,60 @@
+/** Frames with numbers that go from one end to another, for tests that must not lose one. */
+import { setImmediate, setTimeout } from 'node:timers/promises';
+import type { PacketSocket } from '@tailrace/kernel';
+import { PROBE } from './kept-edge.ts';
+
+/** What came of them. */
+export interface FrameReport {
+  readonly sent: number;
+  readonly lost: number;
+  /** Those that were not written into by one alone. */
+  readonly mixed: number;
+}
+
+/** Frames that are being sent. */
+export interface NumberedFrames {
+  /** So many by now. */
+  readonly sent: number;
+  /** Ends it; again, it tells the same. */
+  end(): Promise<FrameReport>;
+}
+
+/** Sends numbered frames until it is ended, and looks at what comes; `pauseMs` after each, or just a turn of the event loop. */
+export function frames(sender: PacketSocket, receiver: PacketSocket, pauseMs = 0): NumberedFrames {
+  let [sent, mixed, going] = [0, 0, true];
+  const missing = new Set<number>();
+  const take = (): void => {
+    for (let frame = receiver.receive(); frame; frame = receiver.receive()) {
+      const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+      if (view.getUint16(12) !== PROBE.etherType) continue;
+      missing.delete(view.getUint32(PROBE.number));
+      if (view.getUint32(PROBE.first) !== view.getUint32(PROBE.last)) mixed += 1;
+    }
+  };
+  const done = (async () => {
+    while (going) {
+      const frame = new Uint8Array(PROBE.bytes).fill(0xff, 0, 6);
+      const view = new DataView(frame.buffer);
+      view.setUint16(12, PROBE.etherType);
+      view.setUint32(PROBE.number, sent);
+      view.setUint32(PROBE.first, 0xffff_ffff);
+      missing.add(sent);
+      sent += 1;
+      sender.send(frame);
+      take();
+      await (pauseMs > 0 ? setTimeout(pauseMs) : setImmediate());
+    }
+  })();
+  return {
+    get sent() {
+      return sent;
+    },
+    async end() {
+      going = false;
+      await done;
+      await setTimeout(20);
+      take();
+      return { sent, lost: missing.size, mixed };
+    },
+  };
+}
