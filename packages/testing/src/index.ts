@@ -24,4 +24,5 @@ export type { OffloadedVlan } from './simulated-headers.ts';
 export * from './simulated-map.ts';
 export type { SimulatedClone, SimulatedSkbOptions, SimulatedSkbResult, SimulatedTunnel, TunnelFamily } from './simulated-skb.ts';
 export * from './simulation.ts';
+export { data, established, SocketData, socketStandIn } from './socket-data.ts';
 export * from './topology.ts';

@@ -1,4 +1,5 @@
 /** How a packet left a stage: what simulations and runs give, and what the matchers compare. */
+import type { ProgramHook } from '@tailrace/compiler';
 import type { AnyMap } from '@tailrace/stage';
 
 /** XDP's verdicts in the kernel's order (enum xdp_action). */
@@ -10,6 +11,9 @@ const tcVerdicts: ReadonlyMap<number, OutcomeVerdict> = new Map([
   [7, 'redirect'],
 ]);
 
+/** Those of stages on sockets' data (enum sk_action); events end in a pass. A redirect is a pass with a target. */
+const socketVerdicts = ['drop', 'pass'] as const;
+
 /** A verdict, or a way on along the chain. */
 export type OutcomeVerdict = (typeof xdpVerdicts)[number] | 'next' | 'exit';
 
@@ -20,7 +24,14 @@ export type RedirectTarget =
       /** In there instead of out, or out with the neighbour's address, or in at its peer. */
       readonly how?: 'ingress' | 'neighbour' | 'peer';
     }
-  | { readonly map: AnyMap; readonly key: number };
+  | { readonly map: AnyMap; readonly key: number }
+  | {
+      /** Of data: a map of sockets. */
+      readonly sockets: AnyMap;
+      readonly key: unknown;
+      /** In at that socket, instead of out of it. */
+      readonly ingress: boolean;
+    };
 
 /** How a packet left a stage. */
 export interface Outcome {
@@ -34,8 +45,9 @@ export interface Outcome {
 }
 
 /** The outcome behind a program's return value, as its kind of hook numbers verdicts; undefined for what is none. */
-export function outcomeOf(returnValue: number, kind: 'xdp' | 'tc' = 'xdp'): Outcome | undefined {
-  const verdict = kind === 'tc' ? tcVerdicts.get(returnValue) : xdpVerdicts[returnValue];
+export function outcomeOf(returnValue: number, kind: ProgramHook = 'xdp'): Outcome | undefined {
+  const verdicts = kind === 'xdp' ? xdpVerdicts : socketVerdicts;
+  const verdict = kind === 'tc' ? tcVerdicts.get(returnValue) : verdicts[returnValue];
   return verdict === undefined ? undefined : { verdict };
 }
 
@@ -43,6 +55,10 @@ export function outcomeOf(returnValue: number, kind: 'xdp' | 'tc' = 'xdp'): Outc
 export function describeOutcome({ verdict, exit, reason, redirect }: Outcome): string {
   if (verdict === 'exit') return `exit '${exit}'`;
   if (redirect === undefined) return reason === undefined ? verdict : `${verdict} '${reason}'`;
+  if ('sockets' in redirect) {
+    const key = JSON.stringify(redirect.key, (_, part: unknown) => (typeof part === 'bigint' ? `${part}n` : part));
+    return `redirect ${redirect.ingress ? 'in at' : 'out of'} '${redirect.sockets.name}' at ${key}`;
+  }
   if (!('ifindex' in redirect)) return `redirect to '${redirect.map.name}' at ${redirect.key}`;
   return `redirect to interface ${redirect.ifindex}${redirect.how === undefined ? '' : ` (${redirect.how})`}`;
 }

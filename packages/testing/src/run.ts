@@ -11,16 +11,18 @@ import {
   type LoadedProgram,
   type SkbContext,
   type SkbResult,
+  type SocketResult,
   TailraceError,
   type XdpContext,
 } from '@tailrace/bpf';
 import { type CompiledStage, compileStage } from '@tailrace/compiler';
 import { EngineMapRegistry } from '@tailrace/pipeline';
-import { type AnyMap, type AnyStage, type Hook, type Resource, toMapSpec } from '@tailrace/stage';
+import { type AnyMap, type AnyStage, decode, type Hook, type Resource, toMapSpec } from '@tailrace/stage';
 import { userspace } from '@tailrace/userspace';
 import { KernelAlone } from './kernel-alone.ts';
-import { type Outcome, outcomeOf } from './outcome.ts';
+import { type Outcome, outcomeOf, type RedirectTarget } from './outcome.ts';
 import { frameBytes, type Packet } from './packet.ts';
+import { SocketData } from './socket-data.ts';
 import { stageAt } from './stage-at.ts';
 import { STATE, StageState } from './stage-state.ts';
 
@@ -54,7 +56,7 @@ export interface PacketOptions {
 
 /** What came of a packet. */
 export interface StageRun extends Outcome {
-  /** The packet as the stage left it. */
+  /** The packet, or the data, as the stage left it. */
   readonly packet: Uint8Array;
   /** All metadata that the stage declares, as it left it. */
   readonly meta: Readonly<Record<string, unknown>>;
@@ -98,12 +100,19 @@ export class StageRunner implements AsyncDisposable {
     return this.#instance;
   }
 
-  /** Runs one packet. Throws what the engine throws: both take 14 bytes and more; ArgumentError for options of another hook. */
-  async run(frame: Packet | Uint8Array, { meta = {}, skb, xdp, checksumComplete }: PacketOptions = {}): Promise<StageRun> {
+  /**
+   * Runs one packet, or data or an event of a connection for a stage on sockets, which the kernel cannot do. Throws what the engine
+   * throws: both take packets of 14 bytes and more; ArgumentError for options of another hook.
+   */
+  async run(frame: Packet | Uint8Array | SocketData, options: PacketOptions = {}): Promise<StageRun> {
+    const { meta = {}, skb, xdp, checksumComplete } = options;
     const { kind } = this.#state;
+    const isOnSockets = kind !== 'xdp' && kind !== 'tc';
+    if (isOnSockets !== frame instanceof SocketData)
+      throw new ArgumentError(`a stage at ${kind} takes ${isOnSockets ? 'data(…) or established(…)' : 'a packet'}`);
     this.#stateMap.update(KEY, this.#state.initial(meta, this.#instance.cpus));
     const { durationNs, returnValue, ...left } = await this.#program.testRun({
-      packet: frameBytes(frame),
+      ...(frame instanceof SocketData ? { packet: frame.bytes, socket: frame.contextAt(kind as Hook) } : { packet: frameBytes(frame) }),
       ...(kind === 'tc' ? { skb: { ...skb, cb: this.#state.controlBlock(meta) } } : skb && { skb }),
       ...(xdp === undefined ? {} : { xdp }),
       ...(checksumComplete === undefined ? {} : { checksumComplete }),
@@ -114,9 +123,24 @@ export class StageRunner implements AsyncDisposable {
     const returned = outcomeOf(returnValue, kind);
     const agrees =
       returned !== undefined &&
-      (outcome.verdict === 'next' || outcome.verdict === 'exit' ? returned.verdict === 'pass' : returned.verdict === outcome.verdict);
+      (outcome.verdict === 'next' || outcome.verdict === 'exit' || (isOnSockets && outcome.verdict === 'redirect')
+        ? returned.verdict === 'pass'
+        : returned.verdict === outcome.verdict);
     if (!agrees) throw new TailraceError('compile', `the program returned ${returnValue}, and counted ${outcome.verdict}`);
-    return { ...outcome, packet: left.packet, meta: after, durationNs, ...(left.skb ? { skb: fieldsOf(left.skb) } : {}) };
+    const redirect = left.socket?.target && this.#targetOf(left.socket.target);
+    return {
+      ...outcome,
+      ...(redirect ? { redirect } : {}),
+      packet: left.packet,
+      meta: after,
+      durationNs,
+      ...(left.skb ? { skb: fieldsOf(left.skb) } : {}),
+    };
+  }
+
+  #targetOf({ map: loaded, key, ingress }: NonNullable<SocketResult['target']>): RedirectTarget | undefined {
+    const sockets = [...this.compiled.maps.values()].find((map) => this.#registry.loaded(map) === loaded);
+    return sockets && { sockets, key: decode(sockets.key ?? sockets.value, key), ingress };
   }
 
   close(): Promise<void> {
@@ -147,7 +171,6 @@ export async function runner(
   { hook = subject.hook, engine = userspace({ compile: 'quickly' }), attach = engine instanceof KernelAlone }: RunnerOptions = {},
 ): Promise<StageRunner> {
   const stage = stageAt(subject, hook);
-  const at = attachHook(stage);
   const state = new StageState(stage);
   const compiled = compileStage(stage, { placement: state.placement });
   await using resources = new AsyncDisposableStack();
@@ -160,16 +183,16 @@ export async function runner(
   const program = await instance.loadProgram(compiled.program, maps.set(STATE, stateMap));
   resources.defer(() => program.close());
   if (attach) {
-    const attachment = await instance.attach(program, at);
+    const attachment = await instance.attach(program, attachHook(stage));
     resources.defer(() => attachment.detach());
   }
   return new StageRunner({ compiled, instance, registry, program, state, stateMap, resources: resources.move() });
 }
 
-/** Runs one packet through a stage: `runner`, once. `prepare` fills its maps before. */
+/** Runs one packet, data or an event through a stage: `runner`, once. `prepare` fills its maps before. */
 export async function run(
   stage: AnyStage,
-  frame: Packet | Uint8Array,
+  frame: Packet | Uint8Array | SocketData,
   options: RunnerOptions & PacketOptions & { readonly prepare?: (runner: StageRunner) => void | Promise<void> } = {},
 ): Promise<StageRun> {
   await using loaded = await runner(stage, options);
@@ -181,7 +204,7 @@ export async function run(
 function attachHook({ name, hook }: AnyStage): AttachHook {
   if (hook === 'tc') return 'tcIngress';
   if (hook === 'xdp' || hook === 'tcIngress' || hook === 'tcEgress') return hook;
-  throw new ArgumentError(`stage '${name}' has hook '${hook}', only 'xdp' and those of TC can be run on packets`);
+  throw new ArgumentError(`stage '${name}' has hook '${hook}', only 'xdp' and those of TC can be attached`);
 }
 
 function fieldsOf({ cb: _metadata, ...fields }: SkbResult): Omit<SkbResult, 'cb'> {

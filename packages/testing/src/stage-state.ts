@@ -1,6 +1,6 @@
 /**
  * The state of a chain of one stage: counters, by which the outcome of a packet is told, and metadata, which lie beside
- * the counters at XDP and in the packet's control block at TC.
+ * the counters at XDP and in the packet's control block at TC; stages on sockets have none.
  */
 import { ArgumentError, TailraceError } from '@tailrace/bpf';
 import { CB_BYTES, counterNames, exitsOf, outcomeNamed, type Placement, type ProgramHook, reasonsOf } from '@tailrace/compiler';
@@ -11,6 +11,7 @@ import {
   decode,
   decodeFrom,
   encodeInto,
+  type Hook,
   type Layout,
   perCpuArray,
   type Schema,
@@ -27,7 +28,7 @@ type Fields = Readonly<Record<string, { readonly layout: Layout; readonly offset
 
 /** Lays the state out and reads it. */
 export class StageState {
-  readonly kind: Extract<ProgramHook, 'xdp' | 'tc'>;
+  readonly kind: ProgramHook;
   readonly map: AnyMap;
   readonly placement: Placement;
   readonly #names: readonly string[];
@@ -39,7 +40,7 @@ export class StageState {
   constructor(stage: AnyStage) {
     const [labels, reasons] = [exitsOf(stage), reasonsOf(stage)];
     const fields: Readonly<Record<string, Schema<unknown>>> = { ...stage.reads, ...stage.writes };
-    this.kind = stage.hook === 'xdp' ? 'xdp' : 'tc';
+    this.kind = kindOf(stage.hook);
     this.#names = counterNames(this.kind, labels, reasons);
     const counters = array(u64, this.#names.length);
     const hasFields = Object.keys(fields).length > 0;
@@ -105,6 +106,10 @@ export class StageState {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     return Object.fromEntries(Object.entries(this.#fields).map(([name, { layout, offset }]) => [name, decodeFrom(layout, view, offset)]));
   }
+}
+
+function kindOf(hook: Hook): ProgramHook {
+  return hook === 'tc' || hook === 'tcIngress' || hook === 'tcEgress' ? 'tc' : hook;
 }
 
 /** The metadata fields with their offsets in the whole value. */
