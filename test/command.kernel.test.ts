@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { eventually, type Topology, topology } from '@tailrace/testing';
-import { type KernelReport, kernel, pipeline, probeKernel, stage } from 'tailrace';
+import { type KernelReport, keptPipelines, kernel, pipeline, probeKernel, stage, stopKept } from 'tailrace';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { gone, heldBy } from './kernel-objects.ts';
 
@@ -30,7 +30,12 @@ beforeEach(async () => {
   });
   await network.hosts.near.udpEcho({ port: PORT });
 });
-afterEach(() => network.close());
+afterEach(async () => {
+  await using outside = await kernel({ interfaces: [] }).open();
+  // of a test that failed
+  if (keptPipelines(outside).some(({ name }) => name === 'hooks')) await stopKept(outside, 'hooks');
+  await network.close();
+});
 
 /** One run of the command. */
 class Run {
@@ -120,6 +125,36 @@ test.each([
   expect(last?.stats.tcIngress.account?.packets).toBe(last?.stats.xdp.classify?.next);
   expect(Number.isNaN(Date.parse(last?.time ?? ''))).toBe(false);
   await nothingLeft(held);
+});
+
+test('run --persist leaves the pipeline, pins shows it, run again goes on, stop ends it', async () => {
+  const first = runOn(['--persist', '--for', '1.5']);
+  await eventually(() => first.lines.length > 0, 10_000, 'the first line');
+  await echo(5);
+  expect(await first.code()).toBe(0);
+  expect(first.lines.at(-1)).toBe('hooks goes on without this process; to end it: tailrace stop hooks');
+  expect(await attached()).toEqual(['xdp native', 'tcIngress tcx', 'tcEgress tcx']);
+  await echo(5);
+
+  const listed = new Run([...command, 'pins']);
+  expect(await listed.code()).toBe(0);
+  expect(listed.out).toContain('hooks: no process has it\n  xdp on far\n  tcIngress on far\n  tcEgress on far\n');
+  expect(listed.out).toMatch(/^ {2}hooks\/tenants lruHash, [12] of 1024\n {2}hooks\/sent perCpuArray of 1$/m);
+  const data = new Run([...command, 'pins', '--json']);
+  expect(await data.code()).toBe(0);
+  expect(JSON.parse(data.out)).toContainEqual(expect.objectContaining({ name: 'hooks', hooks: ['xdp', 'tcIngress', 'tcEgress'] }));
+
+  const second = runOn(['--persist', '--json', '--interval', '100']);
+  const counted = (): readonly Line[] => second.lines.map((line) => JSON.parse(line) as Line);
+  await eventually(() => Number(counted().at(-1)?.stats.xdp.classify?.packets) >= 10, 10_000, 'counters of the first run');
+  second.child.kill('SIGINT');
+  expect(await second.code()).toBe(130);
+  expect(JSON.parse(second.lines.at(-1) ?? '')).toMatchObject({ pipeline: 'hooks', left: true });
+
+  const stopped = new Run([...command, 'stop', 'hooks']);
+  expect(await stopped.code()).toBe(0);
+  expect(stopped.out).toBe('removed hooks\n');
+  expect(await attached()).toEqual([]);
 });
 
 test('run where it is no terminal: one line at the start, a table at the end', async () => {

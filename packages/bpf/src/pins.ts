@@ -23,6 +23,11 @@ export interface PinStore {
   /** What a folder's owner wrote; undefined where there is nothing. It may be replaced the moment after. */
   read(name: string): string | undefined;
   /**
+   * How many entries a map holds that is pinned in a folder; undefined where none is, for kinds whose entries are always there or
+   * are none, and where they come and go faster than they can be read. Throws SyscallError.
+   */
+  count(name: string, pin: string): number | undefined;
+  /**
    * Takes a folder, and makes it where there is none. Throws TailraceError (`conflict`) naming the process that has it,
    * UnsupportedError with what to do where there is no place for pins, SyscallError.
    */

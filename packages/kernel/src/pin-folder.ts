@@ -196,7 +196,8 @@ export class KernelPinFolder implements PinFolder {
   }
 
   #object(name: string): string {
-    return this.#at(`${objectPrefix}${name}`);
+    this.#checkHeld();
+    return `${this.#path}/${objectFile(name)}`;
   }
 
   #link({ hook, interface: name }: PinnedPlace): string {
@@ -212,6 +213,11 @@ export class KernelPinFolder implements PinFolder {
   #checkHeld(): void {
     if (this.#lock.closed) throw new ArgumentError(`the pins at ${this.#path} were let go`);
   }
+}
+
+/** The file of a pinned map or program. */
+export function objectFile(name: string): string {
+  return pinFile(`${objectPrefix}${name}`);
 }
 
 /** Where the links are that are pinned in a folder. */

@@ -1,8 +1,9 @@
 /** The folders of pins of an engine: `tailrace/PIPELINE` in a BPF file system, for this user alone. */
 import type { PinnedPipeline, PinStore } from '@tailrace/bpf';
 import { foldersIn, pinFile } from './pin.ts';
-import { KernelPinFolder, linksIn, type PinContext } from './pin-folder.ts';
+import { KernelPinFolder, linksIn, objectFile, type PinContext } from './pin-folder.ts';
 import { lockFolder, lockOwner } from './pin-lock.ts';
+import { countPinned } from './pinned-map.ts';
 import { readPinnedText, TEXT_FILE } from './pinned-text.ts';
 import { requireBpffs } from './privilege.ts';
 
@@ -25,6 +26,11 @@ export class KernelPinStore implements PinStore {
   read(name: string): string | undefined {
     requireBpffs(this.#bpffs);
     return readPinnedText(`${this.#path(name)}/${TEXT_FILE}`);
+  }
+
+  count(name: string, pin: string): number | undefined {
+    requireBpffs(this.#bpffs);
+    return countPinned(`${this.#path(name)}/${objectFile(pin)}`, this.#context.map);
   }
 
   take(name: string): KernelPinFolder {

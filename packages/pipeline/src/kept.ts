@@ -20,6 +20,8 @@ export interface KeptPipelineMap {
   readonly name: string;
   readonly type: string;
   readonly maxEntries: number;
+  /** How many it holds now; undefined for kinds whose entries are always there or are none, and where they change too fast to be counted. */
+  readonly entries: number | undefined;
   /** A stage or controller uses it. */
   readonly used: boolean;
 }
@@ -33,10 +35,11 @@ export function keptPipelines({ pins }: PinningInstance): readonly KeptPipeline[
       ([
         map,
         {
+          pin,
           declaration: { type, maxEntries },
           used,
         },
-      ]) => ({ name: map, type, maxEntries, used }),
+      ]) => ({ name: map, type, maxEntries, entries: pins.count(name, pin), used }),
     );
     return { name, owner, links, hooks: [...(manifest?.chains.keys() ?? [])], maps };
   });

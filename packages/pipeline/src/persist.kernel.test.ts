@@ -205,14 +205,17 @@ test('disposing of it leaves it; without persist there is nothing to leave', asy
 test('from outside it is listed, its maps are deleted by name, and so is all of it', async () => {
   await using outside = await kernel({ interfaces: [] }).open();
   const mine = () => keptPipelines(outside).find((kept) => kept.name === name);
-  const one = await declared().edge.run(engine(), { persist: true });
+  const first = declared();
+  const one = await first.edge.run(engine(), { persist: true });
   const links = [
     { hook: 'tcIngress', interface: 'right' },
     { hook: 'xdp', interface: 'right' },
   ];
-  const seen = { name: `${name}/seen`, type: 'hash', maxEntries: 8, used: true };
+  const seen = { name: `${name}/seen`, type: 'hash', maxEntries: 8, entries: 0, used: true };
   expect(mine()).toEqual({ name, owner: process.pid, links, hooks: ['xdp', 'tcIngress'], maps: [seen] });
   await expect(stopKept(outside, name)).rejects.toThrow(`belongs to process ${process.pid}`);
+  for (const length of [60, 61, 62]) one.map(first.seen).set(length, 0n);
+  expect(mine()?.maps).toEqual([{ ...seen, entries: 3 }]);
   await one.leave();
   expect(mine()?.owner).toBeUndefined();
 

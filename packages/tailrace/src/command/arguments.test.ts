@@ -10,6 +10,7 @@ const run = {
   json: false,
   intervalMs: 1000,
   drops: false,
+  persist: false,
 } as const;
 const replay = {
   command: 'replay',
@@ -35,6 +36,7 @@ test.each<[string, Invocation]>([
     'run edge.ts -i eth0 --canary next.ts --share 12.5 --promote 60',
     { ...run, canary: { file: 'next.ts', share: 0.125, promoteMs: 60_000 } },
   ],
+  ['run edge.ts -i eth0 --persist', { ...run, persist: true }],
   ['run --interface=eth0 --for 1.5 edge.ts', { ...run, forMs: 1500 }],
   [
     'run edge.ts -i eth0 --netns blue --tc clsact --xdp generic --json --interval 250',
@@ -79,6 +81,7 @@ test.each<[string, Invocation]>([
 });
 
 test.each([
+  ['run edge.ts -i eth0 --persist --drops', 'run: --drops ends with the process and --persist does not, expected one of them'],
   ['', 'no command, expected doctor, run, graph, build, vm, pins, stop or forget'],
   ['fly', "there is no command 'fly', expected doctor, run, graph, build, vm, pins, stop or forget"],
   ['help fly', "there is no command 'fly', expected doctor, run, graph, build, vm, pins, stop or forget"],

@@ -47,6 +47,8 @@ export interface RunCommandOptions {
   /** Tells of dropped packets. */
   readonly drops: boolean;
   readonly canary?: CanaryFileOptions;
+  /** Leaves the pipeline when the command ends. */
+  readonly persist: boolean;
   /** Of an object file. */
   readonly section?: string;
   readonly direction?: Direction;
@@ -216,6 +218,7 @@ const runOptions = {
   canary: text,
   share: text,
   promote: text,
+  persist: flag,
   pcap: text,
   engine: text,
   out: text,
@@ -227,7 +230,9 @@ const runOptions = {
 type RunValues = ReturnType<typeof parsed<typeof runOptions>>['values'];
 
 /** What only makes sense for packets of interfaces, and what only for those of a capture. */
-const attachOnly = ['netns', 'tc', 'xdp', 'interval', 'for', 'trace', 'drops', 'canary', 'share', 'promote'] as const;
+const attachOnly = ['netns', 'tc', 'xdp', 'interval', 'for', 'trace', 'drops', 'persist', 'canary', 'share', 'promote'] as const;
+/** What pipelines that outlive the process have none of. */
+const passing = ['trace', 'drops', 'canary'] as const;
 const replayOnly = ['out', 'quiet'] as const;
 const engines = ['userspace', 'interpreter', 'kernel'] as const;
 
@@ -238,6 +243,9 @@ function attaching(file: string, values: RunValues): RunCommandOptions {
   const interfaces = named('run', values.interface);
   if (interfaces.length === 0) throw wrong('run', 'no packets, expected --interface NAME or --pcap FILE');
   for (const name of replayOnly) if (values[name] !== undefined) throw wrong('run', `--${name} goes with --pcap, not with --interface`);
+  for (const name of passing)
+    if (values.persist && values[name] !== undefined)
+      throw wrong('run', `--${name} ends with the process and --persist does not, expected one of them`);
   const forSeconds = values.for === undefined ? undefined : number('run', '--for', values.for, longestMs / 1000);
   return {
     command: 'run',
@@ -252,6 +260,7 @@ function attaching(file: string, values: RunValues): RunCommandOptions {
     ...(values.trace === undefined ? {} : { trace: whole('run', '--trace', values.trace, 0xffff_ffff) }),
     drops: values.drops === true,
     ...canaryOf(values),
+    persist: values.persist === true,
     ...sectionOf(values),
     ...(values.direction === undefined ? {} : { direction: directionOf(values) }),
   };

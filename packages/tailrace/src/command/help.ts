@@ -37,7 +37,7 @@ Exit code 1 where something is missing, or cannot be told, that nothing runs wit
 `,
   pins: `tailrace pins [--json]
 
-Lists the pipelines that were run with \`persist\`: which process has each, where it is attached, and its maps.
+Lists the pipelines that were run with \`persist\`: which process has each, where it is attached, its maps and how full they are.
 
       --json             as JSON
 `,
@@ -68,6 +68,7 @@ An export \`services\` replaces services: [override(TOKEN, value), …].
       --for SECONDS      stops by itself after that time
       --trace N          a line for one packet in N: the stages that it went through, how it left each, what became of it
       --drops            a line for each packet that the pipeline drops: the stage, and why
+      --persist          leaves the pipeline at work when the command ends; run again it goes on, \`tailrace stop\` ends it
       --json             one line of JSON an interval, a traced packet, a drop; 64-bit counters are strings
 
       --canary NEXT      some packets go through the pipeline of another module first, which is shown beside this one

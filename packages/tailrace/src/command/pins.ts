@@ -37,7 +37,10 @@ export function drawKept(kept: readonly KeptPipeline[], { bold, dim }: Palette):
       const names = links.filter((link) => link.hook === hook).map((link) => link.interface);
       return `  ${hook} on ${names.length > 0 ? names.join(', ') : 'no interface'}`;
     });
-    const what = maps.map((map) => `  ${map.name} ${dim(`${map.type} of ${map.maxEntries}${map.used ? '' : ', unused'}`)}`);
+    const what = maps.map(({ name, type, entries, maxEntries, used }) => {
+      const full = entries === undefined ? ` of ${maxEntries}` : `, ${entries} of ${maxEntries}`;
+      return `  ${name} ${dim(`${type}${full}${used ? '' : ', unused'}`)}`;
+    });
     return [`${bold(name)}: ${hooks.length > 0 ? who : `${who}, half made`}`, ...where, ...what].join('\n');
   });
   return sections.join('\n\n');

@@ -16,7 +16,7 @@ import { observeOf, Telling } from './told-packets.ts';
 /** Imports, runs until a signal comes or the time is over, and shows. Returns the exit code. */
 export async function run(options: RunCommandOptions, { output, errors }: Outputs): Promise<number> {
   using stop = new StopSignal(output, () => errors.write('tailrace: it did not stop in time\n'));
-  const { file, interfaces, netns, tc, xdp, intervalMs, forMs } = options;
+  const { file, interfaces, netns, tc, xdp, intervalMs, forMs, persist } = options;
   const bytes = objectBytes(file);
   if (bytes !== undefined) checkForObject(options);
   if (bytes !== undefined) return await runObject(bytes, options, output, stop);
@@ -25,7 +25,7 @@ export async function run(options: RunCommandOptions, { output, errors }: Output
   const { pipeline, services } = await importPipeline(file);
   const next = options.canary && (await importNext(options.canary));
   const engine = kernel({ interfaces, mode: xdp, tc: { link: tc }, ...(netns === undefined ? {} : { netns }) });
-  await using running = await pipeline.run(engine, { services, statsIntervalMs: intervalMs, observe: observeOf(options) });
+  await using running = await pipeline.run(engine, { services, statsIntervalMs: intervalMs, observe: observeOf(options), persist });
   const canary = next && (await RunCanary.start(running, next));
   const view = viewOf(options, running, output);
   const session = new Session(options, running, view, canary);
@@ -33,16 +33,18 @@ export async function run(options: RunCommandOptions, { output, errors }: Output
   const reason = await session.until(stop, output);
   const last = session.now();
   try {
-    await running.stop();
+    await (persist ? running.leave() : running.stop());
   } finally {
     view.end(last);
   }
+  if (persist) view.tell(`${running.name} goes on without this process; to end it: tailrace stop ${running.name}`, { left: true });
   return exitCodeOf(reason);
 }
 
-function checkForObject({ file, trace, drops, canary }: RunCommandOptions): void {
+function checkForObject({ file, trace, drops, canary, persist }: RunCommandOptions): void {
   if (trace !== undefined || drops) throw new ArgumentError(`${file} is an object file, and --trace and --drops are for pipelines only`);
   if (canary) throw new ArgumentError(`${file} is an object file, and --canary is for pipelines only`);
+  if (persist) throw new ArgumentError(`${file} is an object file, and --persist is for pipelines only`);
 }
 
 /** Packets that `t` traces, where the options do not say: one in so many. */
@@ -94,6 +96,7 @@ class Session {
 
   #keys(): string | undefined {
     if (!this.#hasKeys) return undefined;
+    if (this.#options.persist) return 'q leaves it at work';
     return `${this.#canary?.runs ? 'p promotes the canary · r rolls it back' : 't traces · d drops'} · q quits`;
   }
 
@@ -107,8 +110,8 @@ class Session {
   async #take(key: string): Promise<void> {
     if (key === 'p') await this.#endCanary('promoted');
     if (key === 'r') await this.#endCanary('rolled back');
-    // while there is a canary the pipeline does not change
-    if (this.#canary?.runs) return;
+    // while there is a canary the pipeline does not change, and one that is left tells of no packets
+    if (this.#canary?.runs || this.#options.persist) return;
     if (key === 't') await this.#telling.switchTraces(this.#options.trace ?? TRACE_EVERY);
     if (key === 'd') await this.#telling.switchDrops();
   }
