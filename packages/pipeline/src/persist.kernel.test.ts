@@ -1,11 +1,13 @@
 /** Pipelines that outlive their process: what the next one finds, takes over, refuses and deletes. */
 import { existsSync, readdirSync } from 'node:fs';
 import { createNamespace, kernel, type NetworkNamespace, PacketSocket, Rtnetlink } from '@tailrace/kernel';
-import { hash, stage, struct, u32, u64 } from '@tailrace/stage';
+import { hash, override, stage, struct, u32, u64 } from '@tailrace/stage';
 import { userspace } from '@tailrace/userspace';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { forgetKept, keptPipelines, stopKept } from './kept.ts';
 import { pipeline } from './pipeline.ts';
+import type { EngineMapRegistry } from './registry.ts';
+import { MapRegistry } from './service.ts';
 
 const name = `persist-${process.pid}`;
 const folder = `/sys/fs/bpf/tailrace/${name}`;
@@ -231,6 +233,14 @@ test('from outside it is listed, its maps are deleted by name, and so is all of 
   expect(mine()).toBeUndefined();
   expect(route.interface('right').xdp).toEqual([]);
   await expect(stopKept(outside, name)).rejects.toThrow(`no pipeline '${name}' is pinned`);
+});
+
+test('a registry of its own is refused before anything is made: its maps would end with the process', async () => {
+  const { edge } = declared();
+  const registry = { hold: expect.unreachable } as unknown as EngineMapRegistry;
+  const services = [override(MapRegistry, registry)];
+  await expect(edge.run(engine(), { persist: true, services })).rejects.toThrowErrorMatchingInlineSnapshot(`[UnsupportedError: pipeline 'persist-13712': a MapRegistry of its own makes maps that end with the process, which persist keeps]`);
+  expect(existsSync(folder)).toBe(false);
 });
 
 test('what cannot outlive its process says so', async () => {

@@ -112,6 +112,10 @@ async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: 
     throw new UnsupportedError(`pipeline '${name}': what outlives its process has counters, and tells of nothing else`, {
       hint: 'leave out persist or observe',
     });
+  if (persist && services.some(({ service }) => service === MapRegistry))
+    throw new UnsupportedError(`pipeline '${name}': a MapRegistry of its own makes maps that end with the process, which persist keeps`, {
+      hint: 'leave out override(MapRegistry, …) or persist',
+    });
   if (migrate.length > 0 && !persist)
     throw new ArgumentError(`pipeline '${name}': nothing of it outlives a process, so there is nothing to migrate`, {
       hint: 'run it with persist: true',
