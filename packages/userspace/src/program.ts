@@ -110,7 +110,9 @@ export class UserspaceProgram extends HeldProgram implements SocketProgram {
   }
 
   runOnSocket(input: SocketInput): SocketOutcome {
-    this.#socketRoom ??= new SocketRoom(this.chain, this.#context, this.#surroundings.mapAt);
+    // sockets that hold it run it still when its user has closed it
+    this.#chain ??= new Chain(this, this.#context);
+    this.#socketRoom ??= new SocketRoom(this.#chain, this.#context, this.#surroundings.mapAt);
     try {
       return this.#socketRoom.run(input);
     } finally {
@@ -118,14 +120,10 @@ export class UserspaceProgram extends HeldProgram implements SocketProgram {
     }
   }
 
-  override close(): void {
-    super.close();
+  protected dispose(): void {
     this.#room?.close();
     this.#socketRoom?.close();
     this.#chain?.close();
-  }
-
-  protected dispose(): void {
     for (const map of this.maps.values()) map.release();
   }
 }

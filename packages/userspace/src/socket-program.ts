@@ -41,6 +41,6 @@ export interface SocketProgram {
   /** Keeps it alive until `release`. Throws ArgumentError once closed. */
   hold(): void;
   release(): void;
-  /** Throws TrapError, ArgumentError once closed. */
+  /** Also once closed, for who holds it. Throws TrapError. */
   runOnSocket(input: SocketInput): SocketOutcome;
 }

@@ -1,5 +1,6 @@
 /** Maps of sockets as the kernel has them, and what is this engine's own: back-pressure, traps, what a stream is told. */
 import { once } from 'node:events';
+import { createServer as createHttpServer } from 'node:http';
 import { connect, createServer, type Socket } from 'node:net';
 import { Duplex, duplexPair } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -129,6 +130,27 @@ test('a target that is closed meanwhile lets its sender go on', async () => {
   expect(a.near.writableLength).toBe(0);
 });
 
+test('a program stays with its sockets when it is closed, and another takes its place for those that come later', async () => {
+  const [a, b] = [await connection(), await connection()];
+  const map = sockets();
+  const load = (text: string) => instance.loadProgram(program(text), new Map([['sockets', map]]));
+  const [first, second] = [await load('r0 = 0\nexit'), await load('r0 = 1\nexit')];
+  const attachment = await instance.attachToSockets(first, { hook: 'skSkb', map });
+  map.update(u32(0), number(a.far));
+  first.close();
+  await instance.attachToSockets(second, { hook: 'skSkb', map });
+  await attachment.detach();
+  map.update(u32(1), number(b.far));
+  for (const { near } of [a, b]) near.write('x');
+  expect(String((await once(b.far, 'data'))[0])).toBe('x');
+  await sleep(20);
+  expect(a.far.readableLength).toBe(0);
+  expect(a.far.destroyed).toBe(false);
+  expect(map.delete(u32(0))).toBe(true);
+  a.near.write('y');
+  expect(String((await once(a.far, 'data'))[0])).toBe('y');
+});
+
 test('a program that is stopped ends the connection with the reason', async () => {
   const { near, far } = await connection();
   const map = sockets();
@@ -178,6 +200,20 @@ test('mistakes', async () => {
   expect(() => map.update(u32(0), number(unconnected))).toThrow(
     expect.objectContaining({ errno: 95, hint: 'one side of the socket has ended' }),
   );
+});
+
+test('a socket that an HTTP parser reads from is refused', async () => {
+  const server = createHttpServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const near = connect((server.address() as { port: number }).port, '127.0.0.1');
+  open.add(near);
+  const [far] = (await once(server, 'connection')) as [Socket];
+  open.add(far);
+  const map = sockets();
+  expect(() => map.update(u32(0), number(far))).toThrow(
+    expect.objectContaining({ errno: 95, hint: 'an HTTP parser reads from the socket' }),
+  );
+  server.close();
 });
 
 test('addresses as a context has them', () => {
