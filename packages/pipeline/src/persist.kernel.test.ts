@@ -239,7 +239,9 @@ test('a registry of its own is refused before anything is made: its maps would e
   const { edge } = declared();
   const registry = { hold: expect.unreachable } as unknown as EngineMapRegistry;
   const services = [override(MapRegistry, registry)];
-  await expect(edge.run(engine(), { persist: true, services })).rejects.toThrowErrorMatchingInlineSnapshot(`[UnsupportedError: pipeline 'persist-13712': a MapRegistry of its own makes maps that end with the process, which persist keeps]`);
+  await expect(edge.run(engine(), { persist: true, services })).rejects.toThrowErrorMatchingInlineSnapshot(
+    `[UnsupportedError: pipeline 'persist-13712': a MapRegistry of its own makes maps that end with the process, which persist keeps]`,
+  );
   expect(existsSync(folder)).toBe(false);
 });
 
