@@ -156,13 +156,21 @@ test('a reset of one is a reset of the other', async () => {
 /** How many random schedules: more by TAILRACE_SCHEDULES. */
 const SCHEDULES = Number(process.env.TAILRACE_SCHEDULES ?? 100);
 
-test(`${SCHEDULES} random schedules of writing, pausing, half-closing and resetting`, async () => {
-  let [bytes, byKernel] = [0, 0n];
+test(`${SCHEDULES} random schedules of writing, pausing, half-closing, resetting, and moving from one carrier to the other`, async () => {
+  let [bytes, byKernel, moves] = [0, 0n, 0];
   const random = seeded(Number(process.env.TAILRACE_SEED ?? 1));
   const upTo = (most: number): number => Math.floor(random() * most);
   const one = async (): Promise<void> => {
-    const { client, server: far, spliced } = await joined({ limitBytes: [4096, 65_536, 1 << 20][upTo(3)] as number });
+    const {
+      client,
+      server: far,
+      spliced,
+    } = await joined({
+      limitBytes: [1, 4096, 65_536, 1 << 20][upTo(4)] as number,
+      carry: upTo(2) === 0 ? 'kernel' : 'measured',
+    });
     const resets = upTo(8) === 0;
+    const moving = upTo(2) === 0 ? setInterval(() => spliced.move(upTo(2) === 0 ? 'kernel' : 'process'), 1 + upTo(4)) : undefined;
     const end = (socket: Socket) => ({ socket, sent: createHash('sha1'), got: createHash('sha1'), out: 0, in: 0 });
     const [left, right] = [end(client), end(far)];
     const ends = [left, right];
@@ -185,11 +193,15 @@ test(`${SCHEDULES} random schedules of writing, pausing, half-closing and resett
           if (upTo(3) === 0) await sleep(upTo(3));
         }
         if (resets && upTo(2) === 0) end.socket.resetAndDestroy();
+        else if (resets && upTo(4) === 0) end.socket.destroy();
         else end.socket.end();
       }),
     );
     await Promise.all(over);
     await spliced.closed;
+    clearInterval(moving);
+    moves += spliced.moves;
+    expect(spliced.move('kernel')).toBe(false);
     bytes += left.in + right.in;
     byKernel += spliced.stats.forth.sent + spliced.stats.back.sent;
     for (const [from, to] of [
@@ -202,9 +214,10 @@ test(`${SCHEDULES} random schedules of writing, pausing, half-closing and resett
   };
   for (let left = SCHEDULES; left > 0; left -= 10) await Promise.all(Array.from({ length: Math.min(10, left) }, one));
   console.log(
-    `${SCHEDULES} schedules, ${(bytes / 1e6).toFixed(0)} MB, of which the kernel carried ${((Number(byKernel) / bytes) * 100).toFixed(0)} %`,
+    `${SCHEDULES} schedules, ${(bytes / 1e6).toFixed(0)} MB, of which the kernel carried ${((Number(byKernel) / bytes) * 100).toFixed(0)} %, ${moves} moves`,
   );
   expect(byKernel).toBeGreaterThan(0n);
+  expect(moves).toBeGreaterThan(SCHEDULES / 4);
 }, 600_000);
 
 /** Whichever comes first; errors of a reset are told by the bytes. */

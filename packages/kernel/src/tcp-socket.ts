@@ -14,7 +14,7 @@ const SOL_TCP = 6;
 const TCP_INFO = 11;
 /** struct tcp_info up to tcpi_bytes_retrans, which Linux 4.19 has. */
 const INFO_BYTES = 216;
-const offset = { bytesAcked: 120, notSent: 144, bytesSent: 200, bytesRetransmitted: 208 } as const;
+const offset = { bytesAcked: 120, bytesReceived: 128, notSent: 144, bytesSent: 200, bytesRetransmitted: 208 } as const;
 
 const info = (): ReturnType<typeof allocate> => {
   block ??= allocate(INFO_BYTES + 8);
@@ -30,8 +30,11 @@ export function isTcp(fd: number): boolean {
   return result === 0 && memory.view.getInt32(0, true) === IPPROTO_TCP;
 }
 
-/** Bytes of a connection that were handed to TCP since it was made, sent or waiting, and those of them that its peer has confirmed. Throws SyscallError. */
-export function tcpProgress(fd: number): { readonly sent: bigint; readonly confirmed: bigint } {
+/**
+ * Bytes of a connection that were handed to TCP since it was made, sent or waiting, those of them that its peer has confirmed, and those that
+ * have come from it, where its end counts as one more. Throws SyscallError.
+ */
+export function tcpProgress(fd: number): { readonly sent: bigint; readonly confirmed: bigint; readonly received: bigint } {
   const { view, address } = info();
   view.setUint32(INFO_BYTES, INFO_BYTES, true);
   syscall('getsockopt', 'TCP_INFO of a connection', fd, SOL_TCP, TCP_INFO, address, address + INFO_BYTES);
@@ -39,7 +42,18 @@ export function tcpProgress(fd: number): { readonly sent: bigint; readonly confi
   return {
     sent: at(offset.bytesSent) - at(offset.bytesRetransmitted) + BigInt(view.getUint32(offset.notSent, true)),
     confirmed: at(offset.bytesAcked),
+    received: at(offset.bytesReceived),
   };
+}
+
+/** SIOCINQ (include/uapi/linux/sockios.h). */
+const SIOCINQ = 0x541b;
+
+/** Bytes that have come to a connection and wait to be read, at a socket that is in no map. Throws SyscallError. */
+export function tcpUnread(fd: number): number {
+  const { view, address } = allocate(8);
+  syscall('ioctl', 'SIOCINQ of a connection', fd, SIOCINQ, address);
+  return view.getInt32(0, true);
 }
 
 /** From how many bytes on a socket counts as readable. The kernel looks at what is queued when it is told. Throws SyscallError, ArgumentError. */
@@ -54,6 +68,26 @@ export function setReceiveLowWater(fd: number, bytes: number): void {
 /** Bytes that are read at a time. */
 const READ_BYTES = 65_536;
 const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
+
+/** Bytes that are moved at a time: they stay in the CPU's cache between the two copies. */
+const MOVE_BYTES = 262_144;
+let moving: ReturnType<typeof allocate> | undefined;
+
+/**
+ * Moves bytes that wait at one connection to another, as many as fit a buffer. `rest` are those of them that the other did not take, a copy:
+ * all of them where it is broken, which it says again when it is written to. `moved` counts them too, and is 0 where nothing waits, at the
+ * end too. Throws SyscallError where the first one is broken.
+ */
+export function moveBytes(from: number, to: number): { readonly moved: number; readonly rest?: Uint8Array } {
+  moving ??= allocate(MOVE_BYTES);
+  const { bytes, address } = moving;
+  const moved = trySyscall('recvfrom', from, address, MOVE_BYTES, MSG_DONTWAIT);
+  if (moved === 0 || moved === -Errno.EAGAIN || moved === -Errno.EINTR) return { moved: 0 };
+  if (moved < 0) throw new SyscallError('recvfrom', -moved, 'a connection');
+  const taken = trySyscall('sendto', to, address, moved, MSG_DONTWAIT | MSG_NOSIGNAL);
+  return taken === moved ? { moved } : { moved, rest: bytes.slice(Math.max(taken, 0), moved) };
+}
 /** F_DUPFD_CLOEXEC (include/uapi/linux/fcntl.h). */
 const F_DUPFD_CLOEXEC = 1030;
 

@@ -4,17 +4,20 @@
  * `override(TcpSockets, …)`.
  */
 import { BlockList, isIPv6, type Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
 import type { Connect, NextHop, NextHops } from '@tailrace/functions/l4lb';
 import type { TcpSockets } from '@tailrace/functions/splice';
 import {
   connectTcp,
   isTcp,
+  moveBytes,
   type Neighbour,
   type NetworkNamespace,
   ReadingEnd,
   Rtnetlink,
   setReceiveLowWater,
   tcpProgress,
+  tcpUnread,
   watchNeighbours,
 } from '@tailrace/kernel';
 import { ArgumentError } from '@tailrace/stage';
@@ -102,13 +105,16 @@ export function kernelSockets(): TcpSockets {
       return fd !== undefined && isTcp(fd) ? fd : undefined;
     },
     progressOf: tcpProgress,
+    unreadOf: tcpUnread,
+    moveBytes,
     keepReading: (fd) => new ReadingEnd(fd),
     wake: (fd) => setReceiveLowWater(fd, 1),
   };
 }
 
-/** Node tells nobody the descriptor of a socket but its handle. */
+/** Node tells nobody the descriptor of a socket but its handle. Of one that this process encrypts it is another's: what is read there is none of its bytes. */
 function handleFd(socket: Socket): number | undefined {
+  if (socket instanceof TLSSocket) return undefined;
   const { _handle } = socket as Socket & { readonly _handle?: { readonly fd?: number } | null };
   return _handle?.fd !== undefined && _handle.fd >= 0 ? _handle.fd : undefined;
 }

@@ -16,9 +16,13 @@ export function userspaceSockets(): TcpSockets {
       return socket instanceof TLSSocket || socket.remoteAddress === undefined ? undefined : socketNumber(socket);
     },
     progressOf(number) {
-      const { bytesWritten, writableLength } = socketAt(number);
-      return { sent: BigInt(bytesWritten), confirmed: BigInt(bytesWritten - writableLength) };
+      const { bytesWritten, writableLength, bytesRead, readableEnded } = socketAt(number);
+      const received = BigInt(bytesRead) + (readableEnded ? 1n : 0n);
+      return { sent: BigInt(bytesWritten), confirmed: BigInt(bytesWritten - writableLength), received };
     },
+    // of what waits at TCP Node knows nothing, and reads it all itself
+    unreadOf: () => 0,
+    moveBytes: () => ({ moved: 0 }),
     // Node tells of an end behind all data
     keepReading: () => ({ read: () => undefined, [Symbol.dispose]: () => undefined }),
     // a socket that comes into a map is read at once

@@ -1,65 +1,67 @@
 /** Joins sockets in pairs. */
 import type { Socket } from 'node:net';
+import type { GracePeriod } from '@tailrace/pipeline';
 import { ArgumentError, type HandleOf, TailraceError } from '@tailrace/stage';
-import { connectionKeyOf } from '../connection.ts';
-import { Flow, type FlowMaps, type FlowStats } from './flow.ts';
-import { pipeBoth } from './piping.ts';
+import type { Subscription } from 'rxjs';
+import { Choice } from './choice.ts';
+import { Flow, type FlowStats } from './flow.ts';
+import { type Carrier, Pair, type Spliced } from './pair.ts';
+import { pipeOne } from './piping.ts';
+import { type NoPlace, type Place, type PlaceMaps, Places } from './place.ts';
+import { checkSocket, closeTogether, drain, quieten } from './socket-pair.ts';
 import type { TcpSockets } from './sockets.ts';
 import type { spliceMaps } from './stage.ts';
 
-type Maps = ReturnType<typeof spliceMaps>;
-
 /** What the controller works on. */
-export interface SpliceNeeds extends FlowMaps {
-  readonly peers: HandleOf<Maps['peers']>;
-  readonly flows: HandleOf<Maps['flows']>;
+export interface SpliceNeeds extends PlaceMaps {
+  readonly spent: HandleOf<ReturnType<typeof spliceMaps>['spent']>;
   readonly sockets: TcpSockets;
+  readonly gracePeriod: GracePeriod;
 }
 
 /** How to join two sockets. */
 export interface SpliceOptions {
-  /** Bytes that may wait for a slow reader, each way; default 1 MiB. TCP holds the sender back beyond. */
+  /** Bytes that may wait for a slow reader, each way; default 4 MiB. TCP holds the sender back beyond. */
   readonly limitBytes?: number;
+  /**
+   * Who is to carry the bytes; default `measured`: the kernel, but pairs that move much go through this process while that is found to be
+   * faster. With `process` nothing is put into the kernel's maps.
+   */
+  readonly carry?: 'kernel' | 'process' | 'measured';
   /** Throw where the kernel cannot take a pair, instead of piping it in this process. */
   readonly require?: 'kernel';
 }
 
-/** A pair of sockets. */
-export interface Spliced {
-  /** Who carries the bytes, and where it is this process, why. */
-  readonly by: 'kernel' | { readonly process: string };
-  /** Bytes from the first socket to the second, and back. */
-  readonly stats: { readonly forth: FlowStats; readonly back: FlowStats };
-  /** Resolves once both sockets are closed, whatever closed them. */
+/** Two sockets on their way to be joined. */
+interface Ends {
+  readonly a: Socket;
+  readonly b: Socket;
+  /** Bytes that were passed on already. */
+  readonly early: { forth: bigint; back: bigint };
+  readonly limit: bigint;
   readonly closed: Promise<void>;
 }
 
-/** A socket that the program sees. */
-interface Place {
-  /** The flow of what comes in at it, and the one that leads to it. */
-  readonly from: number;
-  readonly to: number;
-  readonly fd: number;
-  /** Bytes of it that came to this process before. */
-  readonly early: bigint;
-  /** Takes it out of the maps. Data that are on their way to it go with its place. */
-  readonly undo: DisposableStack;
-}
-
 /** Joins sockets in pairs: what comes in at one goes out of the other. */
-export class SpliceController implements Disposable {
+export class SpliceController implements AsyncDisposable {
   readonly #needs: SpliceNeeds;
-  readonly #free: number[];
+  readonly #places: Places;
+  readonly #choice = new Choice();
   readonly #joined = new WeakSet<Socket>();
   readonly #held = new Map<Socket, Place>();
-  readonly #pairs = new Set<() => void>();
+  readonly #pairs = new Set<Pair>();
+  /** By their places in the arrays; without a pair where only one side is in the maps. */
+  readonly #flows = new Map<number, { readonly flow: Flow; readonly place: Place; readonly pair?: Pair }>();
+  /** News of flows, while there are any. */
+  #news: Subscription | undefined;
+  #isStopped = false;
 
   constructor(needs: SpliceNeeds, pairs: number) {
     this.#needs = needs;
-    this.#free = Array.from({ length: 2 * pairs }, (_, index) => index).reverse();
+    this.#places = new Places(needs, needs.sockets, pairs);
   }
 
-  /** Pairs that the kernel carries now. */
+  /** Pairs that the kernel carries, or leaves to this process for a while. */
   get size(): number {
     return this.#pairs.size;
   }
@@ -67,18 +69,18 @@ export class SpliceController implements Disposable {
   /**
    * Has the program see an established connection whose partner is to be found yet: what comes in meets the stages behind the
    * splicer's, and waits for `splice`, which then joins it from its first byte on. Returns who sees it; where that is not the kernel, why.
-   * Throws ArgumentError for a socket that is closed, held or joined.
+   * Throws ArgumentError for a socket that is closed, held or joined, or that something else reads.
    */
-  hold(socket: Socket): Spliced['by'] {
+  hold(socket: Socket): Carrier {
     this.#check(socket);
     if (this.#held.has(socket)) throw new ArgumentError('splice: the socket is held already');
     quieten(socket);
-    const place = this.#enter(socket, BigInt(socket.readableLength));
+    const place = this.#places.enter(socket, BigInt(socket.readableLength));
     if ('reason' in place) return { process: place.reason };
     this.#held.set(socket, place);
     this.#needs.sockets.wake(place.fd);
     socket.once('close', () => {
-      if (this.#held.delete(socket)) place.undo.dispose();
+      if (this.#held.delete(socket)) place.leave();
     });
     return 'kernel';
   }
@@ -86,11 +88,12 @@ export class SpliceController implements Disposable {
   /**
    * Joins two established connections, of which nothing but `splice` reads or writes from then on. Bytes that have come are not lost,
    * a half-close goes through, an error or a reset of one ends the other. Where the kernel cannot take the pair (another kind of
-   * socket, one that is half closed already, no room) this process pipes it, and `by` says why. Throws ArgumentError for sockets that
-   * are closed, joined already, or one and the same, or both held, and with `require` what keeps the kernel from taking them.
+   * socket, one that is half closed already, no room) this process pipes it, and `by` says why; pairs that there are when the pipeline
+   * stops go on that way. Throws ArgumentError for sockets that are closed, joined already, or one and the same, or both held, or that
+   * something else reads, and once the pipeline has stopped; with `require` what keeps the kernel from taking them.
    */
   async splice(a: Socket, b: Socket, options: SpliceOptions = {}): Promise<Spliced> {
-    const { limitBytes = 2 ** 20 } = options;
+    const { limitBytes = 2 ** 22, carry = 'measured' } = options;
     if (!Number.isSafeInteger(limitBytes) || limitBytes < 1)
       throw new ArgumentError(`splice: limitBytes is ${limitBytes}, expected 1 or more`);
     if (a === b) throw new ArgumentError('splice: a socket cannot be joined with itself');
@@ -100,171 +103,119 @@ export class SpliceController implements Disposable {
       this.#joined.add(socket);
       quieten(socket);
     }
-    const closed = this.#closeTogether(a, b);
-    const early = { forth: 0n, back: 0n };
-    const reason = await this.#drain(a, b, early);
-    const limit = BigInt(limitBytes);
-    const pair = reason === undefined ? this.#carry(a, b, { limit, early, closed }) : { reason, cause: undefined };
-    if ('forth' in pair) return carried(pair, closed);
-    if (options.require === 'kernel') {
-      for (const socket of [a, b]) socket.destroy();
-      throw new TailraceError('unsupported', `splice: ${pair.reason}`, { cause: pair.cause });
-    }
-    const piped = pipeBoth(a, b);
-    const told = (bytes: bigint): FlowStats => ({ sent: 0n, passedOn: bytes });
+    const ends: Ends = { a, b, early: { forth: 0n, back: 0n }, limit: BigInt(limitBytes), closed: closeTogether(a, b) };
+    const reason = (await drain(a, b, ends.early)) ?? (carry === 'process' ? 'it was asked to' : undefined);
+    const taken = reason === undefined ? this.#take(ends, carry === 'measured') : { reason };
+    if (taken instanceof Pair) return taken;
+    if (options.require !== 'kernel' && !this.#isStopped) return this.#pipe(ends, taken.reason);
+    for (const socket of [a, b]) socket.destroy();
+    this.#checkRunning();
+    throw new TailraceError('unsupported', `splice: ${taken.reason}`, { cause: taken.cause });
+  }
+
+  /** Sockets stay where they are, and this process carries on what is joined. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isStopped = true;
+    this.#news?.unsubscribe();
+    for (const pair of this.#pairs) pair.leave('the pipeline has stopped');
+    for (const place of this.#held.values()) place.retire();
+    for (const { place } of this.#flows.values()) place.retire();
+    await this.#needs.gracePeriod();
+    for (const { flow } of this.#flows.values()) flow.retire();
+  }
+
+  #check(socket: Socket): void {
+    this.#checkRunning();
+    if (this.#joined.has(socket)) throw new ArgumentError('splice: the socket is joined already');
+    checkSocket(socket);
+  }
+
+  #checkRunning(): void {
+    if (this.#isStopped) throw new ArgumentError('splice: the pipeline has stopped');
+  }
+
+  /** Has the kernel take a pair. What it has taken of one that it does not take is held. */
+  #take({ a, b, early, limit, closed }: Ends, isMeasured: boolean): Pair | NoPlace {
+    const { sockets } = this.#needs;
+    const placeA = this.#placeOf(a, early.forth, this.#held.get(b));
+    if ('reason' in placeA) return placeA;
+    const placeB = this.#placeOf(b, early.back, placeA);
+    if ('reason' in placeB) return placeB;
+    for (const socket of [a, b]) this.#held.delete(socket);
+    const parts = { maps: this.#needs, sockets, limit };
+    const forth = new Flow({ ...parts, source: a, target: b, place: placeA, targetFd: placeB.fd, early: early.forth });
+    const back = new Flow({ ...parts, source: b, target: a, place: placeB, targetFd: placeA.fd, early: early.back });
+    const pair = new Pair({ forth, back }, { closed, limit, choice: isMeasured ? this.#choice : undefined });
+    this.#pairs.add(pair);
+    this.#begin({ flow: forth, place: placeA, pair });
+    this.#begin({ flow: back, place: placeB, pair });
+    pair.start();
+    // what came before the program was there waits, until somebody asks for it
+    for (const { fd } of [placeA, placeB]) sockets.wake(fd);
+    for (const socket of [a, b]) socket.resume();
+    // not before both are closed: what is on its way to one of them goes with its place, and so does what waits in it
+    void closed.then(() => {
+      pair.stop();
+      this.#pairs.delete(pair);
+      for (const place of [placeA, placeB]) this.#end(place);
+    });
+    return pair;
+  }
+
+  /** Has this process pipe a pair; of a socket that is in the maps all the same it reads what the program leaves. */
+  #pipe({ a, b, early, limit, closed }: Ends, reason: string): Spliced {
+    const { sockets } = this.#needs;
+    const one = (source: Socket, target: Socket, before: bigint): (() => FlowStats) => {
+      const place = this.#held.get(source);
+      if (!place) {
+        const piped = pipeOne(source, target);
+        return () => ({ sent: 0n, passedOn: before + piped() });
+      }
+      this.#held.delete(source);
+      const flow = new Flow({ maps: this.#needs, sockets, source, target, place, targetFd: undefined, early: before, limit });
+      this.#begin({ flow, place });
+      flow.start();
+      sockets.wake(place.fd);
+      source.resume();
+      void closed.then(() => {
+        flow.stop();
+        this.#end(place);
+      });
+      return () => flow.stats;
+    };
+    const [forth, back] = [one(a, b, early.forth), one(b, a, early.back)];
     return {
-      by: { process: pair.reason },
+      by: { process: reason },
+      moves: 0,
       closed,
+      move: () => false,
       get stats() {
-        return { forth: told(early.forth + piped.forth()), back: told(early.back + piped.back()) };
+        return { forth: forth(), back: back() };
       },
     };
   }
 
-  [Symbol.dispose](): void {
-    for (const end of [...this.#pairs]) end();
-    for (const { undo } of this.#held.values()) undo.dispose();
-    this.#held.clear();
+  #placeOf(socket: Socket, early: bigint, partner: Place | undefined): Place | NoPlace {
+    const held = this.#held.get(socket);
+    if (held) return held;
+    const entered = this.#places.enter(socket, early, partner);
+    if (!('reason' in entered)) this.#held.set(socket, entered);
+    return entered;
   }
 
-  #check(socket: Socket): void {
-    if (socket.destroyed) throw new ArgumentError('splice: the socket is closed', { hint: 'join sockets while they are open' });
-    if (socket.connecting) throw new ArgumentError('splice: the socket is not connected yet', { hint: "wait for its 'connect'" });
-    if (this.#joined.has(socket)) throw new ArgumentError('splice: the socket is joined already');
+  #begin(one: { readonly flow: Flow; readonly place: Place; readonly pair?: Pair }): void {
+    this.#flows.set(one.place.from, one);
+    this.#news ??= this.#needs.spent.events$.subscribe((index) => {
+      const { flow, pair } = this.#flows.get(index) ?? {};
+      if (flow) pair?.spent(flow);
+    });
   }
 
-  /** What has come so far goes ahead, and what is written is with TCP. Returns what keeps the kernel from taking over. */
-  async #drain(a: Socket, b: Socket, moved: { forth: bigint; back: bigint }): Promise<string | undefined> {
-    for (;;) {
-      let isStill = true;
-      for (const [from, to, way] of [
-        [a, b, 'forth'],
-        [b, a, 'back'],
-      ] as const) {
-        if (from.readableEnded || to.writableEnded) return 'one side has ended already';
-        const chunk: Buffer | null = from.readableLength > 0 ? from.read() : null;
-        if (chunk === null && to.writableLength === 0) continue;
-        isStill = false;
-        moved[way] += BigInt(chunk?.length ?? 0);
-        await new Promise<void>((resolve) => {
-          to.write(chunk ?? new Uint8Array(0), () => resolve());
-        });
-        if (a.destroyed || b.destroyed) return 'one side was closed meanwhile';
-      }
-      if (isStill) return undefined;
-    }
+  #end(place: Place): void {
+    place.leave();
+    this.#flows.delete(place.from);
+    if (this.#flows.size > 0) return;
+    this.#news?.unsubscribe();
+    this.#news = undefined;
   }
-
-  #carry(
-    a: Socket,
-    b: Socket,
-    { limit, early, closed }: { readonly limit: bigint; readonly early: { forth: bigint; back: bigint }; readonly closed: Promise<void> },
-  ): { forth: Flow; back: Flow } | { reason: string; cause: unknown } {
-    const { carried, allowed, sockets } = this.#needs;
-    const placeA = this.#held.get(a) ?? this.#enter(a, early.forth, this.#held.get(b));
-    if ('reason' in placeA) return placeA;
-    const placeB = this.#held.get(b) ?? this.#enter(b, early.back, placeA);
-    // not before both are closed: what is on its way to one of them goes with its place, and so does what waits in it
-    const leave = (): void => {
-      for (const place of [placeA, placeB]) if ('undo' in place) place.undo.dispose();
-    };
-    for (const socket of [a, b]) this.#held.delete(socket);
-    if ('reason' in placeB) {
-      void closed.then(leave);
-      sockets.wake(placeA.fd);
-      return placeB;
-    }
-    const parts = { carried, allowed, sockets, limit };
-    const flow = (source: Socket, target: Socket, [place, targetFd, bytes]: readonly [Place, number, bigint]): Flow =>
-      new Flow({
-        ...parts,
-        ...{ source, target, sourceFd: place.fd, targetFd, index: place.from },
-        ...{ early: bytes, counted: bytes - place.early },
-      });
-    const pair = { forth: flow(a, b, [placeA, placeB.fd, early.forth]), back: flow(b, a, [placeB, placeA.fd, early.back]) };
-    pair.forth.start();
-    pair.back.start();
-    // what came before the program was there waits, until somebody asks for it
-    for (const { fd } of [placeA, placeB]) sockets.wake(fd);
-    for (const socket of [a, b]) socket.resume();
-    const end = (): void => {
-      if (!this.#pairs.delete(end)) return;
-      pair.forth.stop();
-      pair.back.stop();
-      leave();
-    };
-    this.#pairs.add(end);
-    void closed.then(end);
-    return pair;
-  }
-
-  /** Puts a socket into the maps, as the partner of one that is there or for one to come; `early` bytes of it are in this process. */
-  #enter(socket: Socket, early: bigint, partner?: Place): Place | { reason: string; cause: unknown } {
-    const { peers, flows, sockets } = this.#needs;
-    const fd = sockets.descriptorOf(socket);
-    if (fd === undefined) return { reason: 'one side is no TCP socket', cause: undefined };
-    using undo = new DisposableStack();
-    const ways = partner ? { from: partner.to, to: partner.from } : this.#reserve(undo);
-    if (!ways) return { reason: 'there is no room for another pair', cause: undefined };
-    try {
-      const key = connectionKeyOf(socket);
-      flows.set(key, ways.from, 'noexist');
-      undo.defer(() => flows.delete(key));
-      peers.set(ways.to, fd, 'noexist');
-      undo.defer(() => peers.delete(ways.to));
-    } catch (cause) {
-      if (!(cause instanceof TailraceError)) throw cause;
-      return { reason: `the kernel does not take the sockets: ${cause.message}`, cause };
-    }
-    return { ...ways, fd, early, undo: undo.move() };
-  }
-
-  /** Two flows, one each way, on which all is left to the process until `start` says otherwise. */
-  #reserve(undo: DisposableStack): { from: number; to: number } | undefined {
-    const [from, to] = [this.#free.pop(), this.#free.pop()];
-    if (from === undefined || to === undefined) {
-      if (from !== undefined) this.#free.push(from);
-      return undefined;
-    }
-    undo.defer(() => this.#free.push(to, from));
-    const { carried, allowed } = this.#needs;
-    for (const index of [from, to]) {
-      carried.set(index, { sent: 0n, left: 0n });
-      allowed.set(index, { passedOn: 0n, until: 0n });
-    }
-    return { from, to };
-  }
-
-  /** A socket that fails or is closed takes the other along. */
-  #closeTogether(a: Socket, b: Socket): Promise<void> {
-    const one = (socket: Socket, other: Socket): Promise<void> =>
-      new Promise((resolve) => {
-        let failed = false;
-        socket.once('error', () => {
-          failed = true;
-        });
-        socket.once('close', () => {
-          if (failed) other.resetAndDestroy();
-          else if (!socket.readableEnded || !socket.writableFinished) other.destroy();
-          resolve();
-        });
-      });
-    return Promise.all([one(a, b), one(b, a)]).then(() => undefined);
-  }
-}
-
-function quieten(socket: Socket): void {
-  socket.pause();
-  // else Node ends what it writes once the other side has ended
-  socket.allowHalfOpen = true;
-}
-
-function carried(pair: { readonly forth: Flow; readonly back: Flow }, closed: Promise<void>): Spliced {
-  return {
-    by: 'kernel',
-    closed,
-    get stats() {
-      return { forth: pair.forth.stats, back: pair.back.stats };
-    },
-  };
 }

@@ -1,34 +1,25 @@
 /**
  * One direction of a pair. The program sends on what it may; what it leaves arrives here as the source's data and is written to the
- * target, once everything that the program sent before is in the target's hands.
+ * target, once everything that the program sent before is in the target's hands. From then on the process *passes on*, as a pipe
+ * does, until it has written all that was left to it: only then does the program send again.
  */
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { HandleOf } from '@tailrace/stage';
+import type { FlowMaps, Place } from './place.ts';
 import type { Reading, TcpSockets } from './sockets.ts';
-import type { spliceMaps } from './stage.ts';
-
-type Maps = ReturnType<typeof spliceMaps>;
-
-/** The arrays of a splicer. */
-export interface FlowMaps {
-  readonly carried: HandleOf<Maps['carried']>;
-  readonly allowed: HandleOf<Maps['allowed']>;
-}
 
 /** What a flow is made of. */
-export interface FlowParts extends FlowMaps {
+export interface FlowParts {
+  readonly maps: FlowMaps;
+  readonly sockets: TcpSockets;
   readonly source: Socket;
   readonly target: Socket;
-  readonly sourceFd: number;
-  readonly targetFd: number;
-  readonly sockets: TcpSockets;
-  /** Its place in the arrays. */
-  readonly index: number;
+  /** The source's place. */
+  readonly place: Place;
+  /** Absent where the target is nothing that the program can send to: the process passes on all. */
+  readonly targetFd: number | undefined;
   /** Bytes that were passed on before. */
   readonly early: bigint;
-  /** Of those, the ones that the program has counted as left to the process. */
-  readonly counted: bigint;
   /** Bytes that may wait for the target's reader, of those that the program sent on. */
   readonly limit: bigint;
 }
@@ -44,51 +35,104 @@ export interface FlowStats {
 /** From how long on to wait between two looks at a backlog, and up to how long, in ms. */
 const [LEAST_MS, MOST_MS] = [1, 20];
 
+/** Bytes that one flow moves before others have their turn. */
+const TURN_BYTES = 2 ** 22;
+
 export class Flow {
   readonly #parts: FlowParts;
-  #base: { readonly sent: bigint; readonly confirmed: bigint } | undefined;
+  /** Of the early bytes, those that the program has counted as left. */
+  readonly #counted: bigint;
+  #base = { sent: 0n, confirmed: 0n };
   #passedOn = 0n;
+  /** Whether the process writes what comes: the program has nothing under way, and sends nothing. */
+  #isPassing = false;
+  #isHeld = false;
+  #isOver = false;
+  /** What has come at the source, once it has ended. */
+  #received = 0n;
+  /** What the program sent, once it sends no more. */
+  #sentInAll: bigint | undefined;
   #stats: FlowStats | undefined;
-  /** What is being passed on; the end waits for it. */
+  #look: NodeJS.Timeout | undefined;
+  /** What holds the source up; the end waits for it. */
   #work: Promise<void> = Promise.resolve();
-  #stopped = false;
 
   /** Nothing is sent on before `start`. */
   constructor(parts: FlowParts) {
     this.#parts = parts;
+    this.#counted = parts.early - parts.place.early;
   }
 
   get stats(): FlowStats {
-    const { carried, index, early } = this.#parts;
-    return this.#stats ?? { sent: carried.get(index)?.sent ?? 0n, passedOn: early + this.#passedOn };
+    return this.#stats ?? { sent: this.#sent(), passedOn: this.#parts.early + this.#passedOn };
+  }
+
+  /** Bytes that the target's peer has confirmed since `start`. */
+  get confirmed(): bigint {
+    return this.#progress().confirmed - this.#base.confirmed;
   }
 
   /** From here on: the target has taken everything that was written to it. At once, before the loop turns. */
   start(): void {
-    const { source, sourceFd, target, targetFd, sockets } = this.#parts;
-    this.#base = sockets.progressOf(targetFd);
-    this.#grant();
+    const { source, place, target, targetFd, sockets } = this.#parts;
+    this.#base = this.#progress();
+    if (targetFd === undefined) this.hold();
+    else this.#grant();
     source.on('data', this.#take);
-    source.once('end', () => {
+    const end = (): void => {
+      this.#received = sockets.progressOf(place.fd).received;
       // Node may be told of the end ahead of data that the kernel has still in hand, and may close the socket at once
-      const rest = this.#owed() > 0n ? sockets.keepReading(sourceFd) : undefined;
+      const rest = this.#owed() > 0n ? sockets.keepReading(place.fd) : undefined;
       void this.#work.then(() => this.#finish(rest)).catch((error: unknown) => target.destroy(error as Error));
-    });
+    };
+    if (source.readableEnded) end();
+    else source.once('end', end);
   }
 
-  /** Sends nothing on any more; the numbers stay. */
+  /** The program has used up half of what it may send: it gets more as the reader comes along. */
+  refill(waitMs = LEAST_MS): void {
+    clearTimeout(this.#look);
+    if (this.#isPassing || this.#isHeld || this.#isOver) return;
+    const { mark } = this.#grant();
+    // a reader that is slower than this is served by the process, which TCP holds back
+    if (this.#sent() >= mark && waitMs <= MOST_MS) this.#look = setTimeout(() => this.refill(2 * waitMs), waitMs);
+  }
+
+  /** Has the process pass on all that comes from now on. */
+  hold(): void {
+    this.#isHeld = true;
+    if (!this.#isOver) this.#allow(0n);
+  }
+
+  /** Has the program send again, as soon as nothing is left to the process. */
+  release(): void {
+    this.#isHeld = false;
+    if (this.#isOver) return;
+    if (this.#isPassing) this.#giveBack();
+    else this.#grant();
+  }
+
+  /** Of a held flow, once no program runs that does not know it: maps are not asked any more. */
+  retire(): void {
+    this.#sentInAll = this.#sent();
+  }
+
+  /** Sends and passes on nothing any more; the numbers stay. */
   stop(): void {
     this.#stats = this.stats;
-    this.#stopped = true;
+    this.#isOver = true;
+    clearTimeout(this.#look);
     this.#parts.source.off('data', this.#take);
   }
 
   #take = (chunk: Buffer): void => {
     const { source, target } = this.#parts;
+    const isFirst = !this.#isPassing;
+    if (!isFirst && this.#write(chunk) && this.#moveOn()) return this.#giveBack();
     source.pause();
-    this.#work = this.#work
-      .then(() => this.#passOn(chunk))
+    this.#work = (isFirst ? this.#arrived().then(() => this.#writeOut(chunk)) : drained(target))
       .then(() => {
+        this.#giveBack();
         source.resume();
       })
       .catch((error: unknown) => {
@@ -96,47 +140,115 @@ export class Flow {
       });
   };
 
-  async #passOn(chunk: Uint8Array): Promise<void> {
-    await this.#arrived();
-    if (this.#stopped) return;
-    await new Promise<void>((resolve, reject) => {
-      this.#parts.target.write(chunk, (error) => (error ? reject(error) : resolve()));
-    });
+  /** False where the target wants no more for now. */
+  #write(chunk: Uint8Array): boolean {
+    if (this.#isOver) return true;
+    this.#isPassing = true;
     this.#passedOn += BigInt(chunk.length);
-    if (!this.#stopped) this.#grant();
+    return this.#parts.target.write(chunk);
   }
 
-  /** Bytes that the program has left to the process, and that are not passed on. */
+  async #writeOut(chunk: Uint8Array): Promise<void> {
+    if (!this.#write(chunk)) await drained(this.#parts.target);
+  }
+
+  /** What waits behind a chunk goes past Node, as far as the target takes it. False where it wants no more for now. */
+  #moveOn(): boolean {
+    const { source, target, place, targetFd } = this.#parts;
+    if (targetFd === undefined) return true;
+    const isOpen = (): boolean => !this.#isOver && !source.destroyed && !target.destroyed;
+    for (let left = TURN_BYTES; left > 0 && isOpen() && source.readableLength === 0 && target.writableLength === 0; ) {
+      const { moved, rest } = this.#moved(place.fd, targetFd);
+      if (moved === 0) return true;
+      this.#passedOn += BigInt(moved - (rest?.length ?? 0));
+      if (rest && !this.#write(rest)) return false;
+      left -= moved;
+    }
+    return true;
+  }
+
+  #moved(from: number, to: number): ReturnType<TcpSockets['moveBytes']> {
+    try {
+      return this.#parts.sockets.moveBytes(from, to);
+    } catch (error) {
+      this.#parts.source.destroy(error as Error);
+      return { moved: 0 };
+    }
+  }
+
+  /** Lets the program send, unless something is left to the process: what it has not read, what it has not written. */
+  #giveBack(): void {
+    const { maps, place, target } = this.#parts;
+    if (this.#isHeld || this.#isOver || target.writableLength > 0) return;
+    const { left, sent } = maps.carried.get(place.from) ?? { left: -1n, sent: 0n };
+    if (left === this.#counted + this.#passedOn) this.#isPassing = this.#grant().until <= sent;
+  }
+
+  /** Where the target stands: as it was, once it is closed. */
+  #progress(): { readonly sent: bigint; readonly confirmed: bigint } {
+    const { sockets, target, targetFd } = this.#parts;
+    return targetFd === undefined || target.destroyed ? this.#base : sockets.progressOf(targetFd);
+  }
+
+  #sent(): bigint {
+    const { maps, place } = this.#parts;
+    return this.#sentInAll ?? maps.carried.get(place.from)?.sent ?? 0n;
+  }
+
+  /** Bytes that were left to the process, and that it has not written. */
   #owed(): bigint {
-    const { carried, index, counted } = this.#parts;
-    return (carried.get(index)?.left ?? 0n) - counted - this.#passedOn;
+    const { maps, place } = this.#parts;
+    const done = this.#counted + this.#passedOn;
+    if (this.#sentInAll === undefined) return (maps.carried.get(place.from)?.left ?? 0n) - done;
+    const end = 1n;
+    return this.#received - end - place.read - this.#sentInAll - done;
   }
 
   async #finish(rest: Reading | undefined): Promise<void> {
     using reading = rest;
-    while (reading && !this.#stopped && this.#owed() > 0n) {
+    while (reading && !this.#isOver && this.#owed() > 0n) {
       const chunk = reading.read();
-      if (chunk) await this.#passOn(chunk);
+      if (chunk && !this.#isPassing) await this.#arrived();
+      if (chunk) await this.#writeOut(chunk);
       else await sleep(LEAST_MS);
     }
-    await this.#arrived();
-    if (!this.#stopped) this.#parts.target.end();
+    if (!this.#isPassing) await this.#arrived();
+    if (!this.#isOver) this.#parts.target.end();
   }
 
   /** Waits until what the program sent on, and what was passed on, is with the target's TCP. */
   async #arrived(): Promise<void> {
-    const { carried, index, sockets, targetFd, target } = this.#parts;
-    for (let wait = LEAST_MS; !this.#stopped && !target.destroyed; wait = Math.min(2 * wait, MOST_MS)) {
-      const { sent = 0n } = carried.get(index) ?? {};
-      if (sockets.progressOf(targetFd).sent - (this.#base?.sent ?? 0n) >= sent + this.#passedOn) return;
+    const { targetFd, target } = this.#parts;
+    if (targetFd === undefined) return;
+    for (let wait = LEAST_MS; !this.#isOver && !target.destroyed; wait = Math.min(2 * wait, MOST_MS)) {
+      if (this.#progress().sent - this.#base.sent >= this.#sent() + this.#passedOn) return;
       await sleep(wait);
     }
   }
 
-  /** Says how far the program may go: as far as the target's peer has confirmed, and the limit more. */
-  #grant(): void {
-    const { allowed, index, sockets, targetFd, limit, counted } = this.#parts;
-    const confirmed = sockets.progressOf(targetFd).confirmed - (this.#base?.confirmed ?? 0n) - this.#passedOn;
-    allowed.set(index, { passedOn: counted + this.#passedOn, until: (confirmed > 0n ? confirmed : 0n) + limit });
+  /** Says how far the program may go: as far as the target's peer has confirmed, and the limit more. It tells when half of that is used. */
+  #grant(): { readonly until: bigint; readonly mark: bigint } {
+    const { limit } = this.#parts;
+    const confirmed = this.confirmed - this.#passedOn;
+    const until = (confirmed > 0n ? confirmed : 0n) + limit;
+    return this.#allow(until, until - limit / 2n);
   }
+
+  #allow(until: bigint, mark = until): { readonly until: bigint; readonly mark: bigint } {
+    const { maps, place } = this.#parts;
+    maps.allowed.set(place.from, { passedOn: this.#counted + this.#passedOn, until, mark });
+    return { until, mark };
+  }
+}
+
+/** Resolves once a socket takes more, or never will. */
+function drained(target: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    if (target.destroyed || !target.writableNeedDrain) return resolve();
+    const done = (): void => {
+      target.off('drain', done).off('close', done);
+      resolve();
+    };
+    target.on('drain', done).on('close', done);
+  });
 }

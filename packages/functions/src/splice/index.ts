@@ -1,11 +1,13 @@
 /** TCP connections joined in the kernel: `splice()` for pipelines, and its controller's `splice(a, b)` for Node's sockets. */
+import { GracePeriod } from '@tailrace/pipeline';
 import { ArgumentError, defineFunction } from '@tailrace/stage';
 import { SpliceController } from './controller.ts';
 import { TcpSockets } from './sockets.ts';
 import { carryStage, spliceMaps } from './stage.ts';
 
-export { SpliceController, type Spliced, type SpliceNeeds, type SpliceOptions } from './controller.ts';
+export { SpliceController, type SpliceNeeds, type SpliceOptions } from './controller.ts';
 export type { FlowStats } from './flow.ts';
+export type { Carrier, Spliced } from './pair.ts';
 export { type Reading, type TcpProgress, TcpSockets } from './sockets.ts';
 export { carryStage, spliceMaps } from './stage.ts';
 
@@ -27,6 +29,9 @@ export function splicer(options: SplicerOptions = {}) {
   return defineFunction({
     name: 'splice',
     stages: { skSkb: [carryStage.with(maps)] },
-    controller: { needs: { ...maps, sockets: TcpSockets }, create: (needs) => new SpliceController(needs, maxPairs) },
+    controller: {
+      needs: { ...maps, sockets: TcpSockets, gracePeriod: GracePeriod },
+      create: (needs) => new SpliceController(needs, maxPairs),
+    },
   });
 }

@@ -8,6 +8,8 @@ export interface TcpProgress {
   readonly sent: bigint;
   /** Of those, what the peer has confirmed. */
   readonly confirmed: bigint;
+  /** Come from the peer, read or not; its end counts as one more. */
+  readonly received: bigint;
 }
 
 /** What still waits at a socket whose end Node has seen. */
@@ -22,10 +24,18 @@ export interface TcpSockets {
   descriptorOf(socket: Socket): number | undefined;
   /** Throws SyscallError. */
   progressOf(fd: number): TcpProgress;
+  /** Bytes that have come to a socket that is in no map, and wait to be read. Throws SyscallError. */
+  unreadOf(fd: number): number;
+  /**
+   * Moves some of the bytes that wait at one socket to another, past Node. `moved` is 0 where none waits; `rest` are those of them that the
+   * other did not take. Throws SyscallError where the first is broken, of which Node then hears nothing.
+   */
+  moveBytes(from: number, to: number): { readonly moved: number; readonly rest?: Uint8Array };
   /** Another descriptor of the same socket, which keeps it open for reading until it is closed. Throws SyscallError. */
   keepReading(fd: number): Reading;
   /** Has the kernel look at what is queued at a socket, which it does not do for sockets that are put into a map with data waiting. */
   wake(fd: number): void;
 }
+
 /** Access to TCP sockets: `kernelSockets()` of the package `tailrace`, unless there is another. */
 export const TcpSockets = token<TcpSockets>('TcpSockets');

@@ -3,7 +3,7 @@
  * *flow*: the program counts what it sends on and what it leaves to the process, the process says what it has passed on and up to
  * where the program may send. So bytes never overtake one another, and no more wait for a slow reader than the flow's limit.
  */
-import { arrayMap, hash, sockmap, stage, struct, u32, u64 } from '@tailrace/stage';
+import { arrayMap, hash, ringBuffer, sockmap, stage, struct, u32, u64 } from '@tailrace/stage';
 import { connectionKey, lowerHalf, upperHalf } from '../connection.ts';
 
 /** The maps of one splicer, for so many flows: two of each pair. */
@@ -15,8 +15,10 @@ export function spliceMaps(flows: number) {
     flows: hash({ name: 'flows', key: connectionKey, value: u32, maxEntries: flows }),
     /** Bytes that the program has sent on, and has left to the process. */
     carried: arrayMap({ name: 'carried', value: struct({ sent: u64, left: u64 }), maxEntries: flows }),
-    /** Bytes of `left` that the process has passed on, and up to where `sent` may grow. */
-    allowed: arrayMap({ name: 'allowed', value: struct({ passedOn: u64, until: u64 }), maxEntries: flows }),
+    /** Bytes of `left` that the process has passed on, up to where `sent` may grow, and from where on the process is told. */
+    allowed: arrayMap({ name: 'allowed', value: struct({ passedOn: u64, until: u64, mark: u64 }), maxEntries: flows }),
+    /** Flows that have come to their mark. */
+    spent: ringBuffer({ name: 'spent', value: u32, bytes: 65_536 }),
   };
 }
 
@@ -25,7 +27,7 @@ export const carryStage = stage({
   name: 'carry',
   hook: 'skSkb',
   uses: { ...spliceMaps(2), upperHalf, lowerHalf },
-  program(ctx, { peers, flows, carried, allowed, upperHalf, lowerHalf }) {
+  program(ctx, { peers, flows, carried, allowed, spent, upperHalf, lowerHalf }) {
     // a FIN comes as data of no length: sent on it would break the peer, and the process hears of it anyhow
     if (ctx.length === 0) return ctx.drop();
     const localHi = upperHalf(ctx.family, ctx.localAddr6.hi);
@@ -43,7 +45,9 @@ export const carryStage = stage({
       counted.left += BigInt(ctx.length);
       return ctx.next();
     }
+    const before = counted.sent;
     counted.sent += BigInt(ctx.length);
+    if (before < granted.mark && counted.sent >= granted.mark) spent.output(index);
     return ctx.redirect(peers, index);
   },
 });
