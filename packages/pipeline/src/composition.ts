@@ -8,8 +8,9 @@ import { type AnyFunction, type AnyResource, type ControllerRecipe, mapsIn, type
 import { Container, ContainerModule, type ResolvedValueInjectOptions, type ServiceIdentifier } from 'inversify';
 import type { SchedulerLike } from 'rxjs';
 import { ChainError } from './chain-error.ts';
+import { noStore, type MapStore as Store } from './map-store.ts';
 import { EngineMapRegistry, type MapHold, type MapKeeper, type MapRegistry as Registry } from './registry.ts';
-import { Clock, Compiler, defaultClock, defaultCompiler, Engine, EngineInstance, GracePeriod, MapRegistry } from './service.ts';
+import { Clock, Compiler, defaultClock, defaultCompiler, Engine, EngineInstance, GracePeriod, MapRegistry, MapStore } from './service.ts';
 
 // Without `jitless` inversify generates code after some resolutions, which hardened Node flags forbid.
 const containerOptions = { defaultScope: 'Singleton', jitless: true } as const;
@@ -41,11 +42,13 @@ export class Composition {
     platform.bind(Engine).toConstantValue(engine);
     platform.bind(Compiler).toConstantValue(defaultCompiler);
     platform.bind(Clock).toConstantValue(defaultClock);
+    platform.bind(MapStore).toConstantValue(noStore);
     platform
       .bind(MapRegistry)
       .toResolvedValue(
-        (instance: BpfEngineInstance, clock: SchedulerLike) => new EngineMapRegistry(instance, { keeper: this.#keeper, clock }),
-        [EngineInstance, Clock],
+        (instance: BpfEngineInstance, clock: SchedulerLike, store: Store) =>
+          new EngineMapRegistry(instance, { keeper: this.#keeper, clock, store }),
+        [EngineInstance, Clock, MapStore],
       );
     platform.bind(GracePeriod).toResolvedValue((instance: BpfEngineInstance) => () => instance.gracePeriod(), [EngineInstance]);
     this.#functions = new Map(functions.map((declared) => [declared.name, new FunctionContainer(declared, platform)]));

@@ -12,6 +12,7 @@ export type { ChainDescription, EdgeDescription, PipelineDescription, StageDescr
 export type { Injected, InjectedStep, InjectOptions, PacketSource } from './injection.ts';
 export { forgetKept, type KeptPipeline, type KeptPipelineMap, keptPipelines, stopKept } from './kept.ts';
 export { ManifestError } from './manifest.ts';
+export type { StoredMap } from './map-store.ts';
 export { MemoryRing } from './memory-ring.ts';
 export {
   type Convert,
@@ -35,7 +36,7 @@ export type { ReplayTotals } from './replay.ts';
 export type { DropOf, Running, TestPacket, TracedPathOf } from './running.ts';
 export type { Canary, CanaryStats } from './running-canary.ts';
 export type { CanaryTraffic } from './selector.ts';
-export { Clock, Compiler, Engine, GracePeriod, MapRegistry, type StageCompiler } from './service.ts';
+export { Clock, Compiler, Engine, GracePeriod, MapRegistry, MapStore, type StageCompiler } from './service.ts';
 export { SnapshotError } from './snapshot-file.ts';
 export type { ChainStats, Lost, RootStats, StageStats, Stats, VerdictsOf } from './stats.ts';
 export { drawSvg, type SvgOptions } from './svg.ts';

@@ -9,7 +9,7 @@ import {
   type AnyStage, arrayMap, defineFunction, defineStructure, fn, ipv4Prefix, lpmTrie, override, perCpuHash, ref, stage, struct, token, u16, u32, u64,
 } from '@tailrace/stage';
 import { EMPTY, type Observable } from 'rxjs';
-import { Clock, MapRegistry, type PathStep, pipeline, type Running } from './index.ts';
+import { Clock, MapRegistry, MapStore, type PathStep, pipeline, type Running } from './index.ts';
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false;
 declare function same<A, B>(proof: Equal<A, B>): void;
@@ -160,6 +160,8 @@ export async function main(): Promise<void> {
   override(Clock, { now: () => 'noon' });
   // @ts-expect-error no registry
   override(MapRegistry, { hold: 1 });
+  // @ts-expect-error half a store
+  override(MapStore, { opened: () => undefined });
   // @ts-expect-error no such stage in the function
   lb.stage(acl);
 }

@@ -7,6 +7,7 @@ import { type AnyMap, type AnyStructure, ConflictError, mapDifferences, type Res
 import { asyncScheduler, type SchedulerLike } from 'rxjs';
 import { ChainError } from './chain-error.ts';
 import { mapHandle } from './map-handle.ts';
+import { type MapStore, noStore, type StoredMap } from './map-store.ts';
 import type { MapMaker } from './maps-handle.ts';
 
 /** Someone who needs a map. */
@@ -51,6 +52,8 @@ export interface RegistryOptions {
   readonly keeper?: MapKeeper | undefined;
   /** Tells streams of changes when to look. */
   readonly clock?: SchedulerLike;
+  /** Is told of maps. */
+  readonly store?: MapStore;
 }
 
 interface OpenMap {
@@ -68,15 +71,17 @@ export class EngineMapRegistry implements MapRegistry {
   readonly #instance: MapMaker;
   readonly #keeper: MapKeeper | undefined;
   readonly #clock: SchedulerLike;
+  readonly #store: MapStore;
   /** Declarations of one global name share one entry. */
   readonly #open = new Map<AnyMap, OpenMap>();
   readonly #byName = new Map<string, OpenMap>();
   readonly #structures = new WeakMap<object, { readonly parts: readonly unknown[]; readonly handle: unknown }>();
 
-  constructor(instance: MapMaker, { keeper, clock = asyncScheduler }: RegistryOptions = {}) {
+  constructor(instance: MapMaker, { keeper, clock = asyncScheduler, store = noStore }: RegistryOptions = {}) {
     this.#instance = instance;
     this.#keeper = keeper;
     this.#clock = clock;
+    this.#store = store;
   }
 
   get names(): ReadonlyMap<string, LoadedMap> {
@@ -149,6 +154,9 @@ export class EngineMapRegistry implements MapRegistry {
       this.#keeper?.closeMap(name);
     });
     if (isNew) fill(map, loaded);
+    const stored: StoredMap = { name, map, loaded, isNew };
+    this.#store.opened(stored);
+    resources.defer(() => this.#store.closing(stored));
     const handle = mapHandle(map, loaded, { maker: this.#instance, clock: this.#clock, resources });
     const entry: OpenMap = { name, claim, loaded, handle, resources: resources.move(), holds: 0 };
     this.#byName.set(name, entry);

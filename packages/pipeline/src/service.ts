@@ -7,6 +7,7 @@ import { type compileFused, compileRoot, type compileStage, outcomesOf } from '@
 import { token } from '@tailrace/stage';
 import { asyncScheduler, type SchedulerLike } from 'rxjs';
 import { compileFusedOnce, compileOnce } from './compiled-stages.ts';
+import type { MapStore as Store } from './map-store.ts';
 import type { MapRegistry as Registry } from './registry.ts';
 
 /** What runs the pipeline: what was handed to `run()`. */
@@ -23,7 +24,14 @@ export type GracePeriod = () => Promise<void>;
 /** The engine's grace period. */
 export const GracePeriod = token<GracePeriod>('GracePeriod');
 
+/** Is told of maps. */
+export type MapStore = Store;
+/** Sees maps as they come and go: to restore, keep or log what they hold. Default: nobody. */
+export const MapStore = token<Store>('MapStore');
+
 /** Makes and shares maps. */
+export type MapRegistry = Registry;
+/** All of the registry; see MapStore for what most want to replace. */
 export const MapRegistry = token<Registry>('MapRegistry');
 
 /** From stages to programs. */
@@ -38,7 +46,9 @@ export const Compiler = token<StageCompiler>('Compiler');
 /** The compiler of @tailrace/compiler; it compiles a stage at a place once. */
 export const defaultCompiler: StageCompiler = { compileStage: compileOnce, compileFused: compileFusedOnce, compileRoot, outcomesOf };
 
-/** Time, as RxJS takes it: `interval(1000, clock)`, `clock.now()`. A VirtualTimeScheduler makes a fake clock. */
+/** Time, as RxJS takes it. */
+export type Clock = SchedulerLike;
+/** What streams, controllers and health checks go by: `interval(1000, clock)`, `clock.now()`. A VirtualTimeScheduler makes a fake clock. */
 export const Clock = token<SchedulerLike>('Clock');
 /** Real time. */
 export const defaultClock: SchedulerLike = asyncScheduler;

@@ -1,0 +1,4 @@
+import { kernel } from '@tailrace/kernel';
+import { mapStoreSuite } from './map-store.suite.ts';
+
+mapStoreSuite(kernel({ interfaces: [] }));
