@@ -114,7 +114,7 @@ async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: 
     });
   if (persist && services.some(({ service }) => service === MapRegistry))
     throw new UnsupportedError(`pipeline '${name}': a MapRegistry of its own makes maps that end with the process, which persist keeps`, {
-      hint: 'leave out override(MapRegistry, …) or persist',
+      hint: 'leave out persist, or override MapStore alone, which sees pinned maps too',
     });
   if (migrate.length > 0 && !persist)
     throw new ArgumentError(`pipeline '${name}': nothing of it outlives a process, so there is nothing to migrate`, {
