@@ -133,14 +133,18 @@ export class MonitorController implements AsyncDisposable {
     await this.#sweeping;
   }
 
-  /** Stops sweeping, and ends every record, with the last packet counted: programs no longer run then. */
+  /**
+   * Stops sweeping, and ends every record, with the last packet counted where programs no longer run. Where they go on, what they count
+   * from here on is there for the next process.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#timer.unsubscribe();
     try {
       await this.#sweeping;
       if (this.#failed) return;
-      await this.#needs.gracePeriod();
-      await this.#takeOut(() => true);
+      // both epochs: a process before may have left something in either
+      await this.#turn();
+      await this.#turn();
     } catch (error) {
       this.#fail(error);
       throw error;
@@ -151,12 +155,17 @@ export class MonitorController implements AsyncDisposable {
   }
 
   async #sweep(): Promise<void> {
+    await this.#turn();
+    await this.#age();
+  }
+
+  /** Takes over what was counted in this epoch, once no program counts in it any more. */
+  async #turn(): Promise<void> {
     const { epoch, gracePeriod } = this.#needs;
     const old = epoch.get(0) ?? 0;
     epoch.set(0, old ^ 1);
     await gracePeriod();
     await this.#takeOut((key) => key.epoch === old);
-    await this.#age();
   }
 
   /** Moves entries from the table to the records. What is in neither or in both is so between two turns of the event loop only. */

@@ -204,6 +204,42 @@ describe('the controller', () => {
     expect(clock.actions).toEqual([]);
   });
 
+  it('loses nothing where programs go on when it is left: the next process counts on', async () => {
+    const { controller, needs, send } = setUp();
+    await controller[Symbol.asyncDispose]();
+    let sent = 0n;
+    const count = (): void => {
+      send(tcp({ sport: 1 }));
+      sent += 1n;
+    };
+    // packets come at all times: also between being read and being deleted
+    const table = new Proxy(needs.table, {
+      get(target, name) {
+        const value: unknown = Reflect.get(target, name, target);
+        if (typeof value !== 'function') return value;
+        return (...args: unknown[]): unknown => {
+          count();
+          return value.apply(target, args);
+        };
+      },
+    });
+    const settings = { idleMs: 15_000, activeMs: 60_000, endMs: 2_000, sweepMs: 1_000, maxRecords: 256 };
+    let told = 0n;
+    const run = async (changed: Partial<typeof needs>): Promise<void> => {
+      const one = new MonitorController({ ...needs, ...changed }, settings);
+      one.flows$.subscribe(({ packets }) => {
+        told += packets;
+      });
+      count();
+      await one[Symbol.asyncDispose]();
+    };
+    await run({ table });
+    await run({ table });
+    await run({});
+    expect(sent).toBeGreaterThan(6n);
+    expect(told).toBe(sent);
+  });
+
   it('tells subscribers what went wrong, and sweeps no more', async () => {
     const { controller, clock, during, state } = setUp();
     during.grace = () => {
