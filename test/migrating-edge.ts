@@ -1,6 +1,7 @@
 /**
  * A pipeline whose map of entries has two forms, each for a process that finds the other: for migrate.kernel.test.ts. Numbered frames
- * tell what becomes of the entries, each of one of them alone: at XDP one comes, at TC ingress one changes and one goes.
+ * tell what becomes of the entries, each of one of them alone: at XDP one comes, at TC ingress one changes and one goes. At XDP the form
+ * is written into the frame, 1 or 2.
  */
 import { TailraceError } from '@tailrace/bpf';
 import { migrate, pipeline } from '@tailrace/pipeline';
@@ -15,7 +16,7 @@ const Key = struct({ kind: u32, number: u32 });
 const Narrow = struct({ of: u32 });
 /** `check` is made of `of`. */
 const Wide = struct({ check: u8, of: u64 });
-const numbered = struct({ number: be32 });
+const numbered = struct({ number: be32, first: be32, last: be32 });
 
 /** An entry, whichever form it has. */
 export interface PlainEntry {
@@ -38,7 +39,10 @@ export function migratingEdge(name: string, maxEntries: number) {
       if (!ethernet) return ctx.next();
       if (ethernet.etherType !== 0x88b5) return ctx.next();
       const at = ctx.at(numbered, 14);
-      if (at) narrow.update({ kind: 1, number: at.number }, { of: at.number }, 'noexist');
+      if (!at) return ctx.next();
+      narrow.update({ kind: 1, number: at.number }, { of: at.number }, 'noexist');
+      at.first = 1;
+      at.last = 1;
       return ctx.next();
     },
   });
@@ -67,7 +71,10 @@ export function migratingEdge(name: string, maxEntries: number) {
       if (!ethernet) return ctx.next();
       if (ethernet.etherType !== 0x88b5) return ctx.next();
       const at = ctx.at(numbered, 14);
-      if (at) wide.update({ kind: 1, number: at.number }, { check: at.number & 0x7f, of: BigInt(at.number) }, 'noexist');
+      if (!at) return ctx.next();
+      wide.update({ kind: 1, number: at.number }, { check: at.number & 0x7f, of: BigInt(at.number) }, 'noexist');
+      at.first = 2;
+      at.last = 2;
       return ctx.next();
     },
   });

@@ -5,6 +5,7 @@ import { entrySpec } from './chain.ts';
 import { ChainError } from './chain-error.ts';
 import type { ChainHook } from './chain-hook.ts';
 import { type Manifest, mapsLeft, parseManifest, pinsOfMap } from './manifest.ts';
+import type { MigrationProgress } from './map-migration.ts';
 import type { Migration } from './migration.ts';
 
 /** What a pipeline is to run with. */
@@ -14,6 +15,7 @@ export interface KeptOptions {
   readonly roots: ReadonlyMap<ChainHook, ProgramSpec>;
   /** For maps that are pinned otherwise than they are declared. */
   readonly migrations: readonly Migration[];
+  readonly onMigration?: ((progress: MigrationProgress) => void) | undefined;
 }
 
 /** The pin of a chain's map that there is one of. */

@@ -12,6 +12,7 @@ export type { ChainDescription, EdgeDescription, PipelineDescription, StageDescr
 export type { Injected, InjectedStep, InjectOptions, PacketSource } from './injection.ts';
 export { forgetKept, type KeptPipeline, type KeptPipelineMap, keptPipelines, stopKept } from './kept.ts';
 export { ManifestError } from './manifest.ts';
+export type { MigrationProgress } from './map-migration.ts';
 export type { StoredMap } from './map-store.ts';
 export { MemoryRing } from './memory-ring.ts';
 export {

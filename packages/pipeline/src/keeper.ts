@@ -75,14 +75,14 @@ export class Keeper {
   /** Maps that are closed from here on stay what they are. */
   #isOver = false;
 
-  private constructor({ name, roots, migrations }: KeptOptions, folder: PinFolder, found: Manifest | undefined) {
+  private constructor({ name, roots, migrations, onMigration }: KeptOptions, folder: PinFolder, found: Manifest | undefined) {
     this.#name = name;
     this.#folder = folder;
     this.#roots = roots;
     this.found = found;
     this.#written = found;
     const pin = (map: LoadedMap, as: string): LoadedMap => this.#pinned(map, as);
-    this.#maps = new KeptMaps({ pipeline: name, folder, found: found?.maps ?? new Map(), migrations, pin });
+    this.#maps = new KeptMaps({ pipeline: name, folder, found: found?.maps ?? new Map(), migrations, onMigration, pin });
   }
 
   /**

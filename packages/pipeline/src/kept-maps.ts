@@ -5,7 +5,7 @@
 import { ArgumentError, type LoadedMap, type MapSpec, type PinFolder } from '@tailrace/bpf';
 import { type AnyMap, ConflictError, mapDifferences, toMapSpec } from '@tailrace/stage';
 import { beforeName, type KeptMap, pinsOfMap, shapeOf } from './manifest.ts';
-import { copiedSpec, MapMigration } from './map-migration.ts';
+import { copiedSpec, MapMigration, type MigrationMaps, type MigrationProgress } from './map-migration.ts';
 import { isOne, type Migration, migrationOf } from './migration.ts';
 
 /** What is known of maps when a process takes a pipeline. */
@@ -15,6 +15,8 @@ export interface KeptMapsParts {
   readonly folder: PinFolder;
   readonly found: ReadonlyMap<string, KeptMap>;
   readonly migrations: readonly Migration[];
+  /** Told how far they are. */
+  readonly onMigration?: ((progress: MigrationProgress) => void) | undefined;
   /** Pins a map that was made here, or closes it. */
   pin(map: LoadedMap, as: string): LoadedMap;
 }
@@ -108,14 +110,14 @@ export class KeptMaps {
     return pins;
   }
 
-  /** Strikes one off that nothing uses, and returns its pins. Throws ArgumentError for one that is used or not there. */
+  /** Strikes one off that nothing uses, with what is still to come into it, and returns the pins. Throws ArgumentError for one that is used or not there. */
   forget(name: string): readonly string[] {
     const kept = this.#all.get(name);
     if (kept === undefined || kept.used)
       throw new ArgumentError(`pipeline '${this.#parts.pipeline}' ${kept ? 'uses' : 'has no'} map '${name}'`, {
         hint: this.orphans.length > 0 ? `nothing uses ${this.orphans.join(', ')}` : 'it has none that nothing uses',
       });
-    return this.#delete(name);
+    return [...this.#delete(name), ...this.#delete(beforeName(name))];
   }
 
   /** Makes the new map, and keeps the old one under another name. */
@@ -137,7 +139,7 @@ export class KeptMaps {
     const [as, copiedAs] = [this.#freePin(name), `map:copied:${name}`];
     const loaded = pin(create(spec), as);
     const copied = pin(create(copiedSpec(old)), copiedAs);
-    this.#moving.set(name, { moving: new MapMigration(migration, { from: old, to: loaded, copied }), isNew: true });
+    this.#move(name, true, migration, { from: old, to: loaded, copied });
     this.#all.set(before, { ...kept, used: false, leaves: { copied: copiedAs, flipped: false } });
     this.#all.set(name, { pin: as, declaration: shapeOf(map), used: true });
     return loaded;
@@ -158,7 +160,11 @@ export class KeptMaps {
       );
     const from = folder.openMap(before.pin, toMapSpec(migration.from, name));
     const copied = folder.openMap(before.leaves.copied, copiedSpec(from));
-    this.#moving.set(name, { moving: new MapMigration(migration, { from, to: loaded, copied }), isNew: false });
+    this.#move(name, false, migration, { from, to: loaded, copied });
+  }
+
+  #move(name: string, isNew: boolean, migration: Migration, maps: MigrationMaps): void {
+    this.#moving.set(name, { moving: new MapMigration(migration, maps, this.#parts.onMigration), isNew });
   }
 
   #delete(name: string): readonly string[] {

@@ -18,7 +18,7 @@ import {
 } from '@tailrace/stage';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { copiedSpec, MapMigration } from './map-migration.ts';
+import { copiedSpec, MapMigration, type MigrationProgress } from './map-migration.ts';
 import { type MigratableMap, type Migration, migrate } from './migration.ts';
 import { EngineMapRegistry } from './registry.ts';
 
@@ -50,8 +50,10 @@ export function mapMigrationSuite(blueprint: Engine): void {
     const [old, now] = [open(from), open(to)];
     const copied = engine.createMap(copiedSpec(old.loaded));
     undo.push({ [Symbol.dispose]: () => copied.close() });
-    const moving = new MapMigration(migration, { from: old.loaded, to: now.loaded, copied });
-    return { old: old.handle, now: now.handle, moving };
+    const told: MigrationProgress[] = [];
+    const maps = { from: old.loaded, to: now.loaded, copied };
+    const moving = new MapMigration(migration, maps, (progress) => void told.push(progress));
+    return { old: old.handle, now: now.handle, moving, told };
   }
 
   const flows = (maxEntries = 64) => hash({ name: 'flows', key: u32, value: Old, maxEntries });
@@ -383,7 +385,7 @@ export function mapMigrationSuite(blueprint: Engine): void {
   });
 
   test('others have their turn while many entries are moved', async () => {
-    const { old, now, moving } = toRich(flows(60_000), richFlows(60_000));
+    const { old, now, moving, told } = toRich(flows(60_000), richFlows(60_000));
     old.setMany([...Array(60_000).keys()].map((key) => [key, { packets: key }]));
     let turns = 0;
     const ticking = setInterval(() => {
@@ -393,7 +395,11 @@ export function mapMigrationSuite(blueprint: Engine): void {
     await moving.copy();
     clearInterval(ticking);
     expect(turns).toBeGreaterThan(3);
+    expect(told.length).toBeGreaterThan(3);
+    expect(told.at(-1)).toEqual({ map: 'edge/flows', pass: 'all', entries: 60_000 });
+    expect(told.every(({ entries }, at) => at === 0 || entries >= (told[at - 1]?.entries ?? 0))).toBe(true);
     await moving.follow();
+    expect(told.at(-1)).toEqual({ map: 'edge/flows', pass: 'changes', entries: 60_000 });
     expect(now.size).toBe(60_000);
     for (let key = 1; key <= turns; key++) expect(now.get(key)?.packets).toBe(1_000_000n);
   });

@@ -4,7 +4,7 @@
  * the process stays the same however many entries there are; but keys of tries are held in it, as all readings of tries do.
  */
 import { setImmediate } from 'node:timers/promises';
-import { type LoadedMap, MapFlag, type MapSpec } from '@tailrace/bpf';
+import { type Batch, type LoadedMap, MapFlag, type MapSpec } from '@tailrace/bpf';
 import { conversionOf, keyOf, type Migration, MigrationError, type RawEntry, shown } from './migration.ts';
 import { keyText, MigrationTarget, sameBytes } from './migration-target.ts';
 
@@ -35,14 +35,29 @@ export function copiedSpec({ spec, valueStride }: LoadedMap): MapSpec {
   };
 }
 
+/** How far a migration is. */
+export interface MigrationProgress {
+  /** The map's full name, e.g. `edge/flows`. */
+  readonly map: string;
+  /** Whether all entries are brought, or those that changed meanwhile. */
+  readonly pass: 'all' | 'changes';
+  /** Entries of the old map that were looked at in this pass. */
+  readonly entries: number;
+}
+
 /** Entries of one map on their way into another. */
 export class MapMigration {
   readonly migration: Migration;
   readonly #maps: MigrationMaps;
+  readonly #tell: (progress: MigrationProgress) => void;
+  /** Entries that were brought and are kept beside; undefined where another process brought them. */
+  #size: number | undefined;
   readonly #convert: (entry: RawEntry) => RawEntry | undefined;
 
-  constructor(migration: Migration, maps: MigrationMaps) {
+  /** `tell` is told of each pass about every 10 ms, and at its end. */
+  constructor(migration: Migration, maps: MigrationMaps, tell: (progress: MigrationProgress) => void = () => undefined) {
     this.migration = migration;
+    this.#tell = tell;
     this.#maps = maps;
     this.#convert = conversionOf(migration, maps.from, maps.to);
   }
@@ -53,20 +68,25 @@ export class MapMigration {
    */
   async copy(): Promise<void> {
     const { from, to, copied } = this.#maps;
-    const [target, turns] = [new MigrationTarget(to), new Turns()];
+    const [target, turns] = [new MigrationTarget(to), this.#turns('all')];
     const evicts = to.spec.type === 'lruHash' || to.spec.type === 'lruPerCpuHash';
     let [entries, isFull] = [0, false];
-    for (const entry of entriesIn(from)) {
-      if (turns.isDue) await turns.take();
-      copied.update(entry.key, entry.value);
-      const made = this.#convert(entry);
-      if (made === undefined) continue;
-      entries += 1;
-      isFull ||= evicts && entries > to.spec.maxEntries;
-      const insertion = isFull ? 'full' : target.insert(made);
-      isFull = insertion === 'full';
-      if (insertion === 'taken') throw this.#twice(entry);
+    for (const part of from.readParts()) {
+      copied.updateBatch(part);
+      for (const entry of entriesIn(from, [part])) {
+        if (turns.isDue) await turns.take();
+        turns.entries += 1;
+        const made = this.#convert(entry);
+        if (made === undefined) continue;
+        entries += 1;
+        isFull ||= evicts && entries > to.spec.maxEntries;
+        const insertion = isFull ? 'full' : target.insert(made);
+        isFull = insertion === 'full';
+        if (insertion === 'taken') throw this.#twice(entry);
+      }
     }
+    this.#size = turns.entries;
+    turns.end();
     if (isFull) throw this.#noRoom(`has room for ${to.spec.maxEntries} entries, and ${entries} are to come`);
   }
 
@@ -76,24 +96,38 @@ export class MapMigration {
    */
   async follow(): Promise<void> {
     const { from, to, copied } = this.#maps;
-    const [target, turns] = [new MigrationTarget(to), new Turns()];
+    const [target, turns] = [new MigrationTarget(to), this.#turns('changes')];
     const met = from.spec.type === 'lpmTrie' ? new Set<string>() : undefined;
-    let left = 0;
+    let [left, came, known] = [0, 0, 0];
     for (const entry of entriesIn(from)) {
       if (turns.isDue) await turns.take();
+      turns.entries += 1;
       met?.add(keyText(entry.key));
       const before = copied.lookup(entry.key);
+      if (before) known += 1;
       if (before && sameBytes(before, entry.value)) continue;
-      if (this.#bring(target, before && { key: entry.key, value: before }, entry)) copied.update(entry.key, entry.value);
-      else left += 1;
+      if (this.#bring(target, before && { key: entry.key, value: before }, entry)) {
+        copied.update(entry.key, entry.value);
+        if (before === undefined) came += 1;
+      } else left += 1;
     }
-    for (const entry of entriesIn(copied)) {
+    // as many as were brought before are there still: none is gone
+    const isWhole = known === this.#size;
+    let gone = 0;
+    for (const entry of isWhole ? [] : entriesIn(copied)) {
       if (turns.isDue) await turns.take();
       if (met ? met.has(keyText(entry.key)) : from.lookup(entry.key)) continue;
       this.#bring(target, entry, undefined);
       copied.delete(entry.key);
+      gone += 1;
     }
+    if (this.#size !== undefined) this.#size += came - gone;
+    turns.end();
     if (left > 0) throw this.#noRoom(`has room for ${to.spec.maxEntries} entries, and none for ${left} that came meanwhile`);
+  }
+
+  #turns(pass: MigrationProgress['pass']): Turns {
+    return new Turns((entries) => this.#tell({ map: this.#maps.to.spec.name, pass, entries }));
   }
 
   /** False where there is no room. */
@@ -117,23 +151,34 @@ export class MapMigration {
   }
 }
 
-function* entriesIn(map: LoadedMap): Generator<RawEntry> {
+function* entriesIn(map: LoadedMap, parts: Iterable<Batch> = map.readParts()): Generator<RawEntry> {
   const [size, stride] = [map.spec.keySize, map.valueStride];
-  for (const { count, keys, values } of map.readParts())
+  for (const { count, keys, values } of parts)
     for (let i = 0; i < count; i++)
       yield { key: keys.subarray(i * size, (i + 1) * size), value: values.subarray(i * stride, (i + 1) * stride) };
 }
 
-/** Lets others have their turn, health checks among them. */
+/** Lets others have their turn, health checks among them, and tells how far it is. */
 class Turns {
+  entries = 0;
   #turned = performance.now();
+  readonly #tell: (entries: number) => void;
+
+  constructor(tell: (entries: number) => void) {
+    this.#tell = tell;
+  }
 
   get isDue(): boolean {
     return performance.now() - this.#turned >= TURN_MS;
   }
 
   async take(): Promise<void> {
+    this.#tell(this.entries);
     await setImmediate();
     this.#turned = performance.now();
+  }
+
+  end(): void {
+    this.#tell(this.entries);
   }
 }

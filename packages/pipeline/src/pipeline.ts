@@ -19,6 +19,7 @@ import { describePipeline, type PipelineDescription } from './description.ts';
 import { functionsIn } from './graph.ts';
 import { KeptInstance } from './kept-instance.ts';
 import { blueprintOf, LivePipeline } from './live-pipeline.ts';
+import type { MigrationProgress } from './map-migration.ts';
 import type { Migration } from './migration.ts';
 import { Observation, type ObserveOptions } from './observation.ts';
 import { commitAdoption, keeperOf } from './persistence.ts';
@@ -73,6 +74,8 @@ export interface RunOptions {
    * One for each form that a process may find; those that there is nothing to do for are passed over.
    */
   readonly migrate?: readonly Migration[];
+  /** Told about every 10 ms how far a migration is, and at the end of each pass over a map. What it throws ends the run. */
+  readonly onMigration?: (progress: MigrationProgress) => void;
   /** What it tells of its packets; default counters alone. */
   readonly observe?: ObserveOptions;
 }
@@ -129,7 +132,9 @@ async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: 
 
   const instance = await composition.get(Engine).open();
   resources.defer(() => instance.close());
-  const keeper = persist ? await keeperOf(instance, { name, roots: blueprint.roots, migrations: migrate }) : undefined;
+  const keeper = persist
+    ? await keeperOf(instance, { name, roots: blueprint.roots, migrations: migrate, onMigration: options.onMigration })
+    : undefined;
   if (keeper) resources.defer(() => keeper.end());
   composition.bindInstance(instance, keeper);
   const registry = composition.get(MapRegistry);

@@ -1,0 +1,115 @@
+/** Each system call of a takeover that migrates a map fails once: all of it is rolled back, or the next process goes on with it. */
+import { createNamespace, kernel, type NetworkNamespace, PacketSocket, Rtnetlink } from '@tailrace/kernel';
+import { keptPipelines, stopKept } from '@tailrace/pipeline';
+import { eventually } from '@tailrace/testing';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { injectFailure } from '../packages/kernel/src/syscall.ts';
+import { failing } from './failing-calls.ts';
+import { PROBE } from './kept-edge.ts';
+import { openFds } from './kernel-objects.ts';
+import { KIND, migratingEdge, type PlainEntry, UNCHANGED } from './migrating-edge.ts';
+import { expectSame, pinsOf } from './pipeline-objects.ts';
+
+const name = `m${process.pid}`;
+let namespace: NetworkNamespace;
+let route: Rtnetlink;
+let sender: PacketSocket;
+let receiver: PacketSocket;
+
+beforeAll(() => {
+  namespace = createNamespace();
+  route = new Rtnetlink(namespace);
+  route.createVeth({ name: 'left' }, { name: 'right' });
+  for (const end of ['left', 'right']) route.change(end, { up: true });
+  sender = new PacketSocket(namespace, 'left');
+  receiver = new PacketSocket(namespace, 'right');
+});
+
+afterEach(async () => {
+  injectFailure(0);
+  await using outside = await kernel({ interfaces: [] }).open();
+  if (keptPipelines(outside).some((kept) => kept.name === name)) await stopKept(outside, name);
+});
+
+afterAll(() => {
+  receiver.close();
+  sender.close();
+  route.close();
+  namespace.close();
+});
+
+async function run(form: number) {
+  const { edge, migrations, entries, fill } = migratingEdge(name, 4096);
+  const running = await edge(form).run(kernel({ interfaces: ['right'], netns: namespace }), { persist: true, migrate: migrations(form) });
+  return {
+    running,
+    fill: (list: readonly PlainEntry[]) => fill(running, form, list),
+    entries: () =>
+      entries(running, form)
+        .map(({ kind, number, of }) => `${kind} ${number} ${of}`)
+        .sort(),
+  };
+}
+
+/** All frames have one number: the first brings an entry, and there are no more calls for those behind it. */
+const NUMBER = 7;
+/** Entries that no frame has to do with. */
+const kept: readonly PlainEntry[] = [1, 2, 3].map((number) => ({ kind: KIND.changes, number: 1000 + number, of: UNCHANGED }));
+const expected = [`${KIND.comes} ${NUMBER} ${NUMBER}`, ...kept.map(({ kind, number, of }) => `${kind} ${number} ${of}`)];
+
+/** Sends a frame; the form of the chain that it met. */
+async function serving(): Promise<number> {
+  while (receiver.receive());
+  const frame = new Uint8Array(PROBE.bytes).fill(0xff, 0, 6);
+  const view = new DataView(frame.buffer);
+  view.setUint16(12, PROBE.etherType);
+  view.setUint32(PROBE.number, NUMBER);
+  sender.send(frame);
+  return eventually(receivedForm, 2_000, 'the frame');
+}
+
+function receivedForm(): number | undefined {
+  for (let bytes = receiver.receive(); bytes; bytes = receiver.receive()) {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    if (view.getUint16(12) === PROBE.etherType) return view.getUint32(PROBE.first);
+  }
+  return undefined;
+}
+
+test('taking over with a migration', { timeout: 400_000 }, async () => {
+  const first = await run(0);
+  first.fill(kept);
+  await serving();
+  await first.running.leave();
+  const [fds, pins] = [openFds(), pinsOf(name)];
+  let open: Awaited<ReturnType<typeof run>> | undefined;
+  let [undone, done] = [0, 0];
+  const calls = await failing(
+    async () => {
+      open = await run(1);
+    },
+    async ({ nth, error }) => {
+      const about = `call ${nth}: ${error?.message}`;
+      if (error === undefined) await open?.running.leave();
+      const isMade = (await serving()) === 2;
+      if (isMade) done += 1;
+      else undone += 1;
+      if (error === undefined) expect(isMade, about).toBe(true);
+      await expectSame(openFds, fds, about);
+      if (!isMade) expect(pinsOf(name), about).toEqual(pins);
+      const wide = await run(1);
+      expect(wide.entries(), about).toEqual(expected);
+      expect(wide.running.orphans, about).toEqual([]);
+      await wide.running.leave();
+      const narrow = await run(0);
+      expect(narrow.entries(), about).toEqual(expected);
+      await narrow.running.leave();
+      expect(pinsOf(name), about).toEqual(pins);
+      await expectSame(openFds, fds, about);
+    },
+  );
+  await open?.running.stop();
+  expect(calls).toBeGreaterThan(100);
+  expect(undone).toBeGreaterThan(60);
+  expect(done).toBeGreaterThan(10);
+});
