@@ -55,18 +55,12 @@ const XDP_FIELDS: readonly ContextField[] = [
   field('rx_queue_index', 16, XDP, { width: 'whole' }),
 ];
 
-/** The ends of a socket's connection: addresses and the remote port in network order. */
+/** The ends of a socket's connection: addresses, by whole words, and the remote port in network order. */
 function connection(family: number, readers: readonly ProgramType[], width: ContextField['width']): readonly ContextField[] {
-  const words = [
-    'family',
-    'remote_ip4',
-    'local_ip4',
-    ...addressWords('remote_ip6'),
-    ...addressWords('local_ip6'),
-    'remote_port',
-    'local_port',
-  ];
-  return words.map((name, index) => field(name, family + 4 * index, readers, { width }));
+  const addresses = ['remote_ip4', 'local_ip4', ...addressWords('remote_ip6'), ...addressWords('local_ip6')];
+  return ['family', ...addresses, 'remote_port', 'local_port'].map((name, index) =>
+    field(name, family + 4 * index, readers, { width: addresses.includes(name) ? 'whole' : width }),
+  );
 }
 
 function addressWords(name: string): readonly string[] {

@@ -76,7 +76,9 @@ const ALL = ['xdp', 'schedCls', 'socketFilter', 'skSkb', 'skMsg', 'sockOps'] as 
 const PACKETS = ['xdp', 'schedCls'] as const;
 const XDP = ['xdp'] as const;
 const TC = ['schedCls'] as const;
-const SKB = ['schedCls', 'socketFilter', 'skSkb'] as const;
+const FRAMES = ['schedCls', 'socketFilter'] as const;
+const SKB = [...FRAMES, 'skSkb'] as const;
+const LOCKING = [...PACKETS, 'skSkb', 'skMsg', 'sockOps'] as const;
 const SOCKET_DATA = ['skSkb'] as const;
 const MESSAGES = ['skMsg'] as const;
 const EVENTS = ['sockOps'] as const;
@@ -140,8 +142,8 @@ const TABLE: Readonly<Partial<Record<Helper, Partial<HelperSpec>>>> = {
   ringbuf_discard: ofMap([], ['record', 'scalar'], 'ring_commit', { result: 'void', trailing: [1] }),
   perf_event_output: on(ALL, ['context', 'map', 'scalar', sized('read', 4), 'scalar'], { maps: ['perfEventArray'] }),
   ringbuf_query: ofMap(RING, ['map', 'scalar'], 'ring_query'),
-  spin_lock: on(PACKETS, ['lock'], { result: 'held' }),
-  spin_unlock: on(PACKETS, ['lock'], { result: 'held' }),
+  spin_lock: on(LOCKING, ['lock'], { result: 'held' }),
+  spin_unlock: on(LOCKING, ['lock'], { result: 'held' }),
 
   // control
   tail_call: special(['context', 'map', 'scalar'], ['programArray']),
@@ -192,7 +194,7 @@ const TABLE: Readonly<Partial<Record<Helper, Partial<HelperSpec>>>> = {
 
   // TC
   skb_load_bytes: on(SKB, ['context', 'scalar', sized('write', 3), 'scalar']),
-  skb_load_bytes_relative: on(SKB, ['context', 'scalar', sized('write', 3), 'scalar', 'scalar']),
+  skb_load_bytes_relative: on(FRAMES, ['context', 'scalar', sized('write', 3), 'scalar', 'scalar']),
   skb_store_bytes: on(PULLED, ['context', 'scalar', sized('read', 3), 'scalar', 'scalar'], MOVES),
   skb_pull_data: on(PULLED, ['context', 'scalar'], MOVES),
   skb_change_head: on(TC, ['context', 'scalar', 'scalar'], MOVES),
