@@ -103,7 +103,7 @@ describe('a balancer that is started again', () => {
     expect(lb.send(1, { ack: true }, 81)).toBe('notVip');
   });
 
-  it('leads every packet to a real of its vip between any two writes, and those of flows to theirs', () => {
+  it('leads every packet to a real of its vip between any two writes, and those of flows to theirs, whenever a process dies', () => {
     const places = fc.uniqueArray(fc.integer({ min: 1, max: 9 }), { minLength: 1, maxLength: 4 });
     const reals = fc
       .tuple(places, fc.integer({ min: 1, max: 9 }))
@@ -112,30 +112,49 @@ describe('a balancer that is started again', () => {
     const config = fc.uniqueArray(vip, { minLength: 1, maxLength: 3, selector: ({ port }) => port });
     const configOf = (vips: readonly { port: number; reals: RealOptions[] }[]) => vips.map(({ port, reals }) => ({ ...web, port, reals }));
     fc.assert(
-      fc.property(fc.array(config, { minLength: 2, maxLength: 4 }), (configs) => {
-        const [first = [], ...later] = configs;
-        const lb = simulatedBalancer(configOf(first), { maxVips: 4, maxReals: 12 });
-        let before = first;
-        for (const now of later) {
-          const kept = before.flatMap(({ port, reals }) => {
-            const stay = now.find((vip) => vip.port === port)?.reals.map(({ address }) => address) ?? [];
-            return reals.some(({ address }) => stay.includes(address)) ? [{ port, stay, before: reals.map(({ address }) => address) }] : [];
-          });
-          const flows = kept.flatMap(({ port, stay }) =>
-            [11, 12, 13].map((sport) => ({ sport, port, home: lb.send(sport, { ack: true }, port), stay })),
-          );
-          let fresh = 1_000;
-          const check = (): void => {
-            for (const { sport, port, home, stay } of flows)
-              if (stay.includes(home)) expect(lb.send(sport, { ack: true }, port)).toBe(home);
-            for (const { port, stay, before } of kept) expect([...stay, ...before]).toContain(lb.send(fresh++, { syn: true }, port));
-          };
-          lb.start(configOf(now), { onWrite: check });
-          for (const { port, reals } of now)
-            for (const sport of [11, 14, 15]) expect(reals.map(({ address }) => address)).toContain(lb.send(sport, { ack: true }, port));
-          before = now;
-        }
-      }),
+      fc.property(
+        config,
+        fc.array(fc.record({ now: config, dies: fc.option(fc.integer({ min: 1, max: 8 })) }), { minLength: 1, maxLength: 3 }),
+        (first, later) => {
+          const lb = simulatedBalancer(configOf(first), { maxVips: 4, maxReals: 12 });
+          let before = first;
+          for (const { now, dies } of later) {
+            const kept = before.flatMap(({ port, reals }) => {
+              const [old, next] = [reals, now.find((vip) => vip.port === port)?.reals ?? []].map((list) =>
+                list.map(({ address }) => address),
+              );
+              const stay = old?.filter((address) => next?.includes(address)) ?? [];
+              return stay.length > 0 ? [{ port, stay, any: [...(old ?? []), ...(next ?? [])] }] : [];
+            });
+            const flows = kept.flatMap(({ port, stay }) =>
+              [11, 12, 13].map((sport) => ({ sport, port, home: lb.send(sport, { ack: true }, port), stay })),
+            );
+            let fresh = 1_000;
+            const check = (): void => {
+              for (const { sport, port, home, stay } of flows)
+                if (stay.includes(home)) expect(lb.send(sport, { ack: true }, port)).toBe(home);
+              for (const { port, any } of kept) expect(any).toContain(lb.send(fresh++, { syn: true }, port));
+            };
+            let left = dies ?? 0;
+            const dying = (): void => {
+              check();
+              left -= 1;
+              if (left === 0) throw new RangeError('killed');
+            };
+            if (dies !== null) {
+              try {
+                lb.start(configOf(now), { onWrite: dying });
+              } catch (error) {
+                if (!(error instanceof RangeError)) throw error;
+              }
+            }
+            lb.start(configOf(now), { onWrite: check });
+            for (const { port, reals } of now)
+              for (const sport of [11, 14, 15]) expect(reals.map(({ address }) => address)).toContain(lb.send(sport, { ack: true }, port));
+            before = now;
+          }
+        },
+      ),
       { numRuns: 25, interruptAfterTimeLimit: 40_000 },
     );
   }, 60_000);
