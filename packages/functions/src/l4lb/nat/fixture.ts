@@ -3,7 +3,7 @@ import { ip } from '@tailrace/stage';
 // biome-ignore lint/style/noRestrictedImports: only tests import this file
 import { frameBytes, type Outcome, type Packet, SimulatedMaps, type SimulationResult, simulate, simulatedHandle } from '@tailrace/testing';
 import { addVip, type BalancerConfig, emptyConfig, removeVip, type VipOptions } from '../config.ts';
-import { readTables } from '../found.ts';
+import { adopted, type FoundTables, readTables } from '../found.ts';
 import { icmpError } from '../icmp-error.ts';
 import { MapWriter } from '../map-writer.ts';
 import { pick } from '../pick.ts';
@@ -62,19 +62,11 @@ export function simulatedNat(vips: readonly VipOptions[], { ports = NAT_PORTS, m
     reals6: simulatedHandle(maps, tables.reals6),
     realTraffic: simulatedHandle(maps, tables.realTraffic),
   };
-  const writer = new MapWriter(
-    { ...handles, nat: { leases, natVips: simulatedHandle(maps, nat.natVips) } },
-    emptyConfig({ mode: 'nat', maxVips: 4, maxReals: 15, mtu: 1_500, sources: { ipv4: source }, natPorts: ports }),
-    readTables(handles),
-  );
-  let config: BalancerConfig = emptyConfig({
-    mode: 'nat',
-    maxVips: 4,
-    maxReals: 15,
-    mtu: 1_500,
-    sources: { ipv4: source },
-    natPorts: ports,
-  });
+  const natHandles = { leases, natVips: simulatedHandle(maps, nat.natVips) };
+  const empty = emptyConfig({ mode: 'nat', maxVips: 4, maxReals: 15, mtu: 1_500, sources: { ipv4: source }, natPorts: ports });
+  const writerOver = (found: FoundTables): MapWriter => new MapWriter({ ...handles, nat: natHandles }, empty, found);
+  let writer = writerOver(readTables(handles));
+  let config: BalancerConfig = empty;
   const down = new Set<string>();
   const write = (): void => {
     const health = new Map(
@@ -137,6 +129,12 @@ export function simulatedNat(vips: readonly VipOptions[], { ports = NAT_PORTS, m
     change,
     removeVip: (name: string) => change((before) => removeVip(before, name)),
     addVip: (options: VipOptions) => change((before) => addVip(before, options)),
+    /** A process that starts with these vips over the same maps. */
+    restart(vips: readonly VipOptions[]): void {
+      const found = readTables(handles);
+      writer = writerOver(found);
+      change(() => adopted(vips.reduce<BalancerConfig>(addVip, empty), found));
+    },
     /** Has a real fail its checks, or pass them again. */
     setWell(address: string, well: boolean): void {
       if (well) down.delete(address);

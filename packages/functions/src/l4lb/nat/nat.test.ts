@@ -386,6 +386,23 @@ describe('reals', () => {
     const again = lb.request(packet().ipv4({ saddr: CLIENT, daddr: '198.51.100.2' }).tcp({ sport: 1, dport: 80, syn: true }));
     expect(ends(lb.answer(answered(portOf(again.packet))).packet)).toBe(`198.51.100.2:80 > ${CLIENT}:1`);
   });
+
+  it('keep flows and their ports over a restart, whatever order vips and reals are in', () => {
+    const both = { ...web, reals: [real(REAL), real(OTHER)] };
+    const lb = simulatedNat([both, dns]);
+    const flows = Array.from({ length: 16 }, (_, sport) => sport + 1);
+    const before = flows.map((sport) => ends(lb.request(data(sport)).packet));
+    const question = lb.request(asked(9)).packet;
+    lb.restart([dns, { ...web, reals: [real(OTHER), real('10.1.0.3'), real(REAL)] }]);
+    expect(flows.map((sport) => ends(lb.request(data(sport)).packet))).toEqual(before);
+    expect(lb.request(asked(9)).packet).toEqual(question);
+    // without its vip what is under way still arrives, and no more goes
+    const [first = ''] = before;
+    lb.restart([{ ...both, port: 81 }]);
+    expect(lb.request(data(1))).toExit('notVip');
+    const port = Number(/:(\d+) >/.exec(first)?.[1]);
+    expect(ends(lb.answer(answered(port, / (\S+):8080$/.exec(first)?.[1])).packet)).toBe(`${VIP}:80 > ${CLIENT}:1`);
+  });
 });
 
 describe('ICMP errors', () => {
