@@ -144,7 +144,7 @@ test('run --persist leaves the pipeline, pins shows it, run again goes on, stop 
   expect(await data.code()).toBe(0);
   expect(JSON.parse(data.out)).toContainEqual(expect.objectContaining({ name: 'hooks', hooks: ['xdp', 'tcIngress', 'tcEgress'] }));
 
-  const second = runOn(['--persist', '--json', '--interval', '100']);
+  const second = runOn(['--persist', '--json', '--interval', '100', '--drops', ...next, '--share', '50']);
   const counted = (): readonly Line[] => second.lines.map((line) => JSON.parse(line) as Line);
   await eventually(() => Number(counted().at(-1)?.stats.xdp.classify?.packets) >= 10, 10_000, 'counters of the first run');
   second.child.kill('SIGINT');

@@ -9,6 +9,9 @@ const stamp = struct({ first: be32, last: be32 });
 /** What is written on the way out, from byte 26 on. */
 const mark = struct({ out: be32 });
 
+/** Where a frame's number is, at byte 14. */
+const Numbered = struct({ number: be32 });
+
 /** The names of its stages, which no other pipeline has. */
 export const STAGES: readonly string[] = ['keptFirst', 'keptLast', 'keptGuard', 'keptOut'];
 
@@ -87,5 +90,15 @@ export function keptEdge(name: string) {
     const { first, last, guard, out } = stages(generation);
     return pipeline(name, { xdp: [first.on({ other: 'pass' }), last], tcIngress: [guard], tcEgress: [out] });
   };
-  return { seen, stages, edge };
+  // frames with odd numbers
+  const pick = stage({
+    name: 'keptPick',
+    hook: 'xdp',
+    uses: { Numbered },
+    program(ctx, { Numbered }) {
+      const frame = ctx.at(Numbered, 14);
+      return frame && (frame.number & 1) === 1 ? ctx.exit('canary') : ctx.next();
+    },
+  });
+  return { seen, stages, edge, match: [pick, pick.at('tc')] };
 }

@@ -15,6 +15,8 @@ export interface FrameReport {
 export interface NumberedFrames {
   /** So many by now. */
   readonly sent: number;
+  /** The generations that so many more meet from now on: those with odd numbers, and those with even ones. */
+  meets(count: number): Promise<{ readonly odd: readonly number[]; readonly even: readonly number[] }>;
   /** Ends it; again, it tells the same. */
   end(): Promise<FrameReport>;
 }
@@ -23,11 +25,14 @@ export interface NumberedFrames {
 export function frames(sender: PacketSocket, receiver: PacketSocket, pauseMs = 0): NumberedFrames {
   let [sent, mixed, going] = [0, 0, true];
   const missing = new Set<number>();
+  const met = { odd: new Set<number>(), even: new Set<number>() };
   const take = (): void => {
     for (let frame = receiver.receive(); frame; frame = receiver.receive()) {
       const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
       if (view.getUint16(12) !== PROBE.etherType) continue;
-      missing.delete(view.getUint32(PROBE.number));
+      const number = view.getUint32(PROBE.number);
+      missing.delete(number);
+      met[number % 2 === 1 ? 'odd' : 'even'].add(view.getUint32(PROBE.first));
       if (view.getUint32(PROBE.first) !== view.getUint32(PROBE.last)) mixed += 1;
     }
   };
@@ -48,6 +53,13 @@ export function frames(sender: PacketSocket, receiver: PacketSocket, pauseMs = 0
   return {
     get sent() {
       return sent;
+    },
+    async meets(count) {
+      await setTimeout(20);
+      take();
+      for (const generations of Object.values(met)) generations.clear();
+      for (const until = sent + count; sent < until; ) await setTimeout(1);
+      return { odd: [...met.odd], even: [...met.even] };
     },
     async end() {
       going = false;

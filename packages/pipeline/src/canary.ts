@@ -1,5 +1,4 @@
 /** A canary: some packets go through the next pipeline's chains while the others stay, until it is promoted or rolled back. */
-import { UnsupportedError } from '@tailrace/bpf';
 import { type CanaryDescription, describeTraffic } from './canary-description.ts';
 import type { ChainHook } from './chain-hook.ts';
 import { planOf } from './change.ts';
@@ -34,8 +33,6 @@ export class LiveCanary {
 
   /** Loads the next pipeline beside the present one and leads packets to it. Leaves nothing behind on errors. */
   static async start(parts: UpdateParts, next: NextPipeline, options: CanaryOptions): Promise<LiveCanary> {
-    if (parts.keeper !== undefined)
-      throw new UnsupportedError(`pipeline '${parts.name}' is persistent, and a canary ends with its process`, { hint: 'update() it' });
     await using undo = new AsyncDisposableStack();
     const prepared = await prepareUpdate(parts, next, options, undo, options);
     const trial = prepared.update.trial();

@@ -266,17 +266,21 @@ export class LivePipeline {
       this.#observation$.next(observation);
       before[Symbol.dispose]();
     };
+    const announce = (): void => this.#keeper?.announce(change.compiled);
+    const retract = (): void => {
+      if (isAstray()) this.#keeper?.stay();
+      else this.#keeper?.retract();
+    };
     return {
-      trial: () => new Trial(prepared, () => this.gracePeriod()),
+      trial: () => new Trial(prepared, { grace: () => this.gracePeriod(), announce, retract }),
       commit: async () => {
-        this.#keeper?.announce(change.compiled);
+        announce();
         try {
           await makeAll(this.#steps(prepared));
         } catch (error) {
           // packets may still be in what they were led back from
           await this.gracePeriod().catch(() => undefined);
-          if (isAstray()) this.#keeper?.stay();
-          else this.#keeper?.retract();
+          retract();
           throw error;
         }
       },

@@ -165,6 +165,7 @@ interface WrittenLayout {
   readonly size: number;
   readonly fields: readonly (readonly [string, FieldPlace])[];
   readonly counters: readonly (readonly [string, CounterBlock])[];
+  readonly telling: number | undefined;
 }
 
 interface Written {
@@ -182,11 +183,10 @@ interface Written {
   readonly maps: readonly (readonly [string, KeptMap])[];
 }
 
-function layoutJson({ size, fields, counters }: StateLayout): WrittenLayout {
-  return { size, fields: [...fields], counters: [...counters] };
+function layoutJson({ size, fields, counters, telling }: StateLayout): WrittenLayout {
+  return { size, fields: [...fields], counters: [...counters], telling };
 }
 
-/** A pipeline that outlives its process tells of no single packets. */
-function layoutOf({ size, fields, counters }: WrittenLayout): StateLayout {
-  return { size, fields: new Map(fields), counters: new Map(counters), telling: undefined };
+function layoutOf({ size, fields, counters, telling }: WrittenLayout): StateLayout {
+  return { size, fields: new Map(fields), counters: new Map(counters), telling };
 }

@@ -73,11 +73,6 @@ export class Observation {
     return sameRings && same(next) === same(this) ? this : next;
   }
 
-  /** Counts, and tells of no single packets. */
-  get isPlain(): boolean {
-    return this.counters && !this.trace && !this.drops;
-  }
-
   /** What a stage's program tells, in chains on packets; the same stage with the same outcomes has the same number, for good. */
   placement(hook: ChainHook, { telling: start }: StateLayout, place: string, names: readonly string[]): Pick<Placement, 'observe'> {
     const { trace, drops } = this;
@@ -109,8 +104,9 @@ export class Observation {
     return new Map([...(trace ? [[rings.trace, trace.ring] as const] : []), ...(drops ? [[rings.drops, drops.ring] as const] : [])]);
   }
 
+  /** For the registry. What others have told by numbers of their own is no use to the next process. */
   claims(pipeline: string): readonly MapClaim[] {
-    return [...this.rings.values()].map((map) => ({ map, scope: pipeline, user: 'observe' }));
+    return [...this.rings.values()].map((map) => ({ map, scope: `${pipeline}/observe`, user: 'observe', transient: true }));
   }
 
   /** The stage that a record is of. */

@@ -259,11 +259,6 @@ export function observedPacketsSuite(engine: Engine): void {
       await expect(firstValueFrom(running.drops$)).rejects.toThrow('the pipeline tells of no drops');
     });
 
-    test('in a pipeline that outlives its process', async () => {
-      const running = edge.run(engine, { persist: true, observe: { drops: true } });
-      await expect(running).rejects.toThrow("pipeline 'edge': what outlives its process has counters, and tells of nothing else");
-    });
-
     test('options', async () => {
       const run = (observe: NonNullable<Parameters<typeof edge.run>[1]>['observe']) => edge.run(engine, observe ? { observe } : {});
       await expect(run({ trace: { every: 0 } })).rejects.toThrow('observe: trace.every is 0, expected an integer from 1 on');

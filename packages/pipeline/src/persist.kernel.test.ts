@@ -3,6 +3,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { createNamespace, kernel, type NetworkNamespace, PacketSocket, Rtnetlink } from '@tailrace/kernel';
 import { hash, override, stage, struct, u32, u64 } from '@tailrace/stage';
 import { userspace } from '@tailrace/userspace';
+import { firstValueFrom } from 'rxjs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { forgetKept, keptPipelines, stopKept } from './kept.ts';
 import { pipeline } from './pipeline.ts';
@@ -276,4 +277,65 @@ test('a store of its own sees maps that were left, and may stay out of them', as
       line.replace('NAME', name),
     ),
   );
+});
+
+test('a canary that is rolled back leaves the pins as they were, one that is promoted is kept', async () => {
+  const long = stage({ name: 'long', hook: 'xdp', program: (ctx) => (ctx.length === 321 ? ctx.exit('canary') : ctx.next()) });
+  const first = declared();
+  const one = await first.edge.run(engine(), { persist: true });
+  one.map(first.seen).set(321, 0n);
+  const pins = readdirSync(folder).sort();
+  const extra = hash({ name: 'extra', key: u32, value: u64, maxEntries: 8 });
+  const count = stage({
+    name: 'count',
+    hook: 'xdp',
+    uses: { seen: first.seen, extra },
+    program(ctx, { seen, extra }) {
+      const entry = seen.lookup(ctx.length);
+      if (entry) entry.value += 1000n;
+      extra.update(ctx.length, 1n);
+      return ctx.next();
+    },
+  });
+  const next = pipeline(name, { xdp: [first.mark, count], tcIngress: [first.check] });
+  const trial = await one.canary(next, { match: [long, long.at('tc')] });
+  send(3);
+  await until(() => trial.stats().canary.tcIngress.check.packets === 3n);
+  expect(one.map(first.seen).get(321)).toBe(3000n);
+  await trial.rollBack();
+  expect(readdirSync(folder).sort()).toEqual(pins);
+  expect(one.orphans).toEqual([]);
+  const again = await one.canary(next, { match: [long, long.at('tc')] });
+  await again.promote();
+  // left with a canary: that is rolled back, and what was promoted before stays
+  await one.canary(first.edge, { match: [long, long.at('tc')] });
+  await one.leave();
+  send(2);
+  const second = declared();
+  const two = await second.edge.run(engine(), { persist: true });
+  expect(two.map(second.seen).get(321)).toBe(5000n);
+  expect(two.orphans).toEqual([`${name}/extra`]);
+  expect(two.stats().roots.xdp.misses).toBe(0n);
+  await two.stop();
+});
+
+test('traces and drops are told of one process, and lost where none reads them', async () => {
+  const first = declared();
+  const one = await first.edge.run(engine(), { persist: true, observe: { trace: { every: 1 }, drops: { bytes: 4096 } } });
+  const drop = firstValueFrom(one.drops$);
+  send(1);
+  expect(await drop).toMatchObject({ hook: 'tcIngress', stage: 'check', reason: 'marked' });
+  expect(readdirSync(folder).filter((pin) => pin.includes('observe'))).toEqual([]);
+  await one.leave();
+  send(300);
+  const two = await declared().edge.run(engine(), { persist: true });
+  const { lost } = two.stats();
+  expect(lost.drops).toBeGreaterThan(100n);
+  await expect(firstValueFrom(two.drops$)).rejects.toThrow('the pipeline tells of no drops');
+  await two.observe({ drops: true });
+  const other = firstValueFrom(two.drops$);
+  send(1);
+  expect(await other).toMatchObject({ stage: 'check', lost: lost.drops });
+  expect(two.stats().roots.xdp.misses).toBe(0n);
+  await two.stop();
 });

@@ -111,10 +111,6 @@ async function run<L>(name: string, chains: Chains, engine: BpfEngine, options: 
   if (!Number.isFinite(statsIntervalMs) || statsIntervalMs <= 0)
     throw new ArgumentError(`pipeline '${name}': statsIntervalMs is ${statsIntervalMs}, expected more than 0`);
   const observation = new Observation(options.observe);
-  if (persist && !observation.isPlain)
-    throw new UnsupportedError(`pipeline '${name}': what outlives its process has counters, and tells of nothing else`, {
-      hint: 'leave out persist or observe',
-    });
   if (persist && services.some(({ service }) => service === MapRegistry))
     throw new UnsupportedError(`pipeline '${name}': a MapRegistry of its own makes maps that end with the process, which persist keeps`, {
       hint: 'leave out persist, or override MapStore alone, which sees pinned maps too',

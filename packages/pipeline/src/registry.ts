@@ -17,6 +17,8 @@ export interface MapClaim {
   readonly scope: string;
   /** The stage or controller that uses it, for messages and to tell maps of one name in one scope apart. */
   readonly user: string;
+  /** It goes with the process, whatever is kept of others. */
+  readonly transient?: true;
 }
 
 /** Keeps maps open; disposing of it closes those that nobody else holds. */
@@ -148,10 +150,11 @@ export class EngineMapRegistry implements MapRegistry {
     }
     const name = this.#nameOf(claim, claims);
     using resources = new DisposableStack();
-    const { loaded, isNew } = this.#make(map, toMapSpec(map, name));
+    const keeper = claim.transient ? undefined : this.#keeper;
+    const { loaded, isNew } = this.#make(map, toMapSpec(map, name), keeper);
     resources.defer(() => {
       loaded.close();
-      this.#keeper?.closeMap(name);
+      keeper?.closeMap(name);
     });
     if (isNew) fill(map, loaded);
     const stored: StoredMap = { name, map, loaded, isNew };
@@ -163,9 +166,9 @@ export class EngineMapRegistry implements MapRegistry {
     return entry;
   }
 
-  #make(map: AnyMap, spec: MapSpec): { readonly loaded: LoadedMap; readonly isNew: boolean } {
+  #make(map: AnyMap, spec: MapSpec, keeper: MapKeeper | undefined): { readonly loaded: LoadedMap; readonly isNew: boolean } {
     const create = (wanted: MapSpec): LoadedMap => this.#instance.createMap(wanted);
-    return this.#keeper ? this.#keeper.openMap(map, spec, create) : { loaded: create(spec), isNew: true };
+    return keeper ? keeper.openMap(map, spec, create) : { loaded: create(spec), isNew: true };
   }
 
   /**
@@ -182,7 +185,7 @@ export class EngineMapRegistry implements MapRegistry {
     const name = map.global === true ? map.name : rivals.length > 0 ? `${scope}/${user}.${map.name}` : `${scope}/${map.name}`;
     const open = this.#byName.get(name);
     // the next process knows it by its name alone
-    if (open && this.#keeper) throw takenName(name, open.claim, claim);
+    if (open && this.#keeper && !claim.transient) throw takenName(name, open.claim, claim);
     let free = name;
     for (let count = 2; this.#byName.has(free); count++) free = `${name}.${count}`;
     return free;

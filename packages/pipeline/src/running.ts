@@ -87,7 +87,8 @@ export interface Running<L> extends AsyncDisposable {
    * lets out through its exit `canary`. The other packets stay. A program in front of both chains sorts packets at every hook
    * where they differ; where metadata cross, TC ingress goes by what XDP did. Maps that both declare are shared, counters are apart.
    * Meanwhile `replace`, `update` and another canary are refused, test runs have no path, and `stop` rolls it back.
-   * Throws what `update` does, ArgumentError for a share that is none, UnsupportedError for a persistent pipeline.
+   * Of a persistent pipeline both sides go on where the process dies, until the next process leads packets to what it declares.
+   * Throws what `update` does, and ArgumentError for a share that is none.
    */
   canary<L2>(next: Pipeline<string, L2> & SameHooks<L, L2>, options: CanaryOptions): Promise<Canary<Running<L2>, Stats<L>, Stats<L2>>>;
   /**

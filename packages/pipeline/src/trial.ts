@@ -8,20 +8,36 @@ import type { ChainHook } from './chain-hook.ts';
 import type { ChainStats } from './stats.ts';
 import { makeAll } from './transition.ts';
 
+/** What a trial has to do with what is around it. */
+export interface TrialParts {
+  grace(): Promise<void>;
+  /** Before any packet goes there: the next process may find it. */
+  announce(): void;
+  /** Packets were led back, or could not be. */
+  retract(): void;
+}
+
 /** Loaded changes on trial. */
 export class Trial {
   /** From the stack outwards. */
   readonly #changes: readonly PreparedChange[];
-  readonly #grace: () => Promise<void>;
+  readonly #around: TrialParts;
 
-  constructor(prepared: readonly PreparedChange[], grace: () => Promise<void>) {
+  constructor(prepared: readonly PreparedChange[], around: TrialParts) {
     this.#changes = prepared.toReversed();
-    this.#grace = grace;
+    this.#around = around;
   }
 
   /** Puts the fronts in, all or none. */
   async start(): Promise<void> {
-    await makeAll(this.#changes.map((one) => ({ make: () => one.commit(), undo: () => one.revert() })));
+    this.#around.announce();
+    try {
+      await makeAll(this.#changes.map((one) => ({ make: () => one.commit(), undo: () => one.revert() })));
+    } catch (error) {
+      await this.#around.grace().catch(() => undefined);
+      this.#around.retract();
+      throw error;
+    }
   }
 
   /** Leads all packets to the new chains. After an error it can be asked for again, and so can `revert`. */
@@ -30,8 +46,9 @@ export class Trial {
   }
 
   /** Leads all packets to the old chains. After an error it can be asked for again. */
-  revert(): Promise<void> {
-    return this.#leave((one) => one.revert());
+  async revert(): Promise<void> {
+    await this.#leave((one) => one.revert());
+    this.#around.retract();
   }
 
   /** What the new chains have counted. */
@@ -42,10 +59,10 @@ export class Trial {
   /** TC ingress last: until then both chains there get the packets of their own. Ends with a grace period. */
   async #leave(way: (one: PreparedChange) => Promise<void>): Promise<void> {
     for (const one of this.#changes) if (one.hook !== 'tcIngress') await way(one);
-    await this.#grace();
+    await this.#around.grace();
     const ingress = this.#changes.find(({ hook }) => hook === 'tcIngress');
     if (ingress === undefined) return;
     await way(ingress);
-    await this.#grace();
+    await this.#around.grace();
   }
 }

@@ -37,6 +37,7 @@ test.each<[string, Invocation]>([
     { ...run, canary: { file: 'next.ts', share: 0.125, promoteMs: 60_000 } },
   ],
   ['run edge.ts -i eth0 --persist', { ...run, persist: true }],
+  ['run edge.ts -i eth0 --persist --drops --canary next.ts', { ...run, persist: true, drops: true, canary: { file: 'next.ts' } }],
   ['run --interface=eth0 --for 1.5 edge.ts', { ...run, forMs: 1500 }],
   [
     'run edge.ts -i eth0 --netns blue --tc clsact --xdp generic --json --interval 250',
@@ -81,7 +82,6 @@ test.each<[string, Invocation]>([
 });
 
 test.each([
-  ['run edge.ts -i eth0 --persist --drops', 'run: --drops ends with the process and --persist does not, expected one of them'],
   ['', 'no command, expected doctor, run, graph, build, vm, pins, stop or forget'],
   ['fly', "there is no command 'fly', expected doctor, run, graph, build, vm, pins, stop or forget"],
   ['help fly', "there is no command 'fly', expected doctor, run, graph, build, vm, pins, stop or forget"],

@@ -231,8 +231,6 @@ type RunValues = ReturnType<typeof parsed<typeof runOptions>>['values'];
 
 /** What only makes sense for packets of interfaces, and what only for those of a capture. */
 const attachOnly = ['netns', 'tc', 'xdp', 'interval', 'for', 'trace', 'drops', 'persist', 'canary', 'share', 'promote'] as const;
-/** What pipelines that outlive the process have none of. */
-const passing = ['trace', 'drops', 'canary'] as const;
 const replayOnly = ['out', 'quiet'] as const;
 const engines = ['userspace', 'interpreter', 'kernel'] as const;
 
@@ -243,9 +241,6 @@ function attaching(file: string, values: RunValues): RunCommandOptions {
   const interfaces = named('run', values.interface);
   if (interfaces.length === 0) throw wrong('run', 'no packets, expected --interface NAME or --pcap FILE');
   for (const name of replayOnly) if (values[name] !== undefined) throw wrong('run', `--${name} goes with --pcap, not with --interface`);
-  for (const name of passing)
-    if (values.persist && values[name] !== undefined)
-      throw wrong('run', `--${name} ends with the process and --persist does not, expected one of them`);
   const forSeconds = values.for === undefined ? undefined : number('run', '--for', values.for, longestMs / 1000);
   return {
     command: 'run',

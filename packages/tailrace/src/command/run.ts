@@ -32,6 +32,7 @@ export async function run(options: RunCommandOptions, { output, errors }: Output
   if (forMs !== undefined) stop.after(forMs);
   const reason = await session.until(stop, output);
   const last = session.now();
+  if (persist) await session.withdraw();
   try {
     await (persist ? running.leave() : running.stop());
   } finally {
@@ -74,6 +75,12 @@ class Session {
   now(): Moment {
     const { stats, canary } = this.#canary?.shown() ?? { stats: this.#running.stats() };
     return { stats, description: this.#running.describe(), canary };
+  }
+
+  /** Before the pipeline is left: what only this process has a use for ends. */
+  async withdraw(): Promise<void> {
+    await this.#canary?.end('rolled back');
+    await this.#running.observe({ trace: false, drops: false });
   }
 
   /** Hands over counters until there is a reason to stop. Throws what reading them throws. */
