@@ -51,7 +51,8 @@ export class SocketSlots {
    * Gives a socket the programs of this map and puts it under a key in the place of what is there, unless `write` fails, which makes
    * the entry. 0, or a negated errno: EBUSY where the socket has such a program from another place.
    */
-  put(key: Uint8Array, tap: SocketTap, write: () => number): number {
+  put(given: Uint8Array, tap: SocketTap, write: () => number): number {
+    const key = given.slice();
     if ((this.programs & tap.programs) !== 0) return -Errno.EBUSY;
     const result = write();
     if (result < 0) return result;

@@ -62,7 +62,8 @@ export class SocketTap {
     };
     socket._write = (chunk, encoding, done) => this.#leaves([{ chunk, encoding }], done);
     if (writev) socket._writev = (written, done) => this.#leaves(written, done);
-    socket.on('drain', () => this.#wake('peer'));
+    // who has ended gets no 'drain' any more
+    for (const event of ['drain', 'finish']) socket.on(event, () => this.#wake('peer'));
     socket.once('close', () => {
       for (const side of ['reader', 'peer'] as const) this.#wake(side);
       for (const close of this.#onClose) close();
@@ -93,7 +94,8 @@ export class SocketTap {
 
   /** Reads, whether or not its owner does, so that the inlet meets what comes. */
   start(): void {
-    if (this.socket.readableLength < this.socket.readableHighWaterMark) this.#read(this.socket.readableHighWaterMark);
+    const { readableLength, readableHighWaterMark } = this.socket;
+    if (readableLength < readableHighWaterMark && !this.#hasEnded) this.#read(readableHighWaterMark);
   }
 
   /** Hands bytes to its reader, past the inlet. False where the reader has enough for now; who has ended gets none. */
@@ -133,12 +135,14 @@ export class SocketTap {
 
   #arrived(chunk: unknown, encoding: BufferEncoding | undefined): boolean {
     const { inlet } = this;
-    if (inlet === undefined || (chunk !== null && !Buffer.isBuffer(chunk))) return this.#push(chunk, encoding);
     if (chunk === null) {
-      // a half-close, of which the owner hears whatever the verdict is
-      inlet.take(Buffer.alloc(0));
-      return this.#push(null);
+      // a half-close, of which the owner hears whatever the verdict is; nobody is asked to read any more
+      inlet?.take(Buffer.alloc(0));
+      const wantsMore = this.#push(null);
+      this.#wake('reader');
+      return wantsMore;
     }
+    if (inlet === undefined || !Buffer.isBuffer(chunk)) return this.#push(chunk, encoding);
     const left = inlet.take(chunk);
     const wantsMore = left === undefined || this.#push(left);
     return wantsMore && this.#holds === 0;

@@ -76,6 +76,43 @@ test.each(['sockmap', 'sockhash'] as const)('%s: numbers of sockets are found un
   expect(() => map.update(u32(1), number(near))).toThrow(errno('EBADF'));
 });
 
+test('each socket leaves its own key, whatever becomes of the bytes that named it', async () => {
+  const [a, b] = [await connection(), await connection()];
+  const map = sockets('sockhash');
+  const key = u32(1);
+  map.update(key, number(a.far));
+  key.set(u32(2));
+  map.update(key, number(b.far));
+  key.fill(0xff);
+  a.far.destroy();
+  await once(a.far, 'close');
+  expect(keysOf(map)).toEqual([2]);
+});
+
+/** bpf_sk_redirect_map(skb, &sockets, 1, BPF_F_INGRESS) */
+const INWARDS = 'r2 = map[sockets]\nr3 = 1\nr4 = 1\ncall 52\nexit';
+
+test.each([
+  { text: REDIRECTS, end: ({ far }: { far: Socket }) => far.end() },
+  { text: INWARDS, end: ({ near }: { near: Socket }) => near.end() },
+])('a target that takes no more lets its sender go on, though it stays open', async ({ text, end }) => {
+  const [a, b] = [await connection(), await connection()];
+  const map = sockets();
+  await attached(text, map);
+  map.update(u32(0), number(a.far));
+  map.update(u32(1), number(b.far));
+  b.far.pause();
+  a.near.write(Buffer.alloc(16 << 20));
+  await sleep(100);
+  expect(a.near.writableLength).toBeGreaterThan(0);
+  end(b);
+  // what lies in its buffers still goes to its peer
+  b.near.resume();
+  for (let waited = 0; waited < 5000 && a.near.writableLength > 0; waited += 10) await sleep(10);
+  expect(a.near.writableLength).toBe(0);
+  expect(b.far.destroyed).toBe(false);
+});
+
 test('keys beyond the end, a full table, numbers of 4 bytes', async () => {
   const { near, far } = await connection();
   expect(() => sockets('sockmap', 2).update(u32(7), number(far))).toThrow(errno('E2BIG'));
