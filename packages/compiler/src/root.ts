@@ -92,6 +92,7 @@ export function lowerRoot(options: RootOptions): Graph {
   if (options.hook === 'tc' && options.tagged) root.tagged(options.tagged.tag, options.array, options.tagged.slot, options.slot ?? 0);
   else root.jump(options.array, 'slot' in options ? (options.slot ?? 0) : 0);
   if (state) root.count(state.map, state.misses);
+  if (options.hook === 'skSkb') root.dropEnd();
   return root.finish();
 }
 
@@ -140,6 +141,18 @@ class Root {
     this.#branch(entry, 'ne', this.constant(0), there, this.#giveUp);
     this.#block = there;
     return entry;
+  }
+
+  /**
+   * The end of a stream comes as data of no length. Passed on behind data that wait to be read it would hide them, and who reads hears
+   * of it anyhow.
+   */
+  dropEnd(): void {
+    const [others, end] = [createBlock(this.graph), createBlock(this.graph)];
+    this.#branch(this.load(4, 'context', this.graph.context, SK_BUFF.len), 'ne', this.constant(0), others, end);
+    this.#block = end;
+    setTerminator(end, { kind: 'return', value: this.constant(this.#hook.verdicts.drop ?? 0) });
+    this.#block = others;
   }
 
   count(map: string, offset: number): void {

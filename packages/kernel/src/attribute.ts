@@ -108,6 +108,7 @@ export const commands = {
   },
   BPF_LINK_UPDATE: { number: 29, fields: { link_fd: [0, 4], new_prog_fd: [4, 4], flags: [8, 4] } },
   BPF_LINK_DETACH: { number: 34, fields: { link_fd: [0, 4] } },
+  BPF_PROG_BIND_MAP: { number: 35, fields: { prog_fd: [0, 4], map_fd: [4, 4] } },
 } as const satisfies Readonly<Record<string, { readonly number: number; readonly fields: Readonly<Record<string, Field>> }>>;
 
 /** The name of a bpf(2) command, in the kernel's spelling. */

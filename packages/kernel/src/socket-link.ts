@@ -1,6 +1,6 @@
 /**
- * Socket programs where they run: at the sockets of a map, which holds its programs until it goes or they are taken off, and
- * at those of a cgroup by a link, which is gone with its process.
+ * Socket programs where they run: at the sockets of a map, and at those of a cgroup by a link, which is gone with its process. Sockets that
+ * are in a map keep its program, and the program the map, until they are closed: whatever waits there is still read.
  */
 import { closeSync, openSync } from 'node:fs';
 import { ArgumentError, type Detachable, type ProgramType, type SocketPlace } from '@tailrace/bpf';
@@ -32,6 +32,8 @@ function attachToMap(program: KernelProgram, { hook, map }: Extract<SocketPlace,
   if (!(map instanceof KernelMap) || (map.spec.type !== 'sockmap' && map.spec.type !== 'sockhash'))
     throw new ArgumentError(`map ${map.spec.name} is no map of sockets of the kernel engine`);
   const about = `program ${program.spec.name} at map ${map.spec.name}`;
+  // sockets keep their program, and with the map's last holder the kernel drops what waits at its sockets: so the program holds the map
+  bpf('BPF_PROG_BIND_MAP', { prog_fd: program.fd, map_fd: map.fd }, about);
   bpf('BPF_PROG_ATTACH', { target_fd: map.fd, attach_bpf_fd: program.fd, attach_type: attachType[hook] }, about);
   let attached = true;
   return {
