@@ -5,8 +5,10 @@ import { once } from 'node:events';
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { bypass } from '@tailrace/functions/bypass';
+import { topology } from '@tailrace/testing';
 import { kernel, pipeline } from 'tailrace';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { drained, loopback, sha1 } from './loopback.ts';
 
 const mount = readFileSync('/proc/self/mounts', 'utf8').match(/^\S+ (\S+) cgroup2 /m)?.[1] ?? '/sys/fs/cgroup';
 const home = `${mount}${readFileSync('/proc/self/cgroup', 'utf8').match(/^0::(.*)$/m)?.[1] ?? '/'}`;
@@ -52,8 +54,6 @@ async function roundTrip(port: number, bytes: Buffer, pieces: number): Promise<s
   return hash.digest('hex');
 }
 
-const sha1 = (bytes: Buffer): string => createHash('sha1').update(bytes).digest('hex');
-
 test('a connection to a process outside stays with TCP, and is counted', async () => {
   const local = bypass();
   await using running = await pipeline('local', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup }));
@@ -75,4 +75,25 @@ test('what two processes of the cgroup say goes past TCP, in order and whole', a
   const { next, verdicts } = running.stats().skMsg['bypass.handOver'];
   expect(verdicts.redirect).toBeGreaterThan(100n);
   expect({ next, pass: verdicts.pass }).toEqual({ next: 0n, pass: 0n });
+});
+
+test('connections of two namespaces that are the same but for that are kept apart', async () => {
+  const local = bypass();
+  await using running = await pipeline('local', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup }));
+  writeFileSync(`${cgroup}/cgroup.procs`, String(process.pid));
+  const sysctls = { 'net/ipv4/ip_local_port_range': '40000 40000' };
+  await using net = await topology({ hosts: { box: { sysctls }, other: { sysctls } } });
+  await using box = await loopback('127.0.0.1', net.hosts.box.namespace);
+  await using other = await loopback('127.0.0.1', net.hosts.other.namespace);
+  const [one, same] = [await box.connection(), await other.connection()];
+  expect([one.inner.localPort, one.inner.remotePort]).toEqual([same.inner.localPort, same.inner.remotePort]);
+  for (const connection of [one, same]) {
+    const [bytes, answer] = [randomBytes(50_000), randomBytes(50_000)];
+    const [there, back] = [drained(connection.inner), drained(connection.outer)];
+    connection.outer.end(bytes);
+    connection.inner.end(answer);
+    expect((await there).hash).toBe(sha1(bytes));
+    expect((await back).hash).toBe(sha1(answer));
+  }
+  expect(running.stats().skMsg['bypass.handOver'].verdicts.redirect).toBeGreaterThan(3n);
 });

@@ -214,6 +214,8 @@ export interface SkMsgContext<M> extends SocketContext<'skMsg', M> {
   applyBytes(bytes: number): void;
   /** No verdict before so many bytes have come together. */
   corkBytes(bytes: number): void;
+  /** The socket's network namespace, as SO_NETNS_COOKIE has it: connections of different ones can have the same ends. */
+  readonly netnsCookie: bigint;
 }
 
 /** `ctx` of the events of TCP sockets in a cgroup. */
@@ -224,6 +226,8 @@ export interface SockOpsContext<M> extends Context<'sockOps', M>, Connection, Ma
   readonly activeEstablished: boolean;
   /** A connection that was made to here stands. */
   readonly passiveEstablished: boolean;
+  /** The socket's network namespace, as SO_NETNS_COOKIE has it: connections of different ones can have the same ends. */
+  readonly netnsCookie: bigint;
 }
 
 /** A table and not a conditional type, so that a hover on `ctx` says `XdpContext<…>`. */

@@ -78,7 +78,15 @@ export {
   skb_vlan_settle,
 } from './skb-move';
 export { slot_lookup } from './slot';
-export { msg_apply_bytes, msg_cork_bytes, msg_pull_data, sk_redirect_hash, sk_redirect_map, sock_map_update } from './socket';
+export {
+  get_netns_cookie,
+  msg_apply_bytes,
+  msg_cork_bytes,
+  msg_pull_data,
+  sk_redirect_hash,
+  sk_redirect_map,
+  sock_map_update,
+} from './socket';
 export { strncmp, strtol, strtoul } from './text';
 export { snprintf, trace_printk, trace_vprintk } from './trace';
 export { skb_get_tunnel_key, skb_set_tunnel_key } from './tunnel';

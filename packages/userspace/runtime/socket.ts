@@ -62,6 +62,11 @@ export function sk_redirect_hash(worker: usize, map: usize, key: usize, flags: u
   return SK_PASS;
 }
 
+/** bpf_get_netns_cookie: a process is in one namespace, here the first. */
+export function get_netns_cookie(_worker: usize): u64 {
+  return 1;
+}
+
 /** bpf_msg_apply_bytes. */
 export function msg_apply_bytes(worker: usize, bytes: u64): i64 {
   store<u32>(worker + WORKER_SOCKET, <u32>bytes, SOCKET_APPLY);

@@ -217,6 +217,7 @@ const TABLE: Readonly<Partial<Record<Helper, Partial<HelperSpec>>>> = {
   sk_redirect_hash: on(SOCKET_DATA, ['context', 'map', 'key', 'scalar'], { maps: SOCKHASH }),
   msg_redirect_map: on(MESSAGES, ['context', 'map', 'scalar', 'scalar'], { maps: SOCKMAP, export: 'sk_redirect_map' }),
   msg_redirect_hash: on(MESSAGES, ['context', 'map', 'key', 'scalar'], { maps: SOCKHASH, export: 'sk_redirect_hash' }),
+  get_netns_cookie: on([...MESSAGES, ...EVENTS], ['context']),
   msg_apply_bytes: on(MESSAGES, ['context', 'scalar']),
   msg_cork_bytes: on(MESSAGES, ['context', 'scalar']),
   msg_pull_data: on(MESSAGES, ['context', 'scalar', 'scalar', 'scalar'], MOVES),

@@ -171,6 +171,16 @@ describe('code', () => {
   });
 });
 
+describe('the namespace of a connection', () => {
+  test.each(['skMsg', 'sockOps'] as const)('%s', (hook) => {
+    expect(code('return ctx.netnsCookie === 1n ? ctx.pass() : ctx.next();', hook)).toContain('call bpf_get_netns_cookie#122');
+  });
+
+  test('is not told at skSkb', () => {
+    expect(refused('return ctx.netnsCookie === 1n ? ctx.pass() : ctx.drop();', 'skSkb')).toContain('ctx.netnsCookie is not there at skSkb');
+  });
+});
+
 describe('refused', () => {
   test('what frames have', () => {
     expect(refused('ctx.tcp();', 'skSkb')).toMatchInlineSnapshot(`

@@ -42,6 +42,14 @@ export const SOCKET_MEMBERS: Members = {
   op: { hooks: AT_EVENTS, get: ({ lowering }) => contextWord(lowering, SOCK_OPS.op) },
   activeEstablished: isEvent(ESTABLISHED.active),
   passiveEstablished: isEvent(ESTABLISHED.passive),
+  netnsCookie: {
+    hooks: ['skMsg', 'sockOps'],
+    get: ({ lowering }) => ({
+      kind: 'bigint',
+      range: R.UINT64,
+      value: lowering.call(Helper.get_netns_cookie, [lowering.graph.context]),
+    }),
+  },
   applyBytes: bytes(Helper.msg_apply_bytes),
   corkBytes: bytes(Helper.msg_cork_bytes),
 };

@@ -3,8 +3,11 @@
  * end sends goes to what the other reads. Which way a connection goes is decided by its first bytes and for good: bytes that went
  * through TCP and bytes that did not would otherwise overtake one another.
  */
-import { lruHash, sockhash, stage, struct, u32 } from '@tailrace/stage';
-import { connectionKey, lowerHalf, upperHalf } from '../connection.ts';
+import { lruHash, sockhash, stage, struct, u32, u64 } from '@tailrace/stage';
+import { lowerHalf, upperHalf } from '../connection.ts';
+
+/** An end of a connection: processes of one cgroup may be in many namespaces, with connections that are the same but for that. */
+const endKey = struct({ netns: u64, localHi: u64, localLo: u64, remoteHi: u64, remoteLo: u64, localPort: u32, remotePort: u32 });
 
 /** How data of a socket go. */
 export const Way = { undecided: 0, past: 1, through: 2 } as const;
@@ -12,8 +15,8 @@ export const Way = { undecided: 0, past: 1, through: 2 } as const;
 /** The maps of one bypass, for so many sockets: two of each connection. */
 export function bypassMaps(maxSockets: number) {
   return {
-    ends: sockhash({ name: 'ends', key: connectionKey, maxEntries: maxSockets }),
-    ways: lruHash({ name: 'ways', key: connectionKey, value: struct({ way: u32 }), maxEntries: maxSockets }),
+    ends: sockhash({ name: 'ends', key: endKey, maxEntries: maxSockets }),
+    ways: lruHash({ name: 'ways', key: endKey, value: struct({ way: u32 }), maxEntries: maxSockets }),
   };
 }
 
@@ -28,7 +31,21 @@ export const trackStage = stage({
     const localLo = lowerHalf(ctx.family, ctx.localAddr, ctx.localAddr6.lo);
     const remoteHi = upperHalf(ctx.family, ctx.remoteAddr6.hi);
     const remoteLo = lowerHalf(ctx.family, ctx.remoteAddr, ctx.remoteAddr6.lo);
-    const key = { localHi, localLo, remoteHi, remoteLo, localPort: ctx.localPort, remotePort: ctx.remotePort };
+    const netns = ctx.netnsCookie;
+    const localPort = ctx.localPort;
+    const remotePort = ctx.remotePort;
+    // the other end is not there yet: what stands in its place is of a connection that was
+    if (ctx.activeEstablished)
+      ways.delete({
+        netns,
+        localHi: remoteHi,
+        localLo: remoteLo,
+        remoteHi: localHi,
+        remoteLo: localLo,
+        localPort: remotePort,
+        remotePort: localPort,
+      });
+    const key = { netns, localHi, localLo, remoteHi, remoteLo, localPort, remotePort };
     // the way last: it tells the other end, on another CPU, that this one can be handed data. No room: the connection stays with TCP
     if (ends.add(key)) ways.update(key, { way: 0 });
     return ctx.next();
@@ -45,9 +62,11 @@ export const handOverStage = stage({
     const localLo = lowerHalf(ctx.family, ctx.localAddr, ctx.localAddr6.lo);
     const remoteHi = upperHalf(ctx.family, ctx.remoteAddr6.hi);
     const remoteLo = lowerHalf(ctx.family, ctx.remoteAddr, ctx.remoteAddr6.lo);
-    const own = ways.lookup({ localHi, localLo, remoteHi, remoteLo, localPort: ctx.localPort, remotePort: ctx.remotePort });
+    const netns = ctx.netnsCookie;
+    const own = ways.lookup({ netns, localHi, localLo, remoteHi, remoteLo, localPort: ctx.localPort, remotePort: ctx.remotePort });
     if (!own) return ctx.next();
     const other = {
+      netns,
       localHi: remoteHi,
       localLo: remoteLo,
       remoteHi: localHi,
