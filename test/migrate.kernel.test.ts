@@ -188,21 +188,25 @@ test('kill -9 at any moment', { timeout: 60_000 + 6_000 * kills }, async () => {
   await left(count, maxEntries);
   const sent = traffic(2);
   let [form, finished] = [1, 0];
-  // the first one is not disturbed
-  let longest = Number.POSITIVE_INFINITY;
+  // how long a process takes, from the start and from where it follows what changed: the first one is not disturbed
+  let [whole, tail] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
   const found = new Map<string, number>();
   for (let at = 0; at <= kills; at++) {
     const process = migrating(form, maxEntries);
+    const isLate = at % 2 === 1;
     await process.says('starting');
-    const moment = Math.random() * 1.1 * longest;
-    const began = performance.now();
+    // one that only finishes what another began says so at its end
+    if (isLate) await eventually(() => /following|running/.test(process.output), 30_000, 'a migration that follows');
+    const [began, moment] = [performance.now(), Math.random() * 1.1 * (isLate ? tail : whole)];
     await eventually(() => process.output.includes('running') || performance.now() - began > moment, 30_000, 'a migration');
     await process.kill();
-    const [, took] = /running (\d+)/.exec(process.output) ?? [];
-    const state = took === undefined ? (await maps()).join(' ') : 'done';
+    const took = /running (\d+) (\d+)/.exec(process.output);
+    const state = took ? 'done' : (await maps()).join(' ');
     found.set(state, (found.get(state) ?? 0) + 1);
-    if (took === undefined) continue;
-    longest = Number(took);
+    // there are more and more entries
+    if (state === 'entries') whole *= 1.1;
+    if (took === null) continue;
+    [whole, tail] = [Number(took[1]), Number(took[2]) || tail];
     finished += 1;
     form = 1 - form;
   }

@@ -1,6 +1,6 @@
 /**
- * A process that takes over the pipeline of migrating-edge.ts in another form, says when it begins and when it is done, and waits to be
- * killed. Arguments: the pipeline's name, the path of a network namespace, the form, entries that the map takes, and where it stops
+ * A process that takes over the pipeline of migrating-edge.ts in another form, says when it begins, when it follows what changed, and when
+ * it is done (how long it took, and how long from there), and waits to be killed. Arguments: the pipeline's name, the path of a network namespace, the form, entries that the map takes, and where it stops
  * until then, if it does: `copying`, `half` (one chain of two is led over), `flipped`.
  */
 import type { Engine, PinningInstance } from '@tailrace/bpf';
@@ -70,8 +70,15 @@ function look(): void {
 
 say('starting');
 const began = performance.now();
+let followed: number | undefined;
 await edge(Number(form)).run(stopping(kernel({ interfaces: ['right'], netns })), {
   persist: true,
   migrate: migrations(Number(form), look),
+  onMigration({ pass }) {
+    if (pass === 'all' || followed !== undefined) return;
+    followed = performance.now();
+    say('following');
+  },
 });
-say(`running ${Math.round(performance.now() - began)}`);
+const done = performance.now();
+say(`running ${Math.round(done - began)} ${Math.round(done - (followed ?? done))}`);

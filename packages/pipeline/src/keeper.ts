@@ -128,7 +128,7 @@ export class Keeper {
 
   /** Once nothing runs the old any more: brings the last entries, and lets go of the maps that they were in. */
   async endMigrations(): Promise<void> {
-    await this.#maps.follow();
+    await this.#maps.followLast();
     const pins = this.#maps.endMigrations();
     if (this.#written && pins.length > 0) this.#write({ ...this.#written, maps: this.#maps.all });
     for (const pin of pins) this.#folder.remove(pin);

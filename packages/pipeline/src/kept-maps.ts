@@ -92,9 +92,16 @@ export class KeptMaps {
     for (const { moving, isNew } of this.#moving.values()) if (isNew) await moving.copy();
   }
 
-  /** Brings what became different since. Throws MigrationError. */
+  /** Brings what became different since in maps whose new ones are not in use yet. Throws MigrationError. */
   async follow(): Promise<void> {
-    for (const { moving } of this.#moving.values()) await moving.follow();
+    for (const { moving, isNew } of this.#moving.values()) if (isNew) await moving.follow();
+  }
+
+  /** Brings the last of it: the new maps are in use, and what finds no room there waits until there is some, or is given up. */
+  async followLast(): Promise<void> {
+    const giveUp = (name: string): string =>
+      `once entries go, run it again; or give these up: tailrace forget ${this.#parts.pipeline} ${beforeName(name)}`;
+    for (const [name, { moving }] of this.#moving) await moving.follow(giveUp(name));
   }
 
   /** Packets were led over: from here on the new maps hold. */
@@ -110,7 +117,10 @@ export class KeptMaps {
     return pins;
   }
 
-  /** Strikes one off that nothing uses, with what is still to come into it, and returns the pins. Throws ArgumentError for one that is used or not there. */
+  /**
+   * Strikes one off that nothing uses, with what is still to come into it, and returns the pins. Throws ArgumentError for one that is
+   * used or not there.
+   */
   forget(name: string): readonly string[] {
     const kept = this.#all.get(name);
     if (kept === undefined || kept.used)

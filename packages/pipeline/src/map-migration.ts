@@ -11,6 +11,8 @@ import { keyText, MigrationTarget, sameBytes } from './migration-target.ts';
 /** How long entries are moved without a turn of the event loop. */
 const TURN_MS = 10;
 
+const MORE_ROOM = 'raise its maxEntries, or leave entries out';
+
 /** The three maps. */
 export interface MigrationMaps {
   readonly from: LoadedMap;
@@ -87,14 +89,15 @@ export class MapMigration {
     }
     this.#size = turns.entries;
     turns.end();
-    if (isFull) throw this.#noRoom(`has room for ${to.spec.maxEntries} entries, and ${entries} are to come`);
+    if (isFull) throw this.#noRoom(`has room for ${to.spec.maxEntries} entries, and ${entries} are to come`, MORE_ROOM);
   }
 
   /**
    * Brings what became different in the old map since the last pass: entries that came, changed or went. What others wrote into the
-   * new map meanwhile stays. Throws MigrationError as `copy` does; entries without room are brought by a later pass that finds some.
+   * new map meanwhile stays. Throws MigrationError as `copy` does; entries without room are brought by a later pass that finds some,
+   * and `hint` says what makes it.
    */
-  async follow(): Promise<void> {
+  async follow(hint = MORE_ROOM): Promise<void> {
     const { from, to, copied } = this.#maps;
     const [target, turns] = [new MigrationTarget(to), this.#turns('changes')];
     const met = from.spec.type === 'lpmTrie' ? new Set<string>() : undefined;
@@ -123,7 +126,7 @@ export class MapMigration {
     }
     if (this.#size !== undefined) this.#size += came - gone;
     turns.end();
-    if (left > 0) throw this.#noRoom(`has room for ${to.spec.maxEntries} entries, and none for ${left} that came meanwhile`);
+    if (left > 0) throw this.#noRoom(`has room for ${to.spec.maxEntries} entries, and none for ${left} that came meanwhile`, hint);
   }
 
   #turns(pass: MigrationProgress['pass']): Turns {
@@ -146,8 +149,8 @@ export class MapMigration {
     return new MigrationError(this.#maps.to.spec.name, 'twice', `its entry ${shown(key)} and another become one`, { key });
   }
 
-  #noRoom(message: string): MigrationError {
-    return new MigrationError(this.#maps.to.spec.name, 'room', message, { hint: 'raise its maxEntries, or leave entries out' });
+  #noRoom(message: string, hint: string): MigrationError {
+    return new MigrationError(this.#maps.to.spec.name, 'room', message, { hint });
   }
 }
 

@@ -1,5 +1,7 @@
 /** Maps of persistent pipelines that are declared otherwise by the next process: what comes along, and what is refused and left whole. */
+import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
+import type { Engine } from '@tailrace/bpf';
 import { createNamespace, kernel, type NetworkNamespace, PacketSocket, Rtnetlink } from '@tailrace/kernel';
 import { hash, type Schema, stage, struct, u32, u64 } from '@tailrace/stage';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
@@ -200,6 +202,63 @@ test('a migration of a map that is not in the pipeline is refused, also where it
     `migrate: map 'seen' is in no stage or controller of pipeline '${name}'`,
   );
   expect(existsSync(folder)).toBe(false);
+});
+
+/** An entry of a pinned map, as others would write or delete it. */
+function bpftool(command: 'update' | 'delete', pin: string, key: number): void {
+  const bytes = (value: number): string[] => [...new Uint8Array(Uint32Array.of(value).buffer)].map(String);
+  const value = command === 'update' ? ['value', ...bytes(9)] : [];
+  const path = `${folder}/${encodeURIComponent(`object:${pin}`)}`;
+  execFileSync('bpftool', ['map', command, 'pinned', path, 'key', ...bytes(key), ...value]);
+}
+
+/** The engine of the pipeline, with something done once packets are led over. */
+function engineWith(flipped: () => void): Engine {
+  return {
+    kind: 'kernel',
+    async open() {
+      const instance = await engine().open();
+      const wait = instance.gracePeriod.bind(instance);
+      Object.defineProperty(instance, 'gracePeriod', {
+        async value() {
+          await wait();
+          flipped();
+        },
+      });
+      return instance;
+    },
+  };
+}
+
+test('no room for the last entries: the new chain runs, the entries stay, and come along once there is some', async () => {
+  const { seen: old } = await left();
+  const { seen, edge } = wide(3);
+  const toWide = migrate(old, seen, (length, { packets }) => [length, { packets: BigInt(packets), bytes: 0n }]);
+  const run = (on: Engine) => edge.run(on, { persist: true, migrate: [toWide] });
+  const late = () => [1, 2].forEach((key) => void bpftool('update', `map:${name}/seen`, key));
+  for (const on of [engineWith(late), engine()])
+    await expect(run(on)).rejects.toMatchObject({
+      code: 'migration',
+      problem: 'room',
+      message: `map '${name}/seen': has room for 3 entries, and none for 1 that came meanwhile`,
+      hint: `once entries go, run it again; or give these up: tailrace forget ${name} ${name}/seen:before`,
+    });
+  bpftool('delete', `map:2:${name}/seen`, 322);
+  const running = await run(engine());
+  expect(
+    running
+      .map(seen)
+      .getAll()
+      .sort(([a], [b]) => a - b),
+  ).toEqual([
+    [1, { packets: 9n, bytes: 0n }],
+    [2, { packets: 9n, bytes: 0n }],
+    [321, { packets: 4n, bytes: 0n }],
+  ]);
+  expect(running.orphans).toEqual([]);
+  send(2, 321);
+  await until(() => running.map(seen).get(321)?.packets === 6n);
+  await running.stop();
 });
 
 test('one of several migrations is the one for what is there', async () => {
