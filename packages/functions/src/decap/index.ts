@@ -12,7 +12,10 @@ export interface DecapOptions {
    * pipeline these and no others.
    */
   readonly addresses?: readonly string[];
-  /** Balancers that may send, to addresses of their family; default: anybody, so keep others off the link, or from sending IP in IP. A restart that goes from anybody to a list, or back, leaves packets packed until its chain is in place. */
+  /**
+   * Balancers that may send, to addresses of their family; default: anybody, so keep others off the link, or from sending IP in IP.
+   * A restart that goes from anybody to a list, or back, leaves packets packed until its chain is in place.
+   */
   readonly sources?: readonly string[];
   /** Pairs of address and source; default 64. */
   readonly maxTunnels?: number;
