@@ -50,6 +50,7 @@ describe('bench', () => {
     expect(stdout).toContain('/nowhere/haproxy is not installed: its rows are left out (apt-get install haproxy)');
     expect(rows.map(({ suite, variant }) => `${suite} ${variant}`)).toEqual([
       'splice tailrace',
+      'splice kernel',
       'splice pipe',
       'splice direct',
       'bypass tailrace',

@@ -24,10 +24,10 @@ export function haproxyMissing(): string | null {
   return spawnSync(program, ['-v']).status === 0 ? null : `${program} is not installed: its rows are left out (apt-get install haproxy)`;
 }
 
-/** A proxy on Node, which joins sockets by `splice` or by `pipe`. Throws TailraceError where it does not start. */
-export async function nodeProxy(kind: 'spliced' | 'piped', backend: number): Promise<TcpProxy> {
+/** A proxy on Node, which joins sockets as proxy.ts says. Throws TailraceError where it does not start. */
+export async function nodeProxy(join: 'measured' | 'kernel' | 'pipe', backend: number): Promise<TcpProxy> {
   const port = await freePort();
-  return started(port, [process.execPath, fileURLToPath(new URL('./proxy.ts', import.meta.url)), kind, String(port), String(backend)]);
+  return started(port, [process.execPath, fileURLToPath(new URL('./proxy.ts', import.meta.url)), join, String(port), String(backend)]);
 }
 
 /** haproxy in TCP mode, one thread, its configuration in that folder. Throws TailraceError where it does not start. */

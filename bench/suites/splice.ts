@@ -1,4 +1,4 @@
-/** A TCP proxy whose bytes the kernel carries, beside the same proxy with Node's `pipe`, haproxy, and no proxy at all. */
+/** A TCP proxy that splices, beside the same with all bytes left to the kernel, with Node's `pipe`, haproxy, and no proxy at all. */
 import { clangMissing } from '../clang.ts';
 import { PathError } from '../contest.ts';
 import { Generator } from '../load/generator.ts';
@@ -24,16 +24,19 @@ export const splice: Suite = {
       stack.use(process);
       return { variant, port, pid: process.pid };
     };
-    const ours = await nodeProxy('spliced', server.port);
+    const ours = [await nodeProxy('measured', server.port), await nodeProxy('kernel', server.port)] as const;
     const contestants: readonly Contestant[] = [
-      enter('tailrace', ours),
-      enter('pipe', await nodeProxy('piped', server.port)),
+      enter('tailrace', ours[0]),
+      enter('kernel', ours[1]),
+      enter('pipe', await nodeProxy('pipe', server.port)),
       ...(missing === null ? [enter('haproxy', await haproxy(server.port, generator.folder))] : []),
       { variant: 'direct', port: server.port },
     ];
     const rows = await runTrial('splice', generator, contestants, effort, wanted);
-    const { sent } = JSON.parse(await ours.process.stop()) as { readonly sent: number };
-    if (sent === 0) throw new PathError('the kernel sent on no data at all, expected them to go past the proxy');
+    for (const { process } of ours) {
+      const { sent } = JSON.parse(await process.stop()) as { readonly sent: number };
+      if (sent === 0) throw new PathError('the kernel sent on no data at all, expected them to go past the proxy');
+    }
     return { rows, notes: missing === null ? [] : [missing] };
   },
 };
