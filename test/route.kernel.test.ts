@@ -160,6 +160,22 @@ test('rules change while connections come', async () => {
   for (const name of ['new.test', '*.test']) expect(routes.delete(name)).toBe(true);
   expect(routes.delete('new.test')).toBe(false);
   expect(await routed([http('Host: new.test')])).toBe('other: unknown');
+  const before = Object.fromEntries(routes.rules);
+  expect(() => routes.replace({ 'three.test': 'three', 'no name': 'x' })).toThrow("'no name' is no name of a host");
+  expect(Object.fromEntries(routes.rules)).toEqual(before);
+  routes.replace({ 'Three.test': 'three', 'two.test': 'second' });
+  expect([...routes.rules]).toEqual([
+    ['two.test', 'second'],
+    ['three.test', 'three'],
+  ]);
+  for (const [name, expected] of [
+    ['three', 'three: rule'],
+    ['two', 'second: rule'],
+    ['one', 'other: unknown'],
+  ])
+    expect(await routed([http(`Host: ${name}.test`)])).toBe(expected);
+  routes.replace(before);
+  expect(await routed([http('Host: one.test')])).toBe('one: rule');
 });
 
 test('a policy is a hot swap', async () => {

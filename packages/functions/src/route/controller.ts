@@ -62,7 +62,7 @@ export class RouteController<R> {
     this.#policies = { sni: policy('sni'), host: policy('host'), name: policy('name') };
     this.#otherwise = otherwise;
     this.#free = Array.from({ length: maps.waiting.maxEntries }, (_, index) => index);
-    for (const [name, route] of Object.entries(rules)) this.set(name, route);
+    this.replace(rules);
   }
 
   /** Routes by name. */
@@ -102,6 +102,16 @@ export class RouteController<R> {
     this.#numbers.delete(rule);
     this.#routes.delete(number);
     return true;
+  }
+
+  /**
+   * These rules and no others: sets all, and then deletes what is not among them, so that there must be room for both. Throws as `set`
+   * does: for text that is no name before anything has changed.
+   */
+  replace(rules: Readonly<Record<string, R>>): void {
+    const wanted = new Set(Object.keys(rules).map(checkName));
+    for (const [name, route] of Object.entries(rules)) this.set(name, route);
+    for (const name of this.#numbers.keys()) if (!wanted.has(name)) this.delete(name);
   }
 
   /**
