@@ -9,6 +9,8 @@ export interface FrameReport {
   readonly lost: number;
   /** Those that were not written into by one alone. */
   readonly mixed: number;
+  /** How many came by way of each generation. */
+  readonly by: ReadonlyMap<number, number>;
 }
 
 /** Frames that are being sent. */
@@ -25,6 +27,7 @@ export interface NumberedFrames {
 export function frames(sender: PacketSocket, receiver: PacketSocket, pauseMs = 0): NumberedFrames {
   let [sent, mixed, going] = [0, 0, true];
   const missing = new Set<number>();
+  const by = new Map<number, number>();
   const met = { odd: new Set<number>(), even: new Set<number>() };
   const take = (): void => {
     for (let frame = receiver.receive(); frame; frame = receiver.receive()) {
@@ -32,8 +35,10 @@ export function frames(sender: PacketSocket, receiver: PacketSocket, pauseMs = 0
       if (view.getUint16(12) !== PROBE.etherType) continue;
       const number = view.getUint32(PROBE.number);
       missing.delete(number);
-      met[number % 2 === 1 ? 'odd' : 'even'].add(view.getUint32(PROBE.first));
-      if (view.getUint32(PROBE.first) !== view.getUint32(PROBE.last)) mixed += 1;
+      const first = view.getUint32(PROBE.first);
+      met[number % 2 === 1 ? 'odd' : 'even'].add(first);
+      by.set(first, (by.get(first) ?? 0) + 1);
+      if (first !== view.getUint32(PROBE.last)) mixed += 1;
     }
   };
   const done = (async () => {
@@ -66,7 +71,7 @@ export function frames(sender: PacketSocket, receiver: PacketSocket, pauseMs = 0
       await done;
       await setTimeout(20);
       take();
-      return { sent, lost: missing.size, mixed };
+      return { sent, lost: missing.size, mixed, by };
     },
   };
 }

@@ -5,9 +5,10 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { createNamespace, kernel, PacketSocket, Rtnetlink, setSysctl } from '@tailrace/kernel';
-import { keptPipelines, stopKept } from '@tailrace/pipeline';
+import { keptPipelines, pipeline, stopKept } from '@tailrace/pipeline';
+import { stage } from '@tailrace/stage';
 import { afterEach, expect, test } from 'vitest';
-import { AT, keptEdge } from './kept-edge.ts';
+import { AT, keptEdge, PROBE } from './kept-edge.ts';
 import { killAll, type ProcessToKill, start } from './killed-process.ts';
 import { frames } from './numbered-frames.ts';
 
@@ -58,11 +59,20 @@ test('killed within a canary: both sides go on, and the next process ends it', {
   await process.kill();
   expect(await traffic.meets(200)).toEqual({ odd: [8], even: [7] });
 
+  // a stage that neither had: its counters lie where nobody counts
   const again = keptEdge(name);
-  await using running = await again.edge(9).run(engine, { persist: true });
+  const { first: enters, last, guard, out } = again.stages(9);
+  const more = stage({ name: 'keptMore', hook: 'xdp', program: (ctx) => ctx.next() });
+  const grown = pipeline(name, { xdp: [enters.on({ other: 'pass' }), last, more], tcIngress: [guard], tcEgress: [out] });
+  await using running = await grown.run(engine, { persist: true });
   expect(await traffic.meets(200)).toEqual({ odd: [9], even: [9] });
-  const { sent, lost, mixed } = await traffic.end();
+  const { sent, lost, mixed, by } = await traffic.end();
   expect({ lost, mixed }).toEqual({ lost: 0, mixed: 0 });
+  const { keptFirst, keptMore } = running.stats().xdp;
+  const met = BigInt(by.get(9) ?? 0);
+  expect(keptMore).toMatchObject({ packets: met, next: met, bytes: met * BigInt(PROBE.bytes) });
+  // that of the present pipeline counts on, what the canary counted is lost
+  expect(keptFirst.next).toBe(BigInt(sent - (by.get(8) ?? 0)));
   for (const key of [AT.xdp, AT.tcIngress]) expect(running.map(again.seen).get(key)).toBe(BigInt(sent));
   expect(running.map(again.seen).get(AT.mixed)).toBe(0n);
   expect(pinned()).toEqual(before);
