@@ -95,6 +95,19 @@ test.each(['native', 'generic'] as const)('another program (%s) is named and sta
   expect(xdpIds(route.interface('two'))).toEqual([theirs.id]);
 });
 
+test("libxdp's dispatcher is recognised, and stays with what is behind it", async () => {
+  await using other = await open(['two']);
+  const theirs = await other.loadProgram(programSpec('xdp_dispatcher', passProgram.instructions), new Map());
+  await other.attach(theirs, 'xdp');
+  await using engine = await open(['two']);
+  const program = await engine.loadProgram(passProgram, new Map());
+  await expect(engine.attach(program, 'xdp')).rejects.toMatchObject({
+    message: `interface two has another XDP program, native: xdp_dispatcher (id ${theirs.id})`,
+    hint: "that is libxdp's, with programs of other tools behind it: see xdp-loader status, and xdp-loader unload two",
+  });
+  expect(xdpIds(route.interface('two'))).toEqual([theirs.id]);
+});
+
 test('interfaces that are not there, or carry no Ethernet, or are listed twice', async () => {
   const before = openFds();
   await expect(open(['one', 'nope'])).rejects.toMatchObject({

@@ -33,9 +33,12 @@ export class InterfaceConflictError extends TailraceError {
 
   constructor(name: string, program: string, { programId, mode }: AttachedXdp) {
     const other = program === '' ? '' : ` ${program}`;
-    super('conflict', `interface ${name} has another XDP program, ${mode}:${other} (id ${programId})`, {
-      hint: `stop what attached it, or: ip link set dev ${name} xdp off`,
-    });
+    // libxdp runs the programs of several tools behind one of its own, of this name
+    const hint =
+      program === 'xdp_dispatcher'
+        ? `that is libxdp's, with programs of other tools behind it: see xdp-loader status, and xdp-loader unload ${name}`
+        : `stop what attached it, or: ip link set dev ${name} xdp off`;
+    super('conflict', `interface ${name} has another XDP program, ${mode}:${other} (id ${programId})`, { hint });
     this.interface = name;
     this.program = program;
     this.programId = programId;
