@@ -77,11 +77,8 @@ export class SpliceController implements AsyncDisposable {
     quieten(socket);
     const place = this.#places.enter(socket, BigInt(socket.readableLength));
     if ('reason' in place) return { process: place.reason };
-    this.#held.set(socket, place);
+    this.#keep(socket, place);
     this.#needs.sockets.wake(place.fd);
-    socket.once('close', () => {
-      if (this.#held.delete(socket)) place.leave();
-    });
     return 'kernel';
   }
 
@@ -119,7 +116,10 @@ export class SpliceController implements AsyncDisposable {
     this.#news?.unsubscribe();
     for (const pair of this.#pairs) pair.leave('the pipeline has stopped');
     for (const place of this.#held.values()) place.retire();
-    for (const { place } of this.#flows.values()) place.retire();
+    for (const { flow, place } of this.#flows.values()) {
+      flow.leave();
+      place.retire();
+    }
     await this.#needs.gracePeriod();
     for (const { flow } of this.#flows.values()) flow.retire();
   }
@@ -199,8 +199,16 @@ export class SpliceController implements AsyncDisposable {
     const held = this.#held.get(socket);
     if (held) return held;
     const entered = this.#places.enter(socket, early, partner);
-    if (!('reason' in entered)) this.#held.set(socket, entered);
+    if (!('reason' in entered)) this.#keep(socket, entered);
     return entered;
+  }
+
+  /** Until it is joined, or closed. */
+  #keep(socket: Socket, place: Place): void {
+    this.#held.set(socket, place);
+    socket.once('close', () => {
+      if (this.#held.delete(socket)) place.leave();
+    });
   }
 
   #begin(one: { readonly flow: Flow; readonly place: Place; readonly pair?: Pair }): void {

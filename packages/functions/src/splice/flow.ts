@@ -47,6 +47,7 @@ export class Flow {
   /** Whether the process writes what comes: the program has nothing under way, and sends nothing. */
   #isPassing = false;
   #isHeld = false;
+  #isLeft = false;
   #isOver = false;
   /** What has come at the source, once it has ended. */
   #received = 0n;
@@ -80,9 +81,10 @@ export class Flow {
     else this.#grant();
     source.on('data', this.#take);
     const end = (): void => {
-      this.#received = sockets.progressOf(place.fd).received;
       // Node may be told of the end ahead of data that the kernel has still in hand, and may close the socket at once
-      const rest = this.#owed() > 0n ? sockets.keepReading(place.fd) : undefined;
+      const isOpen = !source.destroyed;
+      if (isOpen) this.#received = sockets.progressOf(place.fd).received;
+      const rest = isOpen && this.#owed() > 0n ? sockets.keepReading(place.fd) : undefined;
       void this.#work.then(() => this.#finish(rest)).catch((error: unknown) => target.destroy(error as Error));
     };
     if (source.readableEnded) end();
@@ -112,7 +114,13 @@ export class Flow {
     else this.#grant();
   }
 
-  /** Of a held flow, once no program runs that does not know it: maps are not asked any more. */
+  /** Has the process pass on all for good: from now on the program need not count what it leaves. */
+  leave(): void {
+    this.#isLeft = true;
+    this.hold();
+  }
+
+  /** Of a flow that is left, once no program runs that does not know it: maps are not asked any more. */
   retire(): void {
     this.#sentInAll = this.#sent();
   }
@@ -199,9 +207,9 @@ export class Flow {
   #owed(): bigint {
     const { maps, place } = this.#parts;
     const done = this.#counted + this.#passedOn;
-    if (this.#sentInAll === undefined) return (maps.carried.get(place.from)?.left ?? 0n) - done;
+    if (!this.#isLeft) return (maps.carried.get(place.from)?.left ?? 0n) - done;
     const end = 1n;
-    return this.#received - end - place.read - this.#sentInAll - done;
+    return this.#received - end - place.read - this.#sent() - done;
   }
 
   async #finish(rest: Reading | undefined): Promise<void> {

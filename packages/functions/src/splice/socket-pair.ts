@@ -5,7 +5,7 @@ import { ArgumentError } from '@tailrace/stage';
 /** Throws ArgumentError for a socket that is not open, or that something else reads or decodes. */
 export function checkSocket(socket: Socket): void {
   if (socket.destroyed) throw new ArgumentError('splice: the socket is closed', { hint: 'join sockets while they are open' });
-  if (socket.connecting) throw new ArgumentError('splice: the socket is not connected yet', { hint: "wait for its 'connect'" });
+  if (socket.pending) throw new ArgumentError('splice: the socket is not connected yet', { hint: "wait for its 'connect'" });
   if (socket.readableEncoding !== null)
     throw new ArgumentError(`splice: the socket decodes what comes as ${socket.readableEncoding}`, {
       hint: 'join sockets without setEncoding()',
@@ -66,6 +66,8 @@ export function closeTogether(a: Socket, b: Socket): Promise<void> {
 
 /** Only TCP has a reset: sockets of other kinds throw. */
 function reset(socket: Socket): void {
+  // Node leaves the descriptor open where an end is on its way; all that was to come before it has
+  if (socket.writableEnded && !socket.writableFinished) return void socket.destroy();
   try {
     socket.resetAndDestroy();
   } catch {
