@@ -131,6 +131,23 @@ export function socketSuite(engine: Engine, numberOf: (socket: Socket) => number
     await expect(running.replace(sort, elsewhere)).rejects.toThrow("the skSkb chain is not attached to the map of sockets 'others'");
   }, 30_000);
 
+  test('counters go off and on again beneath sockets, and count on', async () => {
+    await using running = await proxy.run(engine);
+    const { near, far } = await connection();
+    running.map(peers).set(0, numberOf(far));
+    near.write('one');
+    expect(await arrives(far, 3)).toBe('one');
+    await running.observe({ counters: false, drops: true });
+    near.write('two');
+    expect(await arrives(far, 3)).toBe('two');
+    expect(() => running.stats()).toThrow('counts nothing');
+    await running.observe({ counters: true });
+    expect(running.stats().skSkb.sort).toMatchObject({ packets: 1n, bytes: 3n });
+    near.write('three');
+    expect(await arrives(far, 5)).toBe('three');
+    expect(running.stats().skSkb.sort).toMatchObject({ packets: 2n, bytes: 8n });
+  }, 30_000);
+
   test('in at another socket: who reads from it gets the data; a missing key drops them', async () => {
     await using running = await proxy.run(engine);
     const [a, b] = [await connection(), await connection()];
