@@ -1,7 +1,8 @@
 /**
  * A process that takes over the pipeline of migrating-edge.ts in another form, says when it begins, when it follows what changed, and when
- * it is done (how long it took, and how long from there), and waits to be killed. Arguments: the pipeline's name, the path of a network namespace, the form, entries that the map takes, and where it stops
- * until then, if it does: `copying`, `half` (one chain of two is led over), `flipped`.
+ * it is done (how long it took, and how long from there), and waits to be killed. Arguments: the pipeline's name, the path of a network
+ * namespace, the form, entries that the map takes, and where it stops until then, if it does: `copying`, `announced` (the first chain is
+ * about to be led over), `half` (the second one is), `flipped` (both are).
  */
 import type { Engine, PinningInstance } from '@tailrace/bpf';
 import { kernel } from '@tailrace/kernel';
@@ -16,7 +17,7 @@ function say(word: string): void {
 
 setInterval(() => undefined, 1000);
 
-/** Stops where the second chain would be led over, or once both are. */
+/** Stops where one of the chains would be led over, or once both are. */
 function stopping(engine: Engine): Engine {
   return {
     kind: engine.kind,
@@ -26,13 +27,14 @@ function stopping(engine: Engine): Engine {
         const folder = take(taken);
         around(folder, 'openMap', (open) => (pin, spec) => {
           const map = open(pin, spec);
-          if (spec.name === `${name}/xdp.entry`)
+          const place = placeAt(spec.name);
+          if (place)
             around(
               map,
               'setProgram',
               (set) =>
                 (...args) =>
-                  stopAt('half') ?? set(...args),
+                  stopAt(place) ?? set(...args),
             );
           return map;
         });
@@ -45,6 +47,12 @@ function stopping(engine: Engine): Engine {
       return instance;
     },
   };
+}
+
+/** TC is led over first. */
+function placeAt(entry: string): string | undefined {
+  if (entry === `${name}/tcIngress.entry`) return 'announced';
+  return entry === `${name}/xdp.entry` ? 'half' : undefined;
 }
 
 /** Says so and never goes on, where it is to stop there. */

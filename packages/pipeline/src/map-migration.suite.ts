@@ -9,10 +9,13 @@ import {
   ipv4Prefix,
   lpmTrie,
   lruHash,
+  lruPerCpuHash,
   perCpuArray,
   perCpuHash,
+  type Schema,
   struct,
   u8,
+  u16,
   u32,
   u64,
 } from '@tailrace/stage';
@@ -163,6 +166,35 @@ export function mapMigrationSuite(blueprint: Engine): void {
     other.old.set(9, { n: 2 });
     await other.moving.copy();
     expect(other.now.getAll()).toEqual([[9, { pad: 0, n: 2 }]]);
+  });
+
+  describe.each(['hash', 'lruHash', 'perCpuHash', 'lruPerCpuHash'] as const)('from %s', (kind) => {
+    test.each(['hash', 'lruHash', 'perCpuHash', 'lruPerCpuHash'] as const)('to %s', async (other) => {
+      const kinds = { hash, lruHash, perCpuHash, lruPerCpuHash };
+      const of = (type: keyof typeof kinds, value: Schema<number>) =>
+        kinds[type]({ name: 'm', key: u32, value, maxEntries: 1024 }) as ReturnType<typeof hash<number, unknown>>;
+      const plain = (type: keyof typeof kinds, n: number): unknown =>
+        type === 'hash' || type === 'lruHash' ? n : Array.from({ length: engine.cpus }, () => n);
+      const first = (value: unknown): number => (Array.isArray(value) ? value[0] : value) as number;
+      const [from, to] = [of(kind, u8), of(other, u16)];
+      const { old, now, moving } = between(
+        from,
+        to,
+        migrate(from, to, (key, value) => [key, plain(other, 100 * first(value))]),
+      );
+      for (const key of [1, 2, 3]) old.set(key, plain(kind, key));
+      await moving.copy();
+      old.set(1, plain(kind, 11));
+      old.delete(2);
+      old.set(4, plain(kind, 44));
+      await moving.follow();
+      const values = now.getAll().map(([key, value]): [number, number] => [key, first(value)]);
+      expect(values.sort()).toEqual([
+        [1, 1100],
+        [3, 300],
+        [4, 4400],
+      ]);
+    });
   });
 
   describe('per-CPU maps, tries and arrays', () => {
