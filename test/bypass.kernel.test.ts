@@ -97,3 +97,16 @@ test('connections of two namespaces that are the same but for that are kept apar
   }
   expect(running.stats().skMsg['bypass.handOver'].verdicts.redirect).toBeGreaterThan(3n);
 });
+
+test('connections beyond the room for them stay with TCP, and those that are forgotten go on with it', async () => {
+  const local = bypass({ maxConnections: 2 });
+  await using running = await pipeline('local', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup }));
+  await using inside = await echo(true);
+  for (let round = 0; round < 5; round++) {
+    const all = Array.from({ length: 20 }, (_, i) => randomBytes(1 + i * 10_000));
+    expect(await Promise.all(all.map((bytes, i) => roundTrip(inside.port, bytes, 1 + i)))).toEqual(all.map(sha1));
+  }
+  const { verdicts, packets } = running.stats().skMsg['bypass.handOver'];
+  expect(verdicts.redirect).toBeGreaterThan(0n);
+  expect(verdicts.redirect).toBeLessThan(packets);
+});
