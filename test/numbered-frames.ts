@@ -3,6 +3,9 @@ import { setImmediate, setTimeout } from 'node:timers/promises';
 import type { PacketSocket } from '@tailrace/kernel';
 import { PROBE } from './kept-edge.ts';
 
+/** In the place of a generation, where no stage wrote one. */
+export const NOBODY = 0xffff_ffff;
+
 /** What came of them. */
 export interface FrameReport {
   readonly sent: number;
@@ -47,7 +50,7 @@ export function frames(sender: PacketSocket, receiver: PacketSocket, pauseMs = 0
       const view = new DataView(frame.buffer);
       view.setUint16(12, PROBE.etherType);
       view.setUint32(PROBE.number, sent);
-      view.setUint32(PROBE.first, 0xffff_ffff);
+      for (const at of [PROBE.first, PROBE.last]) view.setUint32(at, NOBODY);
       missing.add(sent);
       sent += 1;
       sender.send(frame);

@@ -1,19 +1,22 @@
 /**
- * Processes that run a persistent pipeline are killed at random moments of starting, taking over and changing it, while numbered frames
- * cross it: none is lost, none meets stages of two processes, and the next process goes on. `TAILRACE_KILLS=N` kills N, default 12.
+ * Processes that run a persistent pipeline are killed at random moments of starting, taking over, updating and replacing, while numbered frames
+ * cross it: none is lost, none meets stages of two processes, and the next process goes on. `TAILRACE_KILLS=N` kills N, default 12, and half as many that start anew.
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { createNamespace, kernel, PacketSocket, Rtnetlink, setSysctl } from '@tailrace/kernel';
 import { keptPipelines, stopKept } from '@tailrace/pipeline';
+import { eventually } from '@tailrace/testing';
 import { afterEach, expect, test } from 'vitest';
 import { AT, keptEdge } from './kept-edge.ts';
 import { killAll, type ProcessToKill, start } from './killed-process.ts';
-import { frames } from './numbered-frames.ts';
+import { frames, NOBODY } from './numbered-frames.ts';
 
 const kills = Number(process.env.TAILRACE_KILLS ?? 12);
 /** About as long as a process takes to take over a pipeline, or to change it some times. */
 const LONGEST_MS = 400;
+/** About as long as it takes to fill its folder of pins and attach. */
+const STARTING_MS = 150;
 
 const name = `killed-${process.pid}`;
 
@@ -23,35 +26,61 @@ afterEach(async () => {
   if (keptPipelines(outside).some((kept) => kept.name === name)) await stopKept(outside, name);
 });
 
+/** Both ends of a wire, on one of which the pipeline runs. */
+class Wire implements Disposable {
+  readonly namespace = createNamespace();
+  readonly route = new Rtnetlink(this.namespace);
+  readonly left: PacketSocket;
+  readonly right: PacketSocket;
+
+  constructor() {
+    // frames of others come without metadata while only TC is attached
+    setSysctl(this.namespace, 'net/ipv6/conf/default/disable_ipv6', 1);
+    this.route.createVeth({ name: 'left' }, { name: 'right' });
+    for (const end of ['left', 'right']) this.route.change(end, { up: true });
+    [this.left, this.right] = [new PacketSocket(this.namespace, 'left'), new PacketSocket(this.namespace, 'right')];
+  }
+
+  engine() {
+    return kernel({ interfaces: ['right'], netns: this.namespace });
+  }
+
+  /** Frames in both directions. */
+  traffic() {
+    const [comes, goes] = [frames(this.left, this.right), frames(this.right, this.left, 1)];
+    return { end: async () => ({ comes: await comes.end(), goes: await goes.end() }) };
+  }
+
+  [Symbol.dispose](): void {
+    for (const one of [this.left, this.right, this.route, this.namespace]) one.close();
+  }
+}
+
 test('kill -9 at any moment: packets go on in one chain or another, and the next process goes on', {
   timeout: 30_000 + 3_000 * kills,
 }, async () => {
-  using namespace = createNamespace();
-  using route = new Rtnetlink(namespace);
-  // frames of others come without metadata while only TC is attached
-  setSysctl(namespace, 'net/ipv6/conf/default/disable_ipv6', 1);
-  route.createVeth({ name: 'left' }, { name: 'right' });
-  for (const end of ['left', 'right']) route.change(end, { up: true });
-  using sender = new PacketSocket(namespace, 'left');
-  using receiver = new PacketSocket(namespace, 'right');
+  using wire = new Wire();
+  const { route, namespace } = wire;
   const { seen, edge } = keptEdge(name);
-  const engine = kernel({ interfaces: ['right'], netns: namespace });
 
   await (await started(namespace.path, 0, 'running')).kill();
-  const traffic = frames(sender, receiver);
+  const traffic = wire.traffic();
   for (let at = 1; at <= kills; at++) {
-    // while it takes over what is there, and while it changes it
-    const word = at % 2 === 0 ? 'running' : 'starting';
-    await (await started(namespace.path, at * 1000, word)).kill(Math.random() * LONGEST_MS);
+    // while it takes over what is there, updates it, and replaces stages of it
+    const [word, work] = at % 2 === 1 ? ['starting', 'updates'] : ['running', at % 4 === 0 ? 'updates' : 'replacements'];
+    await (await started(namespace.path, at * 1000, word, work)).kill(Math.random() * LONGEST_MS);
   }
-  const running = await edge(kills * 1000 + 999).run(engine, { persist: true });
+  const running = await edge(kills * 1000 + 999).run(wire.engine(), { persist: true });
   await setTimeout(50);
-  const { sent, lost, mixed } = await traffic.end();
+  const { comes, goes } = await traffic.end();
   const stats = running.stats();
   try {
-    expect({ lost, mixed }).toEqual({ lost: 0, mixed: 0 });
-    expect(sent).toBeGreaterThan(100 * kills);
-    for (const key of [AT.xdp, AT.tcIngress]) expect(running.map(seen).get(key)).toBe(BigInt(sent));
+    expect(comes).toMatchObject({ lost: 0, mixed: 0 });
+    expect(comes.by.has(NOBODY)).toBe(false);
+    expect(goes).toMatchObject({ lost: 0 });
+    expect(comes.sent).toBeGreaterThan(100 * kills);
+    for (const key of [AT.xdp, AT.tcIngress]) expect(running.map(seen).get(key)).toBe(BigInt(comes.sent));
+    expect(running.map(seen).get(AT.tcEgress)).toBe(BigInt(goes.sent));
     expect(running.map(seen).get(AT.mixed)).toBe(0n);
     const none = { misses: 0n, withoutMetadata: 0n };
     expect(stats.roots).toEqual({ xdp: none, tcIngress: none, tcEgress: none });
@@ -87,9 +116,31 @@ test('kill -9 at any moment: packets go on in one chain or another, and the next
   expect(route.interface('right').xdp).toEqual([]);
 });
 
+test('kill -9 while it starts anew: the next process goes on or begins anew, and nothing stays when it stops', {
+  timeout: 30_000 + 3_000 * kills,
+}, async () => {
+  using wire = new Wire();
+  const traffic = wire.traffic();
+  const folder = `/sys/fs/bpf/tailrace/${name}`;
+  for (let at = 1; at <= Math.ceil(kills / 2); at++) {
+    const process = await started(wire.namespace.path, at * 1000, 'starting');
+    await eventually(() => existsSync(folder), 10_000, 'a folder that is being filled');
+    await process.kill(Math.random() * STARTING_MS);
+    expect(existsSync(folder)).toBe(true);
+    const running = await keptEdge(name).edge(1).run(wire.engine(), { persist: true });
+    expect(readdirSync(folder)).toHaveLength(17);
+    await running.stop();
+    expect(existsSync(folder)).toBe(false);
+    expect(wire.route.interface('right').xdp).toEqual([]);
+  }
+  const { comes, goes } = await traffic.end();
+  expect(comes).toMatchObject({ lost: 0, mixed: 0 });
+  expect(goes).toMatchObject({ lost: 0 });
+});
+
 /** A process once it has said so. */
-async function started(netns: string, generation: number, word: string): Promise<ProcessToKill> {
-  const process = start('kept-edge-process.ts', [name, netns, String(generation)]);
+async function started(netns: string, generation: number, word: string, work = 'updates'): Promise<ProcessToKill> {
+  const process = start('kept-edge-process.ts', [name, netns, String(generation), work]);
   await process.says(word);
   return process;
 }
