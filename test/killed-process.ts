@@ -6,8 +6,11 @@ import { expect } from 'vitest';
 
 /** A process that runs. */
 export interface ProcessToKill {
+  readonly pid: number;
   /** What it has said. */
   readonly output: string;
+  /** Writes a line to it. */
+  tell(line: string): void;
   /** Resolves once it has said so. */
   says(word: string): Promise<void>;
   /** After so many milliseconds, in which it must not end by itself. */
@@ -18,13 +21,15 @@ const children = new Set<ChildProcess>();
 
 /** Starts a file of this folder. */
 export function start(file: string, args: readonly string[]): ProcessToKill {
-  const child = spawn(process.execPath, [`${import.meta.dirname}/${file}`, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [`${import.meta.dirname}/${file}`, ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
   children.add(child);
   let output = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     output += text;
   });
   return {
+    pid: child.pid ?? 0,
+    tell: (line) => void child.stdin.write(`${line}\n`),
     get output() {
       return output;
     },

@@ -14,7 +14,7 @@ import { trySyscall } from './syscall.ts';
 const exclusively = 2 | 4;
 /** O_DIRECTORY, O_NOFOLLOW (include/uapi/asm-generic/fcntl.h; arm64 has its own) and O_CLOEXEC. */
 const openFlags = (process.arch === 'arm64' ? 0o40000 | 0o100000 : 0o200000 | 0o400000) | 0o2000000;
-/** Somebody may remove the folder between our opening and our locking it, so often. */
+/** Somebody may remove the folder between our opening and our locking it, or let go of it before we see who has it, so often. */
 const attempts = 8;
 
 /** A pipeline's pins belong to another process. */
@@ -45,7 +45,12 @@ export function lockFolder(path: string, name: string): Descriptor {
     using opened = new DisposableStack();
     const lock = opened.use(new Descriptor(fd, `the lock on ${path}`));
     const result = trySyscall('flock', fd, exclusively);
-    if (result === -Errno.EAGAIN) throw new PinsTakenError(name, lockOwner(path));
+    if (result === -Errno.EAGAIN) {
+      const owner = lockOwner(path);
+      // it may have let go by now
+      if (owner === undefined && attempt < attempts - 1) continue;
+      throw new PinsTakenError(name, owner);
+    }
     if (result < 0) throw failed('flock', result, path, isNew);
     // Another may have removed the folder meanwhile: a lock on what has no name keeps nobody out.
     if (status(path)?.ino !== fstatSync(fd).ino) continue;
