@@ -33,7 +33,8 @@ export function routeSuite(engine: Engine, sockets: TcpSockets): void {
     routes = running.controller(by);
     server = createServer({ allowHalfOpen: true, pauseOnConnect: true }).listen(0, '127.0.0.1');
     await once(server, 'listening');
-  });
+    // a finder is a large program
+  }, 60_000);
   afterAll(async () => {
     server.close();
     await running.stop();
@@ -192,7 +193,7 @@ export function routeSuite(engine: Engine, sockets: TcpSockets): void {
     expect(await both()).toEqual(['one: rule', 'other: nameless']);
     await running.replace(by.stage(findStage), routes.policy('name'));
     expect(await both()).toEqual(['one: rule', 'two: rule']);
-  });
+  }, 60_000);
 
   test('real TLS, end to end', async () => {
     const { key, cert } = selfSigned('two.test');

@@ -4,7 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -162,7 +162,10 @@ class FollowedProxy implements AsyncDisposable {
   /** Tells it a policy, without these backends, and waits until it follows that. */
   async follow(policy: Policy, without: readonly Backend[]): Promise<void> {
     this.#told.push(policy);
-    writeFileSync(join(this.#folder, 'policy.json'), textOf(policy, this.#backends, without));
+    const [next, file] = ['next.json', 'policy.json'].map((name) => join(this.#folder, name)) as [string, string];
+    writeFileSync(next, textOf(policy, this.#backends, without));
+    // whole or not at all: the proxy looks at it on its own too
+    renameSync(next, file);
     this.#child.kill('SIGHUP');
     const { value, done } = await this.#lines.next();
     if (done || !String(value).startsWith('policy:'))
