@@ -49,6 +49,8 @@ test('every misuse gets its message', { timeout: 60_000 }, async () => {
       TS2741: Property 'last' is missing in type '{ packets: bigint; }' but required in type '{ packets: bigint; last: number; }'.
     no such name in the bag
       TS2339: Property 'limt' does not exist on type 'Bag<{ limit: number; }>'.
+    'outer' is in this chain twice
+      TS2322: Type 'readonly [Stage<"outer", "xdp", never, Plain, { blocked: LpmTrie<{ prefixLen: number; addr: number; }, bigint>; minTtl: number; }>, Stage<"inner", "xdp", never, Plain, { ...; }>, Stage<...>]' is not assignable to type 'readonly [Stage<"outer", "xdp", never, Plain, { blocked: LpmTrie<{ prefixLen: number; addr: number; }, bigint>; minTtl: number; }>, Stage<"inner", "xdp", never, Plain, { ...; }>, "'outer' is in this chain twice; name one with .as()"]'.
     not a literal
       TS2345: Argument of type 'string' is not assignable to parameter of type '"a label must be a literal"'.
     a reason that is none
