@@ -98,6 +98,24 @@ export function spliceSuite(engine: Engine, sockets: TcpSockets): void {
     await spliced.closed;
   });
 
+  test('a segment that was read in part: each of its bytes comes once', async () => {
+    const [left, right] = [await connection(), await connection()];
+    const bytes = randomBytes(2_000_000);
+    left.inner.pause();
+    left.outer.end(bytes);
+    await sleep(50);
+    // Node reads as much as it keeps, which is no whole number of segments
+    const first = left.inner.read(1) as Buffer | null;
+    await sleep(30);
+    const there = drained(right.outer);
+    if (first) right.inner.write(first);
+    const spliced = await controller.splice(left.inner, right.inner, { carry: 'kernel' });
+    expect(await there).toMatchObject({ bytes: bytes.length, hash: sha1(bytes) });
+    right.outer.end();
+    left.outer.resume();
+    await spliced.closed;
+  });
+
   test('a slow reader: no more than the limit waits in the kernel, and nothing is lost', async () => {
     const { client, server: far, spliced } = await joined({ limitBytes: 65_536 });
     const bytes = randomBytes(8 << 20);

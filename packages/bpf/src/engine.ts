@@ -153,6 +153,8 @@ export interface SocketContext {
   readonly localPort?: number;
   readonly remoteAddress?: string;
   readonly remotePort?: number;
+  /** Data that have come in: TCP's number of their first byte, u32; default 0. */
+  readonly sequence?: number;
   /** Events: which (BPF_SOCK_OPS_*); default 4, that the socket has connected. */
   readonly operation?: number;
 }

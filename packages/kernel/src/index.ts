@@ -37,5 +37,5 @@ export { bindUdp, type ConnectOptions, connectTcp, listenTcp } from './socket.ts
 export { enableForwarding, getSysctl, setSysctl } from './sysctl.ts';
 export type { TcLinkKind, TcOptions } from './tc-link.ts';
 export { AlreadyAttachedError, type AttachedTc, type TcHook, type TcOrder, TcOrderError } from './tc-order.ts';
-export { isTcp, moveBytes, ReadingEnd, setReceiveLowWater, tcpProgress, tcpUnread } from './tcp-socket.ts';
+export { isTcp, moveBytes, ReadingEnd, readBytes, setReceiveLowWater, tcpProgress, tcpUnread } from './tcp-socket.ts';
 export { formatVerifierError, type RegisterState, type Rejection, type SourceLine, VerifierError } from './verifier.ts';

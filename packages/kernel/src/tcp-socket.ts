@@ -88,6 +88,19 @@ export function moveBytes(from: number, to: number): { readonly moved: number; r
   const taken = trySyscall('sendto', to, address, moved, MSG_DONTWAIT | MSG_NOSIGNAL);
   return taken === moved ? { moved } : { moved, rest: bytes.slice(Math.max(taken, 0), moved) };
 }
+
+/**
+ * Bytes that wait at a connection, as many as fit a buffer, a copy; undefined where none waits. Reading until there are none leaves no
+ * segment that is read in part. Throws SyscallError.
+ */
+export function readBytes(fd: number): Uint8Array | undefined {
+  moving ??= allocate(MOVE_BYTES);
+  const result = trySyscall('recvfrom', fd, moving.address, MOVE_BYTES, MSG_DONTWAIT);
+  if (result > 0) return moving.bytes.slice(0, result);
+  if (result === 0 || result === -Errno.EAGAIN || result === -Errno.EINTR) return undefined;
+  throw new SyscallError('recvfrom', -result, 'a connection');
+}
+
 /** F_DUPFD_CLOEXEC (include/uapi/linux/fcntl.h). */
 const F_DUPFD_CLOEXEC = 1030;
 

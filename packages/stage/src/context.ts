@@ -206,6 +206,13 @@ export interface SkSkbContext<M> extends SocketContext<'skSkb', M> {
    * and `length` always fit, the array has to have room for the largest `to` and the power of two that the largest `length` is within.
    */
   copy(offset: number, length: number, into: { readonly length: number; [index: number]: number }, to?: number): boolean;
+  /**
+   * TCP's number of the first byte, 32 bits that wrap. A segment that was cut otherwise when it was sent again begins with bytes that came
+   * before, and the kernel (Linux 6.18) hands it over whole. In userspace bytes count from 0, and none comes twice.
+   */
+  readonly sequence: number;
+  /** Takes up to 4,095 bytes off the front of the data. False where they have not so many. */
+  trimHead(bytes: number): boolean;
 }
 
 /** `ctx` of data that are being sent at a socket of a map. What passes goes to the socket's peer; dropping is EACCES to the sender. */

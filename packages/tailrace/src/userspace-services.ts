@@ -22,6 +22,7 @@ export function userspaceSockets(): TcpSockets {
     },
     // of what waits at TCP Node knows nothing, and reads it all itself
     unreadOf: () => 0,
+    readBytes: () => undefined,
     moveBytes: () => ({ moved: 0 }),
     // Node tells of an end behind all data
     keepReading: () => ({ read: () => undefined, [Symbol.dispose]: () => undefined }),

@@ -15,6 +15,7 @@ import {
   PACKET_ENCAPSULATED,
   PACKET_HASHED,
   PACKET_NETWORK,
+  PACKET_OF_SOCKET,
   PACKET_SUM,
   PACKET_SUM_LEVEL,
   PACKET_SUM_STATE,
@@ -65,6 +66,7 @@ export function skb_enter(worker: usize, incoming: usize): void {
   store<u32>(packet, 0, PACKET_SUM);
   store<u32>(packet, 0, PACKET_SUM_LEVEL);
   store<u32>(packet, 0, PACKET_HASHED);
+  store<u32>(packet, 0, PACKET_OF_SOCKET);
   const data = packet_data(worker);
   const length = packet_length(worker);
   store<u32>(context, length, SKB_LEN);

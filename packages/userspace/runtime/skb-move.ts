@@ -3,9 +3,12 @@
  * starts at its link header; a tag may lie beside it (as cards take it out), and then a second one goes into the frame.
  */
 import {
+  PACKET_DATA,
   PACKET_ENCAPSULATED,
   PACKET_END,
+  PACKET_META,
   PACKET_NETWORK,
+  PACKET_OF_SOCKET,
   PACKET_SUM_STATE,
   SKB_GSO_SEGMENTS,
   SKB_GSO_SIZE,
@@ -126,8 +129,24 @@ export function skb_change_proto(worker: usize, to: u64, flags: u64): i64 {
   return 0;
 }
 
+/** bpf_skb_adjust_room of a socket's data: at their front, in this room only shorter. */
+function data_adjust_room(worker: usize, by: u64, mode: u64, flags: u64): i64 {
+  const delta = <i32>by;
+  const bytes: u32 = delta < 0 ? -delta : delta;
+  if (flags || <u32>mode) return EINVAL;
+  if (bytes > ROOM_LIMIT) return EFAULT;
+  if (delta > 0 || bytes > packet_length(worker)) return ENOMEM;
+  const packet = worker + WORKER_PACKET;
+  const data = <u32>packet_data(worker) + bytes;
+  store<u32>(packet, data, PACKET_META);
+  store<u32>(packet, data, PACKET_DATA);
+  packet_moved(worker);
+  return 0;
+}
+
 /** bpf_skb_adjust_room: mode 0 behind the network header, 1 behind the link header. */
 export function skb_adjust_room(worker: usize, by: u64, mode: u64, flags: u64): i64 {
+  if (load<u32>(worker + WORKER_PACKET, PACKET_OF_SOCKET)) return data_adjust_room(worker, by, mode, flags);
   const delta = <i32>by;
   const bytes: u32 = delta < 0 ? -delta : delta;
   const protocol = skb_protocol(worker);

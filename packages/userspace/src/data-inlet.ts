@@ -20,7 +20,7 @@ export class DataInlet implements Inlet {
   take(bytes: Buffer): Buffer | undefined {
     const source = this.#source;
     try {
-      const { verdict, bytes: after, target } = this.#program.runOnSocket({ bytes, ends: source.socket });
+      const { verdict, bytes: after, target } = this.#program.runOnSocket({ bytes, sequence: source.arrived, ends: source.socket });
       if (verdict !== SK_PASS) return undefined;
       const left = bytes.equals(after) ? bytes : Buffer.from(after);
       if (target === undefined) return left;

@@ -157,6 +157,8 @@ export const PACKET_SUM = 36;
 export const PACKET_SUM_LEVEL = 40;
 /** skb: 1: the context's hash holds what it says, 0: it is taken when somebody asks. */
 export const PACKET_HASHED = 44;
+/** skb: 1 where it is data of a socket, without headers. */
+export const PACKET_OF_SOCKET = 48;
 
 /** Nothing is known, somebody found the sums right, somebody took the sum over all bytes (CHECKSUM_* of the kernel). */
 export const SUM_NONE = 0;

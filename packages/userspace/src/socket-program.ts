@@ -6,6 +6,8 @@ import type { ConnectionEnds } from './connection-ends.ts';
 export interface SocketInput {
   /** The data; events have none. */
   readonly bytes?: Uint8Array;
+  /** TCP's number of their first byte, modulo 2^32. */
+  readonly sequence?: number;
   readonly ends: ConnectionEnds;
   /** Events: which (BPF_SOCK_OPS_*), whose, and which programs the socket has (SOCKET_PROGRAMS). */
   readonly event?: { readonly operation: number; readonly socket: number; readonly programs: number };

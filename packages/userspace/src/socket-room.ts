@@ -28,6 +28,7 @@ import {
   PACKET_FLOOR,
   PACKET_META,
   PACKET_NETWORK,
+  PACKET_OF_SOCKET,
   REDIRECT_SOCKET,
   REGION_BASE,
   REGION_COUNT,
@@ -35,6 +36,7 @@ import {
   REGION_SIZE,
   REGION_STRIDE,
   SHARED,
+  SKB_CB,
   SKB_FAMILY,
   SKB_LEN,
   SOCKET_ADDED,
@@ -84,7 +86,11 @@ export class SocketRoom {
     const socket = (field: number): number => view.getUint32(worker + WORKER_SOCKET + field, true);
     return {
       verdict,
-      bytes: u8.subarray(floor, floor + length),
+      // what a message pulls is all that its program sees, and not all that there is
+      bytes: u8.subarray(
+        this.#chain.spec.type === 'skSkb' ? view.getUint32(worker + WORKER_PACKET + PACKET_DATA, true) : floor,
+        floor + length,
+      ),
       target: this.#target(),
       applyBytes: socket(SOCKET_APPLY),
       corkBytes: socket(SOCKET_CORK),
@@ -99,7 +105,7 @@ export class SocketRoom {
     this.#room = { address: 0, bytes: 0 };
   }
 
-  #enter(floor: number, { bytes = new Uint8Array(), ends, event }: SocketInput): void {
+  #enter(floor: number, { bytes = new Uint8Array(), sequence = 0, ends, event }: SocketInput): void {
     const { memory, worker } = this.#context;
     const { u8, view } = memory;
     const { type } = this.#chain.spec;
@@ -119,12 +125,13 @@ export class SocketRoom {
       [packet + PACKET_END, end],
       [packet + PACKET_CEILING, end],
       [packet + PACKET_NETWORK, 0],
+      [packet + PACKET_OF_SOCKET, 1],
       [region + REGION_BASE, floor],
       [region + REGION_LENGTH, bytes.length],
       [region + REGION_STRIDE, 0],
       [region + REGION_COUNT, 1],
       [worker + WORKER_SOCKET + SOCKET_ADDED, 0],
-      ...(type === 'skSkb' ? [[context + SKB_LEN, bytes.length] as const] : []),
+      ...(type === 'skSkb' ? [[context + SKB_LEN, bytes.length] as const, [context + SKB_CB, sequence] as const] : []),
       ...(type === 'skMsg' ? [[context + MESSAGE_BYTES, bytes.length] as const] : []),
     ];
     for (const [address, value] of words) view.setUint32(address, value, true);

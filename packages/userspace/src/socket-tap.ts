@@ -37,6 +37,8 @@ export class SocketTap {
   readonly socket: Duplex & ConnectionEnds;
   inlet: Inlet | undefined;
   outlet: Outlet | undefined;
+  /** Bytes that came before those that the inlet is given, modulo 2^32. */
+  arrived = 0;
   readonly #push: Duplex['push'];
   readonly #read: Duplex['_read'];
   readonly #write: (written: readonly Written[], done: Done) => void;
@@ -144,6 +146,7 @@ export class SocketTap {
     }
     if (inlet === undefined || !Buffer.isBuffer(chunk)) return this.#push(chunk, encoding);
     const left = inlet.take(chunk);
+    this.arrived = (this.arrived + chunk.length) >>> 0;
     const wantsMore = left === undefined || this.#push(left);
     return wantsMore && this.#holds === 0;
   }

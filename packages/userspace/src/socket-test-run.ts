@@ -23,12 +23,12 @@ export function socketTestRun(program: SocketProgram, options: TestRunOptions): 
   checkSocket(socket);
   const isEvent = type === 'sockOps';
   if (isEvent && packet.length > 0) throw new ArgumentError(`events have no data, got ${packet.length} bytes for program ${name}`);
-  const { operation = ACTIVE_ESTABLISHED } = socket;
+  const { sequence = 0, operation = ACTIVE_ESTABLISHED } = socket;
   const start = process.hrtime.bigint();
   for (let left = repeat; ; left--) {
     const tap = isEvent ? tapOf(nowhere()) : undefined;
     const event = tap && { operation, socket: tap.number, programs: 0 };
-    const outcome = program.runOnSocket({ bytes: packet, ends: socket, ...(event ? { event } : {}) });
+    const outcome = program.runOnSocket({ bytes: packet, sequence, ends: socket, ...(event ? { event } : {}) });
     for (const { map, key } of outcome.added) if (tap && map instanceof UserspaceMap) map.adoptSocket(key, tap);
     if (tap && outcome.added.length === 0) tap.socket.destroy();
     if (left > 1) continue;
@@ -51,12 +51,13 @@ export function nowhere(): Duplex {
   return new Duplex({ read: () => undefined, write: (_chunk, _encoding, done) => done() });
 }
 
-function checkSocket({ localAddress, localPort = 0, remoteAddress, remotePort = 0, operation = 0 }: SocketContext): void {
+function checkSocket({ localAddress, localPort = 0, remoteAddress, remotePort = 0, sequence = 0, operation = 0 }: SocketContext): void {
   for (const [name, address] of Object.entries({ localAddress, remoteAddress }))
     if (address !== undefined && isIP(address) === 0) throw new ArgumentError(`socket.${name} is '${address}', expected an IP address`);
   for (const [name, value, limit] of [
     ['localPort', localPort, 0xffff],
     ['remotePort', remotePort, 0xffff],
+    ['sequence', sequence, 0xffff_ffff],
     ['operation', operation, 0x7fff_ffff],
   ] as const)
     if (!Number.isInteger(value) || value < 0 || value > limit)

@@ -6,7 +6,7 @@ import * as R from '../range.ts';
 import { AT_DATA, AT_FRAMES, AT_XDP, type Member, type Members, only } from './context-member.ts';
 import { copyBytes } from './copy.ts';
 import { FRAME_MEMBERS } from './frame-member.ts';
-import { MOVES } from './move.ts';
+import { MOVES, trimHead } from './move.ts';
 import type { Operand } from './operand.ts';
 import { PACKET_MEMBERS } from './packet-member.ts';
 import type { Program } from './program.ts';
@@ -22,6 +22,7 @@ const COMMON: Members = {
     hint: 'read in place with ctx.at(schema, offset)',
     call: ({ lowering }, node, args) => copyBytes(lowering, node, args),
   },
+  trimHead,
   meta: { get: () => ({ kind: 'meta' }) },
   ingressIfindex: {
     hooks: AT_FRAMES,

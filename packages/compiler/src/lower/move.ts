@@ -4,7 +4,7 @@ import type { Node as SyntaxNode } from 'acorn';
 import type { Value } from '../ir.ts';
 import * as R from '../range.ts';
 import { argumentNode, numberArgument } from './argument.ts';
-import { AT_XDP, type Members } from './context-member.ts';
+import { AT_XDP, type Member, type Members } from './context-member.ts';
 import { forgetPacket } from './fact.ts';
 import type { Lowering } from './lowering.ts';
 import type { NumberOperand, Operand } from './operand.ts';
@@ -34,6 +34,20 @@ export const MOVES: Members = {
     },
   },
 };
+
+/** What is taken off a socket's data. */
+export const trimHead: Member = {
+  hooks: ['skSkb'],
+  call: (program, node, args) => {
+    const { lowering } = program;
+    const by = exact(lowering, numberArgument(lowering, argumentNode(node, 0), args[0], MOST_TRIMMED));
+    const shorterBy = lowering.unary('neg', by);
+    const [mode, flags] = [lowering.constant(0), lowering.constant(0)];
+    return moved(program, 'trimHead', Helper.skb_adjust_room, [shorterBy, mode, flags], () => lengthened(program, shorterBy));
+  },
+};
+/** sk_skb_adjust_room (net/core/filter.c) moves the head by 0xfff at most. */
+const MOST_TRIMMED = R.range(0n, 0xfffn);
 
 /** What is zeroed at once, and how often at most: TC leaves in new bytes what was in memory before, XDP clears them. */
 const ZEROS = 64;

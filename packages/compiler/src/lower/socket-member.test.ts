@@ -171,6 +171,38 @@ describe('code', () => {
   });
 });
 
+describe('bytes that come twice', () => {
+  test('are told by where they are, and taken off', () => {
+    expect(
+      code('if (ctx.sequence === 7 && !ctx.trimHead(ctx.length & 15)) return ctx.drop(); return ctx.pass();', 'skSkb'),
+    ).toMatchInlineSnapshot(`
+      "0: r0 = *(u32 *)(r1 +48)
+      1: if r0 != 0x7 goto pc+7
+      2: r2 = *(u32 *)(r1 +0)
+      3: w2 &= 15
+      4: r2 = -r2
+      5: r3 = 0
+      6: r4 = 0
+      7: call bpf_skb_adjust_room#50
+      8: if r0 != 0x0 goto pc+2
+      9: r0 = 1
+      10: exit
+      11: r0 = 0
+      12: exit"
+    `);
+  });
+
+  test('as many as the kernel takes', () => {
+    expect(refused('ctx.trimHead(4096); return ctx.pass();', 'skSkb')).toMatchInlineSnapshot(`
+      "stage.ts:2:14: stage 'sample': the argument is 4096, expected 0..4095
+       2 | ctx.trimHead(4096); return ctx.pass();
+         |              ^^^^
+         = hint: mask it: & 0xfff"
+    `);
+    expect(refused('return ctx.sequence === 1 ? ctx.pass() : ctx.drop();', 'skMsg')).toContain('ctx.sequence is not there at skMsg');
+  });
+});
+
 describe('the namespace of a connection', () => {
   test.each(['skMsg', 'sockOps'] as const)('%s', (hook) => {
     expect(code('return ctx.netnsCookie === 1n ? ctx.pass() : ctx.next();', hook)).toContain('call bpf_get_netns_cookie#122');

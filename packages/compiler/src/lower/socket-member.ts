@@ -2,7 +2,7 @@
 import { Helper } from '@tailrace/bpf';
 import { be32, type Hook } from '@tailrace/stage';
 import type { Node as SyntaxNode } from 'acorn';
-import { SOCK_OPS, type SocketPlaces } from '../hook-model.ts';
+import { SK_BUFF, SOCK_OPS, type SocketPlaces } from '../hook-model.ts';
 import type { Value } from '../ir.ts';
 import * as R from '../range.ts';
 import { argumentNode, numberArgument } from './argument.ts';
@@ -39,6 +39,8 @@ export const SOCKET_MEMBERS: Members = {
     hooks: AT_SOCKETS,
     get: ({ lowering }) => ({ ...contextWord(lowering, places(lowering).localPort), range: R.UINT16 }),
   },
+  // TCP keeps its numbers where programs of packets have `cb`: tcp_skb_cb (include/net/tcp.h) begins with `seq`
+  sequence: { hooks: ['skSkb'], get: ({ lowering }) => contextWord(lowering, SK_BUFF.cb) },
   op: { hooks: AT_EVENTS, get: ({ lowering }) => contextWord(lowering, SOCK_OPS.op) },
   activeEstablished: isEvent(ESTABLISHED.active),
   passiveEstablished: isEvent(ESTABLISHED.passive),

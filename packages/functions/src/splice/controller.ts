@@ -215,7 +215,8 @@ export class SpliceController implements AsyncDisposable {
     this.#flows.set(one.place.from, one);
     this.#news ??= this.#needs.spent.events$.subscribe((index) => {
       const { flow, pair } = this.#flows.get(index) ?? {};
-      if (flow) pair?.spent(flow);
+      if (flow && pair) pair.spent(flow);
+      else flow?.refill();
     });
   }
 

@@ -5,8 +5,10 @@
  */
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { TailraceError } from '@tailrace/stage';
 import type { FlowMaps, Place } from './place.ts';
 import type { Reading, TcpSockets } from './sockets.ts';
+import { FlowState } from './stage.ts';
 
 /** What a flow is made of. */
 export interface FlowParts {
@@ -94,7 +96,11 @@ export class Flow {
   /** The program has used up half of what it may send: it gets more as the reader comes along. */
   refill(waitMs = LEAST_MS): void {
     clearTimeout(this.#look);
-    if (this.#isPassing || this.#isHeld || this.#isOver) return;
+    if (this.#isOver) return;
+    const { maps, place, source } = this.#parts;
+    if (maps.carried.get(place.from)?.state === FlowState.broken)
+      return void source.destroy(new TailraceError('conflict', 'splice: bytes that TCP brought twice could not be taken off'));
+    if (this.#isPassing || this.#isHeld) return;
     const { mark } = this.#grant();
     // a reader that is slower than this is served by the process, which TCP holds back
     if (this.#sent() >= mark && waitMs <= MOST_MS) this.#look = setTimeout(() => this.refill(2 * waitMs), waitMs);

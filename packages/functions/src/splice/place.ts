@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { type HandleOf, TailraceError } from '@tailrace/stage';
 import { connectionKeyOf } from '../connection.ts';
 import type { TcpSockets } from './sockets.ts';
-import type { spliceMaps } from './stage.ts';
+import { FlowState, type spliceMaps } from './stage.ts';
 
 type Maps = ReturnType<typeof spliceMaps>;
 
@@ -56,7 +56,7 @@ export class Places {
 
   /** Puts a socket into the maps, as the partner of one that is there or for one to come; `early` bytes of it are in this process. */
   enter(socket: Socket, early: bigint, partner?: Place): Place | NoPlace {
-    const { peers, flows } = this.#maps;
+    const { peers, flows, carried } = this.#maps;
     const fd = this.#sockets.descriptorOf(socket);
     if (fd === undefined) return { reason: 'one side is no TCP socket' };
     using undo = new DisposableStack();
@@ -65,6 +65,9 @@ export class Places {
     try {
       const key = connectionKeyOf(socket);
       const read = this.#readOf(fd);
+      // of a socket that nobody has read from, all segments are whole: stages behind see them
+      const left = read === 0n ? 0n : this.#takeAll(socket, fd);
+      carried.set(ways.from, { sent: 0n, left, next: 0, state: FlowState.fresh });
       flows.set(key, ways.from, 'noexist');
       undo.defer(() => flows.delete(key));
       peers.set(ways.to, fd, 'noexist');
@@ -86,6 +89,19 @@ export class Places {
     }
   }
 
+  /**
+   * Has Node take what waits at a socket, and returns how many bytes that is. Of a segment that was read in part the kernel would hand all
+   * to the program.
+   */
+  #takeAll(socket: Socket, fd: number): bigint {
+    let taken = 0n;
+    for (let bytes = this.#sockets.readBytes(fd); bytes; bytes = this.#sockets.readBytes(fd)) {
+      taken += BigInt(bytes.length);
+      socket.push(bytes);
+    }
+    return taken;
+  }
+
   /** Bytes of a connection that were read. */
   #readOf(fd: number): bigint {
     for (;;) {
@@ -105,7 +121,7 @@ export class Places {
     undo.defer(() => this.#free.push(to, from));
     const { carried, allowed } = this.#maps;
     for (const index of [from, to]) {
-      carried.set(index, { sent: 0n, left: 0n });
+      carried.set(index, { sent: 0n, left: 0n, next: 0, state: FlowState.fresh });
       allowed.set(index, { passedOn: 0n, until: 0n, mark: 0n });
     }
     return { from, to };

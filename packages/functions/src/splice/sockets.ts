@@ -26,6 +26,8 @@ export interface TcpSockets {
   progressOf(fd: number): TcpProgress;
   /** Bytes that have come to a socket that is in no map, and wait to be read. Throws SyscallError. */
   unreadOf(fd: number): number;
+  /** Reads some of them, past Node; undefined where none waits. Throws SyscallError. */
+  readBytes(fd: number): Uint8Array | undefined;
   /**
    * Moves some of the bytes that wait at one socket to another, past Node. `moved` is 0 where none waits; `rest` are those of them that the
    * other did not take. Throws SyscallError where the first is broken, of which Node then hears nothing.

@@ -6,6 +6,9 @@
 import { arrayMap, hash, ringBuffer, sockmap, stage, struct, u32, u64 } from '@tailrace/stage';
 import { connectionKey, lowerHalf, upperHalf } from '../connection.ts';
 
+/** Of a flow: nothing has come, `next` is known, bytes that came twice could not be taken off. */
+export const FlowState = { fresh: 0, begun: 1, broken: 2 } as const;
+
 /** The maps of one splicer, for so many flows: two of each pair. */
 export function spliceMaps(flows: number) {
   return {
@@ -13,11 +16,11 @@ export function spliceMaps(flows: number) {
     peers: sockmap({ name: 'peers', maxEntries: flows }),
     /** By the socket that data come in at: the flow's place in the arrays. */
     flows: hash({ name: 'flows', key: connectionKey, value: u32, maxEntries: flows }),
-    /** Bytes that the program has sent on, and has left to the process. */
-    carried: arrayMap({ name: 'carried', value: struct({ sent: u64, left: u64 }), maxEntries: flows }),
+    /** Bytes that the program has sent on, and has left to the process; TCP's number of the byte that comes next. */
+    carried: arrayMap({ name: 'carried', value: struct({ sent: u64, left: u64, next: u32, state: u32 }), maxEntries: flows }),
     /** Bytes of `left` that the process has passed on, up to where `sent` may grow, and from where on the process is told. */
     allowed: arrayMap({ name: 'allowed', value: struct({ passedOn: u64, until: u64, mark: u64 }), maxEntries: flows }),
-    /** Flows that have come to their mark. */
+    /** Flows that have come to their mark, or are broken. */
     spent: ringBuffer({ name: 'spent', value: u32, bytes: 65_536 }),
   };
 }
@@ -26,8 +29,8 @@ export function spliceMaps(flows: number) {
 export const carryStage = stage({
   name: 'carry',
   hook: 'skSkb',
-  uses: { ...spliceMaps(2), upperHalf, lowerHalf },
-  program(ctx, { peers, flows, carried, allowed, spent, upperHalf, lowerHalf }) {
+  uses: { ...spliceMaps(2), FlowState, upperHalf, lowerHalf },
+  program(ctx, { peers, flows, carried, allowed, spent, FlowState, upperHalf, lowerHalf }) {
     // a FIN comes as data of no length: sent on it would break the peer, and the process hears of it anyhow
     if (ctx.length === 0) return ctx.drop();
     const localHi = upperHalf(ctx.family, ctx.localAddr6.hi);
@@ -41,6 +44,28 @@ export const carryStage = stage({
     const counted = carried.lookup(index);
     const granted = allowed.lookup(index);
     if (!counted || !granted) return ctx.next();
+    // what was sent again may be cut otherwise, and the kernel hands over all of a segment: the bytes that came before are taken off
+    const again = counted.state === FlowState.begun ? (counted.next - ctx.sequence) >>> 0 : 0;
+    const overlaps = again !== 0 && again < 0x8000_0000;
+    if (overlaps && again >= ctx.length) return ctx.drop();
+    counted.next = (ctx.sequence + ctx.length) >>> 0;
+    if (counted.state === FlowState.fresh) counted.state = FlowState.begun;
+    if (overlaps) {
+      let left = true;
+      for (let cut = 0; cut < 17; cut++) {
+        if (again <= 4095 * cut) {
+          left = false;
+          break;
+        }
+        if (!ctx.trimHead(Math.min(again - 4095 * cut, 4095))) break;
+      }
+      if (left) {
+        counted.state = FlowState.broken;
+        spent.output(index);
+        return ctx.drop();
+      }
+    }
+    if (counted.state === FlowState.broken) return ctx.drop();
     if (counted.left !== granted.passedOn || counted.sent >= granted.until) {
       counted.left += BigInt(ctx.length);
       return ctx.next();
