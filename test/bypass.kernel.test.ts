@@ -109,4 +109,8 @@ test('connections beyond the room for them stay with TCP, and those that are for
   const { verdicts, packets } = running.stats().skMsg['bypass.handOver'];
   expect(verdicts.redirect).toBeGreaterThan(0n);
   expect(verdicts.redirect).toBeLessThan(packets);
+  // 100 connections of two ends, and places for four
+  const { withoutRoom } = running.controller(local);
+  expect(withoutRoom).toBeGreaterThan(0n);
+  expect(withoutRoom).toBeLessThanOrEqual(200n);
 });

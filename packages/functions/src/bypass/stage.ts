@@ -3,7 +3,7 @@
  * end sends goes to what the other reads. Which way a connection goes is decided by its first bytes and for good: bytes that went
  * through TCP and bytes that did not would otherwise overtake one another.
  */
-import { lruHash, sockhash, stage, struct, u32, u64 } from '@tailrace/stage';
+import { arrayMap, lruHash, sockhash, stage, struct, u32, u64 } from '@tailrace/stage';
 import { lowerHalf, upperHalf } from '../connection.ts';
 
 /** An end of a connection: processes of one cgroup may be in many namespaces, with connections that are the same but for that. */
@@ -17,6 +17,8 @@ export function bypassMaps(maxSockets: number) {
   return {
     ends: sockhash({ name: 'ends', key: endKey, maxEntries: maxSockets }),
     ways: lruHash({ name: 'ways', key: endKey, value: struct({ way: u32 }), maxEntries: maxSockets }),
+    /** Ends that found no room. */
+    missed: arrayMap({ name: 'missed', value: struct({ ends: u64 }), maxEntries: 1 }),
   };
 }
 
@@ -25,7 +27,7 @@ export const trackStage = stage({
   name: 'track',
   hook: 'sockOps',
   uses: { ...bypassMaps(2), upperHalf, lowerHalf },
-  program(ctx, { ends, ways, upperHalf, lowerHalf }) {
+  program(ctx, { ends, ways, missed, upperHalf, lowerHalf }) {
     if (!ctx.activeEstablished && !ctx.passiveEstablished) return ctx.next();
     const localHi = upperHalf(ctx.family, ctx.localAddr6.hi);
     const localLo = lowerHalf(ctx.family, ctx.localAddr, ctx.localAddr6.lo);
@@ -48,6 +50,10 @@ export const trackStage = stage({
     const key = { netns, localHi, localLo, remoteHi, remoteLo, localPort, remotePort };
     // the way last: it tells the other end, on another CPU, that this one can be handed data. No room: the connection stays with TCP
     if (ends.add(key)) ways.update(key, { way: 0 });
+    else {
+      const counted = missed.lookup(0);
+      if (counted) counted.ends += 1n;
+    }
     return ctx.next();
   },
 });
