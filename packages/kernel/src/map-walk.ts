@@ -3,7 +3,7 @@
  * gone, it starts over at the first. So a walk remembers the keys it has met, in their order, and where it meets one again
  * goes on behind the last of them that is still there. Entries that stay keep their order in every kind, so none of them is
  * passed over, and no key is given twice. But for tries: beside a key that is being replaced the kernel may pass over others
- * (trie_get_next_key of kernel/bpf/lpm_trie.c), so they are walked twice.
+ * (trie_get_next_key of kernel/bpf/lpm_trie.c), so they are walked again until nothing new is met, four times at most.
  */
 import { type MapType, TailraceError } from '@tailrace/bpf';
 
@@ -17,6 +17,9 @@ export interface WalkTarget {
 /** Calls beyond `maxEntries` for which a walk asks before it gives up, and how many times `maxEntries` besides. */
 const PATIENCE = { calls: 4096, rounds: 16 } as const;
 
+/** Of a trie. */
+const MOST_WALKS = 4;
+
 /**
  * All entries, each key once. `met` holds keys that were read already, in the map's order; they are not given again.
  * Throws TailraceError (`conflict`) where keys come and go faster than they can be read.
@@ -25,7 +28,16 @@ export function* walk(map: WalkTarget, met: readonly Uint8Array[] = []): Generat
   const seen = new Set(met.map(nameOf));
   yield* walkOnce(map, [...met], seen);
   if (map.spec.type !== 'lpmTrie') return;
-  for (const entry of walkOnce(map, [], new Set())) if (!seen.has(nameOf(entry[0]))) yield entry;
+  for (let walks = 1, isNew = true; isNew && walks < MOST_WALKS; walks++) {
+    isNew = false;
+    for (const entry of walkOnce(map, [], new Set())) {
+      const name = nameOf(entry[0]);
+      if (seen.has(name)) continue;
+      seen.add(name);
+      isNew = true;
+      yield entry;
+    }
+  }
 }
 
 /** Goes on behind `path`; adds to it, and to `seen`, what it meets. */
