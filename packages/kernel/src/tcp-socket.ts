@@ -65,8 +65,6 @@ export function setReceiveLowWater(fd: number, bytes: number): void {
   syscall('setsockopt', 'SO_RCVLOWAT of a connection', fd, SOL_SOCKET, SO_RCVLOWAT, memory.address, 4);
 }
 
-/** Bytes that are read at a time. */
-const READ_BYTES = 65_536;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 
@@ -80,11 +78,8 @@ let moving: ReturnType<typeof allocate> | undefined;
  * end too. Throws SyscallError where the first one is broken.
  */
 export function moveBytes(from: number, to: number): { readonly moved: number; readonly rest?: Uint8Array } {
-  moving ??= allocate(MOVE_BYTES);
-  const { bytes, address } = moving;
-  const moved = trySyscall('recvfrom', from, address, MOVE_BYTES, MSG_DONTWAIT);
-  if (moved === 0 || moved === -Errno.EAGAIN || moved === -Errno.EINTR) return { moved: 0 };
-  if (moved < 0) throw new SyscallError('recvfrom', -moved, 'a connection');
+  const { bytes, address, length: moved } = received(from);
+  if (moved === 0) return { moved };
   const taken = trySyscall('sendto', to, address, moved, MSG_DONTWAIT | MSG_NOSIGNAL);
   return taken === moved ? { moved } : { moved, rest: bytes.slice(Math.max(taken, 0), moved) };
 }
@@ -94,11 +89,16 @@ export function moveBytes(from: number, to: number): { readonly moved: number; r
  * segment that is read in part. Throws SyscallError.
  */
 export function readBytes(fd: number): Uint8Array | undefined {
+  const { bytes, length } = received(fd);
+  return length > 0 ? bytes.slice(0, length) : undefined;
+}
+
+/** What waits at a connection, in the buffer; of no length where nothing does, at the end too. Throws SyscallError. */
+function received(fd: number): { readonly bytes: Uint8Array; readonly address: number; readonly length: number } {
   moving ??= allocate(MOVE_BYTES);
   const result = trySyscall('recvfrom', fd, moving.address, MOVE_BYTES, MSG_DONTWAIT);
-  if (result > 0) return moving.bytes.slice(0, result);
-  if (result === 0 || result === -Errno.EAGAIN || result === -Errno.EINTR) return undefined;
-  throw new SyscallError('recvfrom', -result, 'a connection');
+  if (result < 0 && result !== -Errno.EAGAIN && result !== -Errno.EINTR) throw new SyscallError('recvfrom', -result, 'a connection');
+  return { bytes: moving.bytes, address: moving.address, length: Math.max(result, 0) };
 }
 
 /** F_DUPFD_CLOEXEC (include/uapi/linux/fcntl.h). */
@@ -107,7 +107,6 @@ const F_DUPFD_CLOEXEC = 1030;
 /** A second descriptor of a connection: it stays open for reading whatever becomes of the first. */
 export class ReadingEnd implements Disposable {
   readonly #descriptor: Descriptor;
-  readonly #memory = allocate(READ_BYTES);
 
   /** Throws SyscallError. */
   constructor(fd: number) {
@@ -116,11 +115,7 @@ export class ReadingEnd implements Disposable {
 
   /** The bytes that are there, a copy; undefined where there are none now, at the end too. Throws SyscallError. */
   read(): Uint8Array | undefined {
-    const { bytes, address } = this.#memory;
-    const result = trySyscall('recvfrom', this.#descriptor.fd, address, READ_BYTES, MSG_DONTWAIT);
-    if (result > 0) return bytes.slice(0, result);
-    if (result === 0 || result === -Errno.EAGAIN || result === -Errno.EINTR) return undefined;
-    throw new SyscallError('recvfrom', -result, 'a connection');
+    return readBytes(this.#descriptor.fd);
   }
 
   [Symbol.dispose](): void {

@@ -67,7 +67,7 @@ export class Places {
       const read = this.#readOf(fd);
       // of a socket that nobody has read from, all segments are whole: stages behind see them
       const left = read === 0n ? 0n : this.#takeAll(socket, fd);
-      carried.set(ways.from, { sent: 0n, left, next: 0, state: FlowState.fresh });
+      if (left > 0n) carried.set(ways.from, { sent: 0n, left, next: 0, state: FlowState.fresh });
       flows.set(key, ways.from, 'noexist');
       undo.defer(() => flows.delete(key));
       peers.set(ways.to, fd, 'noexist');
