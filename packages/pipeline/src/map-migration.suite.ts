@@ -68,6 +68,12 @@ export function mapMigrationSuite(blueprint: Engine): void {
       migrate(from, to, (key, { packets }) => [key, { packets: BigInt(packets), ...rich }]),
     );
 
+  const keysOf = (handle: { getAll(): [number, unknown][] }): number[] =>
+    handle
+      .getAll()
+      .map(([key]) => key)
+      .sort();
+
   test('entries are converted, and those that are told to stay behind do', async () => {
     const [from, to] = [flows(), richFlows()];
     const { old, now, moving } = between(
@@ -365,15 +371,43 @@ export function mapMigrationSuite(blueprint: Engine): void {
       now.set(100, { packets: 1n, tag: 0 });
       old.setMany([3, 4, 5].map((key) => [key, { packets: key }]));
       await expect(moving.follow()).rejects.toThrow("map 'edge/flows': has room for 4 entries, and none for 2 that came meanwhile");
+      const left = [3, 4, 5].filter((key) => now.get(key) === undefined);
+      expect(left).toHaveLength(2);
       now.delete(100);
-      old.delete(5);
+      old.delete(left[0] as number);
       await moving.follow();
-      expect(
-        now
-          .getAll()
-          .map(([key]) => key)
-          .sort(),
-      ).toEqual([1, 2, 3, 4]);
+      expect(keysOf(now)).toEqual(keysOf(old));
+    });
+
+    test('room that comes in the same pass as those who need it', async () => {
+      const { old, now, moving } = toRich(flows(), richFlows(4));
+      old.setMany([1, 2, 3, 4].map((key) => [key, { packets: key }]));
+      await moving.copy();
+      for (const key of [1, 2, 3]) old.delete(key);
+      old.setMany([5, 6, 7].map((key) => [key, { packets: key }]));
+      await moving.follow();
+      expect(keysOf(now)).toEqual([4, 5, 6, 7]);
+      old.delete(4);
+      old.setMany([8, 9].map((key) => [key, { packets: key }]));
+      await expect(moving.follow()).rejects.toThrow("map 'edge/flows': has room for 4 entries, and none for 1 that came meanwhile");
+    });
+
+    test('room that a conversion makes behind those who need it', async () => {
+      const [from, to] = [flows(), flows(2)];
+      const { old, now, moving } = between(
+        from,
+        to,
+        migrate(from, to, (key, { packets }) => (packets === 0 ? undefined : [key, { packets }])),
+      );
+      old.setMany([1, 2, 3, 4].map((key) => [key, { packets: key < 3 ? 1 : 0 }]));
+      await moving.copy();
+      old.setMany([1, 2, 3, 4].map((key) => [key, { packets: key < 3 ? 0 : 1 }]));
+      await moving.follow();
+      expect(keysOf(now)).toEqual([3, 4]);
+      // and back, so that whichever is met first needs room once
+      old.setMany([1, 2, 3, 4].map((key) => [key, { packets: key < 3 ? 1 : 0 }]));
+      await moving.follow();
+      expect(keysOf(now)).toEqual([1, 2]);
     });
   });
 

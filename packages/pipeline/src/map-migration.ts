@@ -93,11 +93,20 @@ export class MapMigration {
   }
 
   /**
-   * Brings what became different in the old map since the last pass: entries that came, changed or went. What others wrote into the
-   * new map meanwhile stays. Throws MigrationError as `copy` does; entries without room are brought by a later pass that finds some,
+   * Brings what became different in the old map since the last time: entries that came, changed or went. What others wrote into the
+   * new map meanwhile stays. Throws MigrationError as `copy` does; entries without room are brought by a later call that finds some,
    * and `hint` says what makes it.
    */
   async follow(hint = MORE_ROOM): Promise<void> {
+    let [left, before] = [await this.#pass(), Number.POSITIVE_INFINITY];
+    // what goes makes room behind those who needed it: again, as long as that brings some
+    while (left > 0 && left < before) [left, before] = [await this.#pass(), left];
+    const { maxEntries } = this.#maps.to.spec;
+    if (left > 0) throw this.#noRoom(`has room for ${maxEntries} entries, and none for ${left} that came meanwhile`, hint);
+  }
+
+  /** One look at the old map and at what was brought. Returns how many entries found no room. */
+  async #pass(): Promise<number> {
     const { from, to, copied } = this.#maps;
     const [target, turns] = [new MigrationTarget(to), this.#turns('changes')];
     const met = from.spec.type === 'lpmTrie' ? new Set<string>() : undefined;
@@ -126,7 +135,7 @@ export class MapMigration {
     }
     if (this.#size !== undefined) this.#size += came - gone;
     turns.end();
-    if (left > 0) throw this.#noRoom(`has room for ${to.spec.maxEntries} entries, and none for ${left} that came meanwhile`, hint);
+    return left;
   }
 
   #turns(pass: MigrationProgress['pass']): Turns {
