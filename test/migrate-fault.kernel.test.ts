@@ -1,4 +1,4 @@
-/** Each system call of a takeover that migrates a map fails once: all of it is rolled back, or the next process goes on with it. */
+/** Each system call of a takeover or an update that migrates a map fails once: all of it is rolled back, or the next one goes on with it. */
 import { createNamespace, kernel, type NetworkNamespace, PacketSocket, Rtnetlink } from '@tailrace/kernel';
 import { keptPipelines, stopKept } from '@tailrace/pipeline';
 import { eventually } from '@tailrace/testing';
@@ -38,14 +38,18 @@ afterAll(() => {
   namespace.close();
 });
 
-async function run(form: number) {
+async function run(form: number, persist = true) {
   const { edge, migrations, entries, fill } = migratingEdge(name, 4096);
-  const running = await edge(form).run(kernel({ interfaces: ['right'], netns: namespace }), { persist: true, migrate: migrations(form) });
+  const running = await edge(form).run(kernel({ interfaces: ['right'], netns: namespace }), {
+    persist,
+    migrate: persist ? migrations(form) : [],
+  });
   return {
     running,
+    update: (next: number) => running.update(edge(next) as never, { migrate: migrations(next) }),
     fill: (list: readonly PlainEntry[]) => fill(running, form, list),
-    entries: () =>
-      entries(running, form)
+    entries: (now = form) =>
+      entries(running, now)
         .map(({ kind, number, of }) => `${kind} ${number} ${of}`)
         .sort(),
   };
@@ -112,4 +116,39 @@ test('taking over with a migration', { timeout: 400_000 }, async () => {
   expect(calls).toBeGreaterThan(100);
   expect(undone).toBeGreaterThan(60);
   expect(done).toBeGreaterThan(10);
+});
+
+test.each([true, false])('updating with a migration, persistent: %s', { timeout: 400_000 }, async (persist) => {
+  let one = await run(0, persist);
+  one.fill(kept);
+  await serving();
+  const [fds, pins] = [openFds(), pinsOf(name)];
+  let [undone, done] = [0, 0];
+  const calls = await failing(
+    () => one.update(1),
+    async ({ nth, error }) => {
+      const about = `call ${nth}: ${error?.message}`;
+      const form = (await serving()) - 1;
+      if (error === undefined) expect(form, about).toBe(1);
+      expect(one.entries(form), about).toEqual(expected);
+      if (form === 0) undone += 1;
+      else {
+        done += 1;
+        // what was left open goes with the process or the pipeline
+        if (persist) await one.running.leave();
+        else await one.running.stop();
+        one = await run(persist ? 1 : 0, persist);
+        if (persist) await one.update(0);
+        else one.fill(kept);
+      }
+      expect(await serving(), about).toBe(1);
+      expect(one.entries(0), about).toEqual(expected);
+      expect(pinsOf(name), about).toEqual(pins);
+      await expectSame(openFds, fds, about);
+    },
+  );
+  await one.running.stop();
+  expect(calls).toBeGreaterThan(30);
+  expect(undone).toBeGreaterThan(20);
+  expect(done).toBeGreaterThan(3);
 });

@@ -53,8 +53,8 @@ afterAll(() => {
 });
 
 const engine = () => kernel({ interfaces: ['right'], netns: namespace });
-const migrating = (form: number, maxEntries: number, stop = '') =>
-  start('migrating-edge-process.ts', [name, namespace.path, String(form), String(maxEntries), stop]);
+const migrating = (form: number, maxEntries: number, stop = '', how: 'run' | 'update' = 'run') =>
+  start('migrating-edge-process.ts', [name, namespace.path, String(form), String(maxEntries), how, stop]);
 /** Maps that are pinned, as `tailrace pins` tells them. */
 async function maps(): Promise<readonly string[]> {
   await using outside = await kernel({ interfaces: [] }).open();
@@ -118,27 +118,28 @@ async function finish(form: number, count: number, maxEntries: number, traffic: 
   expect(existsSync(folder)).toBe(false);
 }
 
-for (const [stop, pinned] of [
-  ['copying', ['entries']],
-  ['announced', ['entries', 'entries:before']],
-  ['half', ['entries', 'entries:before']],
-  ['flipped', ['entries', 'entries:before']],
-] as const)
-  test(`killed while it is ${stop}: the next process goes on, and every entry is what its frame made of it`, async () => {
-    // before packets are led over nothing speaks against the old form
-    for (const next of stop === 'copying' || stop === 'announced' ? [1, 0] : [1]) {
-      await left(5_000, 20_000);
-      const sent = traffic(1);
-      const process = migrating(1, 20_000, stop);
-      await process.says(stop);
-      // the old chain goes on with the old map, what was led over with the new
-      await setTimeout(100);
-      await process.kill();
-      await setTimeout(50);
-      expect(await maps()).toEqual(pinned);
-      await finish(next, 5_000, 20_000, sent);
-    }
-  });
+for (const how of ['run', 'update'] as const)
+  for (const [stop, pinned] of [
+    ['copying', ['entries']],
+    ['announced', ['entries', 'entries:before']],
+    ['half', ['entries', 'entries:before']],
+    ['flipped', ['entries', 'entries:before']],
+  ] as const)
+    test(`${how}, killed while it is ${stop}: the next process goes on, and every entry is what its frame made of it`, async () => {
+      // before packets are led over nothing speaks against the old form
+      for (const next of stop === 'copying' || stop === 'announced' ? [1, 0] : [1]) {
+        await left(5_000, 20_000);
+        const sent = traffic(1);
+        const process = migrating(1, 20_000, stop, how);
+        await process.says(stop);
+        // the old chain goes on with the old map, what was led over with the new
+        await setTimeout(100);
+        await process.kill();
+        await setTimeout(50);
+        expect(await maps()).toEqual(pinned);
+        await finish(next, 5_000, 20_000, sent);
+      }
+    });
 
 test('unfinished, it is refused without the migration and in another form; what was to come can be given up', async () => {
   await left(10, 100);

@@ -1,14 +1,17 @@
 /**
- * A process that takes over the pipeline of migrating-edge.ts in another form, says when it begins, when it follows what changed, and when
+ * A process that takes over the pipeline of migrating-edge.ts in another form, or as it is and then updates it to that, says when it begins, when it follows what changed, and when
  * it is done (how long it took, and how long from there), and waits to be killed. Arguments: the pipeline's name, the path of a network
- * namespace, the form, entries that the map takes, and where it stops until then, if it does: `copying`, `announced` (the first chain is
+ * namespace, the form, entries that the map takes, `run` or `update`, and where it stops until then, if it does: `copying`, `announced` (the first chain is
  * about to be led over), `half` (the second one is), `flipped` (both are).
  */
 import type { Engine, PinningInstance } from '@tailrace/bpf';
 import { kernel } from '@tailrace/kernel';
+import type { RunOptions } from '@tailrace/pipeline';
 import { migratingEdge } from './migrating-edge.ts';
 
-const [name = '', netns = '', form = '', maxEntries = '', stop = ''] = process.argv.slice(2);
+const [name = '', netns = '', form = '', maxEntries = '', how = '', stop = ''] = process.argv.slice(2);
+/** Before an update there is a run that stops nowhere. */
+let stops = how === 'run';
 const { edge, migrations } = migratingEdge(name, Number(maxEntries));
 
 function say(word: string): void {
@@ -57,7 +60,7 @@ function placeAt(entry: string): string | undefined {
 
 /** Says so and never goes on, where it is to stop there. */
 function stopAt(place: string): Promise<never> | undefined {
-  if (stop !== place) return undefined;
+  if (!stops || stop !== place) return undefined;
   say(place);
   return new Promise(() => undefined);
 }
@@ -79,14 +82,20 @@ function look(): void {
 say('starting');
 const began = performance.now();
 let followed: number | undefined;
-await edge(Number(form)).run(stopping(kernel({ interfaces: ['right'], netns })), {
-  persist: true,
+const engine = stopping(kernel({ interfaces: ['right'], netns }));
+const migrating: Pick<RunOptions, 'migrate' | 'onMigration'> = {
   migrate: migrations(Number(form), look),
   onMigration({ pass }) {
     if (pass === 'all' || followed !== undefined) return;
     followed = performance.now();
     say('following');
   },
-});
+};
+if (how === 'run') await edge(Number(form)).run(engine, { persist: true, ...migrating });
+else {
+  const running = await edge(1 - Number(form)).run(engine, { persist: true });
+  stops = true;
+  await running.update(edge(Number(form)) as never, migrating);
+}
 const done = performance.now();
 say(`running ${Math.round(done - began)} ${Math.round(done - (followed ?? done))}`);

@@ -11,7 +11,7 @@ import type { Trial } from './trial.ts';
 import { type NextPipeline, type PreparedUpdate, prepareUpdate, type UpdateOptions, type UpdateParts } from './update.ts';
 
 /** Who goes through the next pipeline, and its services. */
-export type CanaryOptions = CanaryTraffic & UpdateOptions;
+export type CanaryOptions = CanaryTraffic & Pick<UpdateOptions, 'services'>;
 
 /** A canary that runs, without the types of its pipelines. */
 export class LiveCanary {

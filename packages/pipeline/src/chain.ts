@@ -176,6 +176,11 @@ export class LiveChain {
     return this.#compiled;
   }
 
+  /** The program that the root leads to, by id. */
+  get head(): number {
+    return this.#generation.head.id;
+  }
+
   /** For who keeps it beyond this process. */
   get kept(): { readonly hook: ChainHook; readonly carried: CarriedCounts; readonly array: LoadedMap } {
     return { hook: this.hook, carried: this.#counters.carried, array: this.#generation.array };

@@ -52,6 +52,8 @@ export interface ChangeOptions {
   readonly canary?: CanaryTraffic | undefined;
   /** What it tells of packets from then on; default what it tells of them now. */
   readonly observation?: Observation;
+  /** Every chain that differs is built anew, so that what its root leads to tells whether packets were led over. */
+  readonly anew?: boolean;
 }
 
 /** Slots of the array in front of two chains. */
@@ -75,7 +77,7 @@ export function planChange(
   compiler: StageCompiler,
   from: CompiledPipeline,
   plan: PipelinePlan,
-  { canary, observation = from.observation }: ChangeOptions = {},
+  { canary, observation = from.observation, anew = canary !== undefined }: ChangeOptions = {},
 ): PipelineChange {
   const { name } = from;
   const tellsOtherwise = (hook: ChainHook): boolean =>
@@ -85,7 +87,7 @@ export function planChange(
   const changes = new Map(
     [...plan.chains].map(([hook, chain]): readonly [ChainHook, Change] => {
       const change = changeOf(before(hook).plan, chain);
-      const isWhole = tellsOtherwise(hook) || (countsApart && change.kind !== 'none');
+      const isWhole = tellsOtherwise(hook) || (anew && change.kind !== 'none');
       return [hook, isWhole ? { kind: 'generation', plan: chain } : change];
     }),
   );

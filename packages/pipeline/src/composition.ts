@@ -9,7 +9,7 @@ import { Container, ContainerModule, type ResolvedValueInjectOptions, type Servi
 import type { SchedulerLike } from 'rxjs';
 import { ChainError } from './chain-error.ts';
 import { noStore, type MapStore as Store } from './map-store.ts';
-import { EngineMapRegistry, type MapHold, type MapKeeper, type MapRegistry as Registry } from './registry.ts';
+import { EngineMapRegistry, type MapClaim, type MapHold, type MapKeeper, type MapRegistry as Registry } from './registry.ts';
 import { Clock, Compiler, defaultClock, defaultCompiler, Engine, EngineInstance, GracePeriod, MapRegistry, MapStore } from './service.ts';
 
 // Without `jitless` inversify generates code after some resolutions, which hardened Node flags forbid.
@@ -17,6 +17,8 @@ const containerOptions = { defaultScope: 'Singleton', jitless: true } as const;
 
 /** What becomes of the functions of a pipeline. Exactly one of `settle`, `settleLate` and `abandon` ends it. */
 export interface FunctionsChange {
+  /** The maps that controllers ask for, by function; those that stay are among them. */
+  readonly claims: readonly (readonly MapClaim[])[];
   /** Opens the maps of new controllers, then makes those. Throws as `Composition.start` does; `abandon` undoes it. */
   start(registry: Registry): void;
   /** Stops the controllers of functions that are gone, last first, and closes maps that only they had. */
@@ -101,6 +103,7 @@ export class Composition {
     for (const one of this.#overrides) replaceIn(made, one);
     for (const one of overrides) if (!replaceIn(made, one)) throw ofNothing(one, 'the new functions');
     return {
+      claims: [...after.values()].map((own) => own.claims),
       start: (registry) => {
         for (const own of made) own.hold(registry);
         for (const own of made) own.start(registry);
@@ -182,11 +185,15 @@ class FunctionContainer {
     return Object.values(this.declared.controller?.needs ?? {}).includes(service);
   }
 
-  /** Opens the maps that the controller asks for, until it is stopped. */
-  hold(registry: Registry): void {
+  /** The maps that the controller asks for. */
+  get claims(): readonly MapClaim[] {
     const { name } = this.declared;
-    const resources = [...this.#handles.keys()];
-    this.#maps = registry.hold(resources.flatMap((resource) => mapsIn({ resource }).map((map) => ({ map, scope: name, user: name }))));
+    return [...this.#handles.keys()].flatMap((resource) => mapsIn({ resource }).map((map) => ({ map, scope: name, user: name })));
+  }
+
+  /** Opens them, until the controller is stopped. */
+  hold(registry: Registry): void {
+    this.#maps = registry.hold(this.claims);
   }
 
   /** Makes the controller. */

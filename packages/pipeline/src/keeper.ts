@@ -14,7 +14,6 @@ import {
   type PinningInstance,
   type ProgramSpec,
 } from '@tailrace/bpf';
-import type { AnyMap } from '@tailrace/stage';
 import type { ChainLeft } from './chain.ts';
 import { ChainError } from './chain-error.ts';
 import { type ChainHook, hookTitle } from './chain-hook.ts';
@@ -22,6 +21,8 @@ import type { CompiledPipeline } from './change.ts';
 import { findKept, type KeptOptions, ownPin, rootPin } from './found.ts';
 import { KeptMaps } from './kept-maps.ts';
 import { bothLayouts, type Manifest, manifestText } from './manifest.ts';
+import type { Migration } from './migration.ts';
+import type { MapKeeper } from './registry.ts';
 import type { StateLayout } from './state.ts';
 import type { CarriedCounts } from './stats.ts';
 
@@ -62,8 +63,6 @@ export class Keeper {
   readonly #fresh = new Set<string>();
   /** Loaded here, and not pinned yet. */
   readonly #newRoots = new Map<ChainHook, LoadedProgram>();
-  /** What the roots led to when this process came, by id. */
-  readonly #heads = new Map<ChainHook, number>();
   readonly #maps: KeptMaps;
   #written: Manifest | undefined;
   /** What was written before a change was announced. */
@@ -107,13 +106,18 @@ export class Keeper {
   }
 
   /** See `KeptMaps.open`. */
-  openMap(map: AnyMap, spec: MapSpec, create: (spec: MapSpec) => LoadedMap): { readonly loaded: LoadedMap; readonly isNew: boolean } {
-    return this.#maps.open(map, spec, create);
+  openMap(...[map, spec, create, takesOver]: Parameters<MapKeeper['openMap']>): ReturnType<MapKeeper['openMap']> {
+    return this.#maps.open(map, spec, create, takesOver);
   }
 
   /** A map that is no longer used stays pinned, unless it was made for a change that came to nothing. */
   closeMap(name: string): void {
     if (!this.#isOver) this.#maps.close(name, this.#written?.maps);
+  }
+
+  /** Before an update opens maps: how entries come along that are declared otherwise then. */
+  beginMigrations(migrations: readonly Migration[], tell?: KeptOptions['onMigration']): void {
+    this.#maps.begin(migrations, tell);
   }
 
   /** Once all maps are open, and before controllers see them: brings the entries of those that are migrated. */
@@ -183,8 +187,11 @@ export class Keeper {
     return chain && { carried: chain.carried, head: (entry) => this.#head(hook, entry, root) };
   }
 
-  /** Before packets are led elsewhere: what there is now and what there will be are both in the manifest. */
-  announce(next: CompiledPipeline): void {
+  /**
+   * Before packets are led elsewhere: what there is now and what there will be are both in the manifest. `heads` are the programs that
+   * roots lead to until then, by id.
+   */
+  announce(next: CompiledPipeline, heads: ReadonlyMap<ChainHook, number>): void {
     const written = this.#written;
     if (written === undefined) return;
     this.#before = written;
@@ -199,7 +206,7 @@ export class Keeper {
       crossing: { ...written.crossing, version: next.crossing.version },
       chains: new Map(
         [...written.chains].map(([hook, { head: _, ...chain }]) => {
-          const head = this.#heads.get(hook);
+          const head = heads.get(hook);
           return [hook, { ...chain, next: nextOf(hook, chain.next), ...(head === undefined ? {} : { head }) }];
         }),
       ),
@@ -208,8 +215,6 @@ export class Keeper {
 
   /** Once nothing runs the old any more: the manifest says what there is, arrays of others go, and links where none should be. */
   async settle(now: CompiledPipeline, settled: () => readonly SettledChain[], interfaces: readonly string[]): Promise<void> {
-    this.#heads.clear();
-    this.#maps.flipped();
     this.write(now, settled);
     this.#sweepArrays(new Set(settled().map(({ array }) => array)));
     for (const place of this.#folder.links()) if (!interfaces.includes(place.interface)) await this.#folder.detach(place);
@@ -218,6 +223,7 @@ export class Keeper {
   /** Writes what there is; where that fails, leaving the pipeline does it. */
   write(now: CompiledPipeline, settled: () => readonly SettledChain[]): void {
     this.#changing.clear();
+    this.#maps.flipped();
     this.#owed = () => this.write(now, settled);
     const { chains, crossing } = now;
     for (const [hook, root] of this.#newRoots) this.#folder.pinProgram(pinOf.root(hook), root);
@@ -286,10 +292,7 @@ export class Keeper {
 
   #head(hook: ChainHook, entry: LoadedMap, spec: ProgramSpec): LoadedProgram {
     const head = this.#folder.programAt(entry, 0, spec);
-    if (head) {
-      this.#heads.set(hook, head.id);
-      return head;
-    }
+    if (head) return head;
     throw new ChainError('absent', `the pinned chain of pipeline '${this.#name}' at ${hookTitle[hook]} leads nowhere`, {
       hint: `somebody emptied its slot: tailrace stop ${this.#name} removes it with all state`,
     });

@@ -4,7 +4,7 @@
  */
 import { ArgumentError, type LoadedMap, type MapSpec, type PinFolder } from '@tailrace/bpf';
 import { type AnyMap, ConflictError, mapDifferences, toMapSpec } from '@tailrace/stage';
-import { beforeName, type KeptMap, pinsOfMap, shapeOf } from './manifest.ts';
+import { beforeName, type KeptMap, nameBehind, pinsOfMap, shapeOf } from './manifest.ts';
 import { copiedSpec, MapMigration, type MigrationMaps, type MigrationProgress } from './map-migration.ts';
 import { isOne, type Migration, migrationOf } from './migration.ts';
 
@@ -16,12 +16,21 @@ export interface KeptMapsParts {
   readonly found: ReadonlyMap<string, KeptMap>;
   readonly migrations: readonly Migration[];
   /** Told how far they are. */
-  readonly onMigration?: ((progress: MigrationProgress) => void) | undefined;
+  readonly onMigration?: Told;
   /** Pins a map that was made here, or closes it. */
   pin(map: LoadedMap, as: string): LoadedMap;
 }
 
 type Create = (spec: MapSpec) => LoadedMap;
+type Told = ((progress: MigrationProgress) => void) | undefined;
+
+/** Entries on their way from one map into another. */
+interface Moving {
+  readonly moving: MapMigration;
+  readonly maps: MigrationMaps;
+  /** Packets were not led over yet, by this process or another. */
+  isNew: boolean;
+}
 
 /** The maps of one pipeline. */
 export class KeptMaps {
@@ -29,13 +38,15 @@ export class KeptMaps {
   readonly #all: Map<string, KeptMap>;
   /** Those that this process has opened. */
   readonly #opened: AnyMap[] = [];
-  /** What is on its way, by name; `isNew` is what another process has not begun. */
-  readonly #moving = new Map<string, { readonly moving: MapMigration; readonly isNew: boolean }>();
+  /** What is on its way, by name. */
+  readonly #moving = new Map<string, Moving>();
   #migrations: readonly Migration[];
+  #tell: Told;
 
   constructor(parts: KeptMapsParts) {
     this.#parts = parts;
     this.#migrations = parts.migrations;
+    this.#tell = parts.onMigration;
     this.#all = new Map([...parts.found].map(([name, kept]) => [name, { ...kept, used: false }]));
   }
 
@@ -49,11 +60,18 @@ export class KeptMaps {
     return [...this.#all].flatMap(([name, { used }]) => (used ? [] : [name])).sort();
   }
 
+  /** Before maps of an update are opened: what becomes of the entries of those that are taken over. */
+  begin(migrations: readonly Migration[], tell?: Told): void {
+    this.#migrations = migrations;
+    this.#tell = tell;
+  }
+
   /**
-   * The map of that name as it was left, a new one, or one that its entries come into. Throws ConflictError with the fields in which a
+   * The map of that name as it was left, a new one, or one that its entries come into: so where it is declared otherwise, and where it
+   * `takesOver` from one that is open. Throws ConflictError with the fields in which a
    * pinned one differs from what is declared, or from what it is to be migrated from, and what the engine throws.
    */
-  open(map: AnyMap, spec: MapSpec, create: Create): { readonly loaded: LoadedMap; readonly isNew: boolean } {
+  open(map: AnyMap, spec: MapSpec, create: Create, takesOver: boolean): { readonly loaded: LoadedMap; readonly isNew: boolean } {
     const { folder, pin } = this.#parts;
     const { name } = spec;
     const kept = this.#all.get(name);
@@ -64,18 +82,23 @@ export class KeptMaps {
       this.#all.set(name, { pin: as, declaration: shapeOf(map), used: true });
       return { loaded, isNew: true };
     }
-    if (mapDifferences(map, pinnedMap(map, kept)).length > 0) return { loaded: this.#migrate(map, kept, spec, create), isNew: false };
+    if (takesOver || mapDifferences(map, pinnedMap(map, kept)).length > 0)
+      return { loaded: this.#migrate(map, kept, spec, create), isNew: false };
     const loaded = folder.openMap(kept.pin, spec);
     this.#all.set(name, { ...kept, used: true });
     this.#goOn(map, loaded);
     return { loaded, isNew: false };
   }
 
-  /** One that is no longer used stays, unless it is not `written` of: then it was made for a change that came to nothing. */
+  /**
+   * One that is no longer used stays, unless it was made for a change that came to nothing: it is not `written` of then, or entries
+   * were on their way into it, which stay in the one before.
+   */
   close(name: string, written: ReadonlyMap<string, KeptMap> | undefined): void {
     const kept = this.#all.get(name);
     if (kept === undefined) return;
-    if (written === undefined || written.has(name)) this.#all.set(name, { ...kept, used: false });
+    if (this.#moving.get(name)?.isNew) this.#takeBack(name, kept);
+    else if (written === undefined || written.has(name)) this.#all.set(name, { ...kept, used: false });
     else {
       this.#all.delete(name);
       for (const pin of pinsOfMap(kept)) this.#parts.folder.remove(pin);
@@ -107,14 +130,13 @@ export class KeptMaps {
   /** Packets were led over: from here on the new maps hold. */
   flipped(): void {
     for (const [name, kept] of this.#all) if (kept.leaves) this.#all.set(name, { ...kept, leaves: { ...kept.leaves, flipped: true } });
+    for (const moving of this.#moving.values()) moving.isNew = false;
   }
 
-  /** All entries were brought. Returns the pins that are of no use any more; maps are migrated when a process starts, and not later. */
+  /** All entries were brought. Returns the pins that are of no use any more. */
   endMigrations(): readonly string[] {
-    const pins = [...this.#moving.keys()].flatMap((name) => this.#delete(beforeName(name)));
-    this.#moving.clear();
     this.#migrations = [];
-    return pins;
+    return [...this.#moving.keys()].flatMap((name) => this.#delete(beforeName(name)));
   }
 
   /**
@@ -145,11 +167,17 @@ export class KeptMaps {
     const migration = migrationOf(name, map, pinned, this.#migrations);
     if (migration === undefined)
       throw refused(`declare it as it was, migrate() it, or delete what it holds: tailrace forget ${pipeline} ${name}`);
-    const old = folder.openMap(kept.pin, toMapSpec(migration.from, name));
     const [as, copiedAs] = [this.#freePin(name), `map:copied:${name}`];
-    const loaded = pin(create(spec), as);
-    const copied = pin(create(copiedSpec(old)), copiedAs);
-    this.#move(name, true, migration, { from: old, to: loaded, copied });
+    using undo = new DisposableStack();
+    const made = (wanted: MapSpec, at: string): LoadedMap => {
+      const one = undo.adopt(pin(create(wanted), at), (map) => map.close());
+      undo.defer(() => folder.remove(at));
+      return one;
+    };
+    const old = undo.adopt(folder.openMap(kept.pin, toMapSpec(migration.from, name)), (map) => map.close());
+    const loaded = made(spec, as);
+    this.#move(name, true, migration, { from: old, to: loaded, copied: made(copiedSpec(old), copiedAs) });
+    undo.move();
     this.#all.set(before, { ...kept, used: false, leaves: { copied: copiedAs, flipped: false } });
     this.#all.set(name, { pin: as, declaration: shapeOf(map), used: true });
     return loaded;
@@ -174,12 +202,32 @@ export class KeptMaps {
   }
 
   #move(name: string, isNew: boolean, migration: Migration, maps: MigrationMaps): void {
-    this.#moving.set(name, { moving: new MapMigration(migration, maps, this.#parts.onMigration), isNew });
+    this.#moving.set(name, { moving: new MapMigration(migration, maps, this.#tell), maps, isNew });
   }
 
+  /** The map that entries were on their way out of has its name again. */
+  #takeBack(name: string, made: KeptMap): void {
+    const before = this.#all.get(beforeName(name));
+    if (before?.leaves === undefined) return;
+    const { leaves, ...kept } = before;
+    this.#stopMoving(name);
+    this.#all.delete(beforeName(name));
+    this.#all.set(name, { ...kept, used: true });
+    for (const pin of [made.pin, leaves.copied]) this.#parts.folder.remove(pin);
+  }
+
+  #stopMoving(name: string): void {
+    const { from, copied } = this.#moving.get(name)?.maps ?? {};
+    this.#moving.delete(name);
+    from?.close();
+    copied?.close();
+  }
+
+  /** What was still to come out of it stays where it is. */
   #delete(name: string): readonly string[] {
     const kept = this.#all.get(name);
     this.#all.delete(name);
+    if (kept?.leaves) this.#stopMoving(nameBehind(name));
     return kept ? pinsOfMap(kept) : [];
   }
 

@@ -16,7 +16,6 @@ import { compiledLeft } from './left.ts';
 import { Observation, type ObserveOptions } from './observation.ts';
 import { type PipelinePlan, planPipeline } from './pipeline-plan.ts';
 import type { MapHold, MapRegistry } from './registry.ts';
-import type { CanaryTraffic } from './selector.ts';
 import type { StageCompiler } from './service.ts';
 import { checkAttachedMaps } from './socket-attachment.ts';
 import { type ChainStats, type Lost, sumOf } from './stats.ts';
@@ -232,8 +231,8 @@ export class LivePipeline {
    * What other chains at the same hooks make of it: planned and compiled. Throws ChainError where the hooks differ or the chains
    * do not fit, and CompileError.
    */
-  planUpdate(declared: Chains, canary?: CanaryTraffic): PlannedUpdate {
-    return this.#planned(declared, new Map(), true, { canary });
+  planUpdate(declared: Chains, options: Pick<ChangeOptions, 'canary' | 'anew'> = {}): PlannedUpdate {
+    return this.#planned(declared, new Map(), true, options);
   }
 
   /** Loads a change. Leaves nothing behind on errors. Throws whatever the engine throws. */
@@ -266,7 +265,8 @@ export class LivePipeline {
       this.#observation$.next(observation);
       before[Symbol.dispose]();
     };
-    const announce = (): void => this.#keeper?.announce(change.compiled);
+    const announce = (): void =>
+      this.#keeper?.announce(change.compiled, new Map([...this.#chains].map(([hook, { head }]) => [hook, head])));
     const retract = (): void => {
       if (isAstray()) this.#keeper?.stay();
       else this.#keeper?.retract();

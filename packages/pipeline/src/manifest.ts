@@ -108,6 +108,11 @@ export function beforeName(map: string): string {
   return `${map}${BEFORE}`;
 }
 
+/** The name that `beforeName` was made of. */
+export function nameBehind(before: string): string {
+  return before.slice(0, -BEFORE.length);
+}
+
 const BEFORE = ':before';
 
 /** Everything that is pinned for a map. */
@@ -123,7 +128,7 @@ export function mapsLeft(maps: Manifest['maps'], flipped: boolean): Manifest['ma
     if (flipped) left.set(name, { ...kept, leaves: { ...leaves, flipped } });
     else {
       left.delete(name);
-      left.set(name.slice(0, -BEFORE.length), { ...kept, used: true });
+      left.set(nameBehind(name), { ...kept, used: true });
     }
   }
   return left;

@@ -261,6 +261,63 @@ test('no room for the last entries: the new chain runs, the entries stay, and co
   await running.stop();
 });
 
+test('an update takes entries along too; where it cannot, the chain, its map and its pins stay', async () => {
+  const { seen: old } = await left();
+  const adopted = narrow();
+  const one = await adopted.edge.run(engine(), { persist: true });
+  const before = pins();
+  const { seen, edge } = wide();
+  const small = wide(1);
+  const all = (key: number, { packets }: { readonly packets: number }) => [key, { packets: BigInt(packets), bytes: 0n }] as const;
+  await expect(one.update(edge)).rejects.toThrow(`two maps named '${name}/seen'`);
+  await expect(one.update(small.edge, { migrate: [migrate(adopted.seen, small.seen, all)] })).rejects.toThrow('has room for 1 entries');
+  expect(pins()).toEqual(before);
+  send(1, 321);
+  await until(() => one.map(adopted.seen).get(321)?.packets === 5);
+  const two = await one.update(edge, { migrate: [migrate(adopted.seen, seen, all)] });
+  send(2, 321);
+  await until(() => two.map(seen).get(321)?.packets === 7n);
+  expect(two.map(seen).get(321)).toEqual({ packets: 7n, bytes: 642n });
+  expect(two.orphans).toEqual([]);
+  expect(pins()).toEqual(before.map((pin) => pin.replace('map:', 'map:2:')));
+  // the form of before, which the next process finds no more
+  await two.leave();
+  await expect(narrow().edge.run(engine(), { persist: true })).rejects.toThrow('as it is declared, and as it is pinned');
+  const again = wide();
+  const three = await again.edge.run(engine(), { persist: true, migrate: [migrate(old, again.seen, all)] });
+  expect(three.map(again.seen).get(322)).toEqual({ packets: 1000n, bytes: 0n });
+  await three.stop();
+});
+
+test('an update without room for the last entries: they stay, and the next change brings them once there is some', async () => {
+  const first = narrow();
+  let late = (): void => undefined;
+  const running = await first.edge.run(
+    engineWith(() => late()),
+    { persist: true },
+  );
+  running.map(first.seen).set(321, { packets: 3 });
+  running.map(first.seen).set(322, { packets: 4 });
+  const { seen, edge } = wide(3);
+  const toWide = migrate(first.seen, seen, (key, { packets }) => [key, { packets: BigInt(packets), bytes: 0n }]);
+  late = () => [1, 2].forEach((key) => void bpftool('update', `map:${name}/seen`, key));
+  await expect(running.update(edge, { migrate: [toWide] })).rejects.toMatchObject({ code: 'migration', problem: 'room' });
+  late = () => undefined;
+  expect(running.orphans).toEqual([`${name}/seen:before`]);
+  const handle = (running as never as { map(of: typeof seen): { delete(key: number): void; getAll(): [number, unknown][] } }).map(seen);
+  const keys = () =>
+    handle
+      .getAll()
+      .map(([key]) => key)
+      .sort();
+  expect(keys()).toHaveLength(3);
+  handle.delete(322);
+  await running.update(edge);
+  expect(keys()).toEqual([1, 2, 321]);
+  expect(running.orphans).toEqual([]);
+  await running.stop();
+});
+
 test('one of several migrations is the one for what is there', async () => {
   await left();
   const { seen, edge } = wide();

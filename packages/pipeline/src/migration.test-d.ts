@@ -4,7 +4,7 @@ import type { Engine } from '@tailrace/bpf';
 import {
   arrayMap, be32, hash, ipv4Prefix, lpmTrie, lruHash, perCpuArray, perCpuHash, programArray, queue, sockhash, stage, struct, u8, u16, u32, u64,
 } from '@tailrace/stage';
-import { type EntryOf, migrate, type NewEntryOf, pipeline } from './index.ts';
+import { type EntryOf, migrate, type NewEntryOf, pipeline, type Running } from './index.ts';
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false;
 declare function same<A, B>(proof: Equal<A, B>): void;
@@ -32,6 +32,8 @@ migrate(each, perCpuHash({ name: 'flows', key: be32, value: u16, maxEntries: 9 }
 
 const count = stage({ name: 'count', hook: 'xdp', uses: { wide }, program: (ctx, { wide }) => (wide.lookup(1) ? ctx.drop() : ctx.next()) });
 void pipeline('edge', { xdp: [count] }).run(engine, { persist: true, migrate: [toWide] });
+declare const running: Running<{ readonly xdp: 'first' }>;
+void running.update(pipeline('edge', { xdp: [count] }), { migrate: [toWide], onMigration: ({ map, pass, entries }) => console.log(map, pass, entries) });
 
 // @ts-expect-error other values, and nobody to convert them
 migrate(narrow, wide);
@@ -49,3 +51,7 @@ migrate(narrow, sockhash({ name: 'flows', key: u32, maxEntries: 8 }), () => unde
 migrate(programArray({ name: 'flows', maxEntries: 8 }), programArray({ name: 'flows', maxEntries: 9 }), () => undefined);
 // @ts-expect-error a declaration is no migration
 void pipeline('edge', { xdp: [count] }).run(engine, { persist: true, migrate: [wide] });
+// @ts-expect-error the same of an update
+void running.update(pipeline('edge', { xdp: [count] }), { migrate: [wide] });
+// @ts-expect-error both sides of a canary go on, and each has its own map
+void running.canary(pipeline('edge', { xdp: [count] }), { share: 0.5, migrate: [toWide] });

@@ -2,10 +2,11 @@
  * The map registry: which declaration is which live map. Identity is the declaration's value, so that two stages which
  * use one declaration share one map; declarations marked global are one by name. A map lives as long as someone holds it.
  */
-import { type LoadedMap, MapFlag, type MapSpec } from '@tailrace/bpf';
+import { ArgumentError, type LoadedMap, MapFlag, type MapSpec } from '@tailrace/bpf';
 import { type AnyMap, type AnyStructure, ConflictError, mapDifferences, type Resource, toMapSpec } from '@tailrace/stage';
 import { asyncScheduler, type SchedulerLike } from 'rxjs';
 import { ChainError } from './chain-error.ts';
+import { beforeName } from './manifest.ts';
 import { mapHandle } from './map-handle.ts';
 import { type MapStore, noStore, type StoredMap } from './map-store.ts';
 import type { MapMaker } from './maps-handle.ts';
@@ -19,6 +20,8 @@ export interface MapClaim {
   readonly user: string;
   /** It goes with the process, whatever is kept of others. */
   readonly transient?: true;
+  /** A map that is open: this one takes over its name, and somebody brings its entries along. */
+  readonly after?: AnyMap;
 }
 
 /** Keeps maps open; disposing of it closes those that nobody else holds. */
@@ -42,8 +45,13 @@ export interface MapRegistry {
 
 /** Keeps maps beyond the process. */
 export interface MapKeeper {
-  /** The map of that name as it was left, or a new one. */
-  openMap(map: AnyMap, spec: MapSpec, create: (spec: MapSpec) => LoadedMap): { readonly loaded: LoadedMap; readonly isNew: boolean };
+  /** The map of that name as it was left, or a new one; always a new one where it `takesOver` the name from one that is open. */
+  openMap(
+    map: AnyMap,
+    spec: MapSpec,
+    create: (spec: MapSpec) => LoadedMap,
+    takesOver: boolean,
+  ): { readonly loaded: LoadedMap; readonly isNew: boolean };
   /** Nobody holds it any more. */
   closeMap(name: string): void;
 }
@@ -59,7 +67,9 @@ export interface RegistryOptions {
 }
 
 interface OpenMap {
-  readonly name: string;
+  name: string;
+  /** Open still, and had the name before. */
+  before: OpenMap | undefined;
   readonly claim: MapClaim;
   readonly loaded: LoadedMap;
   readonly handle: unknown;
@@ -96,7 +106,10 @@ export class EngineMapRegistry implements MapRegistry {
     for (const claim of claims) if (!unique.has(claim.map)) unique.set(claim.map, claim);
     const wanted = [...unique.values()];
     for (const claim of wanted) {
-      const entry = this.#open.get(claim.map) ?? this.#openMap(claim, wanted);
+      const open = this.#open.get(claim.map);
+      if (open && claim.after && open.before !== this.#open.get(claim.after))
+        throw new ArgumentError(`migrate: map '${open.name}' is in use already, expected one that the pipeline does not have yet`);
+      const entry = open ?? this.#openMap(claim, wanted);
       entry.holds += 1;
       this.#open.set(claim.map, entry);
       undo.defer(() => this.#release(entry));
@@ -144,38 +157,47 @@ export class EngineMapRegistry implements MapRegistry {
 
   #openMap(claim: MapClaim, claims: readonly MapClaim[]): OpenMap {
     const { map } = claim;
-    if (map.global === true) {
+    const before = claim.after && this.#entry(claim.after);
+    if (map.global === true && before === undefined) {
       const open = this.#byName.get(map.name);
       if (open !== undefined) return sameGlobal(open, claim);
     }
-    const name = this.#nameOf(claim, claims);
+    const name = this.#nameOf(claim, claims, before);
     using resources = new DisposableStack();
     const keeper = claim.transient ? undefined : this.#keeper;
-    const { loaded, isNew } = this.#make(map, toMapSpec(map, name), keeper);
+    const { loaded, isNew } = this.#make(map, toMapSpec(map, name), keeper, before !== undefined);
+    let entry: OpenMap | undefined;
     resources.defer(() => {
       loaded.close();
-      keeper?.closeMap(name);
+      keeper?.closeMap(entry?.name ?? name);
     });
     if (isNew) fill(map, loaded);
     const stored: StoredMap = { name, map, loaded, isNew };
     this.#store.opened(stored);
     resources.defer(() => this.#store.closing(stored));
     const handle = mapHandle(map, loaded, { maker: this.#instance, clock: this.#clock, resources });
-    const entry: OpenMap = { name, claim, loaded, handle, resources: resources.move(), holds: 0 };
+    entry = { name, before, claim, loaded, handle, resources: resources.move(), holds: 0 };
+    if (before) this.#rename(before, beforeName(name));
     this.#byName.set(name, entry);
     return entry;
   }
 
-  #make(map: AnyMap, spec: MapSpec, keeper: MapKeeper | undefined): { readonly loaded: LoadedMap; readonly isNew: boolean } {
+  #make(...[map, spec, keeper, takesOver]: [AnyMap, MapSpec, MapKeeper | undefined, boolean]): ReturnType<MapKeeper['openMap']> {
     const create = (wanted: MapSpec): LoadedMap => this.#instance.createMap(wanted);
-    return keeper ? keeper.openMap(map, spec, create) : { loaded: create(spec), isNew: true };
+    return keeper ? keeper.openMap(map, spec, create, takesOver) : { loaded: create(spec), isNew: !takesOver };
+  }
+
+  #rename(entry: OpenMap, name: string): void {
+    this.#byName.delete(entry.name);
+    entry.name = name;
+    this.#byName.set(name, entry);
   }
 
   /**
    * Names need to be unique within a stage or function only: where two of a pipeline's own stages meet, theirs joins. A map
-   * that comes with a swap may meet the one that goes: it gets a number.
+   * that comes with a swap may meet the one that goes: it gets a number, unless it takes over from that one.
    */
-  #nameOf(claim: MapClaim, claims: readonly MapClaim[]): string {
+  #nameOf(claim: MapClaim, claims: readonly MapClaim[], before: OpenMap | undefined): string {
     const { map, scope, user } = claim;
     const rivals = claims.filter(
       (other) => other.map !== map && other.scope === scope && other.map.name === map.name && other.map.global !== true,
@@ -184,6 +206,11 @@ export class EngineMapRegistry implements MapRegistry {
     if (twin !== undefined && map.global !== true) throw takenName(`${scope}/${map.name}`, twin, claim);
     const name = map.global === true ? map.name : rivals.length > 0 ? `${scope}/${user}.${map.name}` : `${scope}/${map.name}`;
     const open = this.#byName.get(name);
+    if (before !== undefined && open !== before)
+      throw new ArgumentError(`migrate: map '${before.name}' cannot become '${name}'`, {
+        hint: 'entries are taken along under one name: keep that of the map, and of the stage or function that has it',
+      });
+    if (open === before) return name;
     // the next process knows it by its name alone
     if (open && this.#keeper && !claim.transient) throw takenName(name, open.claim, claim);
     let free = name;
@@ -196,6 +223,8 @@ export class EngineMapRegistry implements MapRegistry {
     if (entry.holds > 0) return;
     for (const [map, open] of this.#open) if (open === entry) this.#open.delete(map);
     this.#byName.delete(entry.name);
+    for (const open of this.#byName.values()) if (open.before === entry) open.before = undefined;
+    if (entry.before) this.#rename(entry.before, entry.name);
     entry.resources.dispose();
   }
 }
@@ -220,7 +249,11 @@ function sameGlobal(open: OpenMap, claim: MapClaim): OpenMap {
 function takenName(name: string, first: MapClaim, second: MapClaim): ConflictError {
   const differences = mapDifferences(first.map, second.map);
   const listed = differences.length > 0 ? differences : [{ field: 'declared by', ours: `'${first.user}'`, theirs: `'${second.user}'` }];
-  return new ConflictError(`two maps named '${name}'`, listed, 'give one another name, or share one declaration');
+  return new ConflictError(
+    `two maps named '${name}'`,
+    listed,
+    'give one another name, share one declaration, or migrate() one to the other',
+  );
 }
 
 function isMapOrStructure(value: unknown): value is AnyMap | AnyStructure {

@@ -71,9 +71,11 @@ export interface Running<L> extends AsyncDisposable {
    * differ. Every packet meets the old chain of a hook or the new one; none is lost. Hooks change from the stack outwards: TC
    * egress, TC ingress, XDP; where metadata cross, a packet is in the old chains at both XDP and TC ingress, or in the new ones.
    * Maps that both declare stay, stages of the same name count on, functions of the same name and stages keep their controller.
+   * Entries of maps that the next pipeline has in another form come along with `migrate`, while the old chains run.
    * Returns this pipeline under its new types, once nothing of the old one runs any more; waits for its turn with `replace`.
-   * Throws ChainError, ConflictError, CompileError, or what the engine and controllers throw, and then all is as it was; but for
-   * an error behind the change, as with `replace`, or of a controller that is stopped.
+   * Throws ChainError, ConflictError, CompileError, MigrationError, or what the engine and controllers throw, and then all is as it
+   * was; but for an error behind the change, as with `replace`, of a controller that is stopped, or of the last entries of a map,
+   * which find no room (`problem` is `room`).
    */
   update<L2>(next: Pipeline<string, L2> & SameHooks<L, L2>, options?: UpdateOptions): Promise<Running<L2>>;
   /**
