@@ -13,6 +13,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const command = [process.execPath, 'packages/tailrace/src/bin.ts'] as const;
 const example = 'examples/hooks/pipeline.ts';
 const PORT = 4001;
+const ISO = /^\d{4}-\d\d-\d\dT[\d:.]+Z$/;
 
 let network: Topology<'near' | 'far'>;
 
@@ -138,11 +139,15 @@ test('run --persist leaves the pipeline, pins shows it, run again goes on, stop 
 
   const listed = new Run([...command, 'pins']);
   expect(await listed.code()).toBe(0);
-  expect(listed.out).toContain('hooks: no process has it\n  xdp on far\n  tcIngress on far\n  tcEgress on far\n');
+  expect(listed.out).toMatch(
+    /^hooks: no process has it, generation 1 for \d+ s, begun \d+ s ago\n {2}xdp on far\n {2}tcIngress on far\n {2}tcEgress on far\n/m,
+  );
   expect(listed.out).toMatch(/^ {2}hooks\/tenants lruHash, [12] of 1024\n {2}hooks\/sent perCpuArray of 1$/m);
   const data = new Run([...command, 'pins', '--json']);
   expect(await data.code()).toBe(0);
   expect(JSON.parse(data.out)).toContainEqual(expect.objectContaining({ name: 'hooks', hooks: ['xdp', 'tcIngress', 'tcEgress'] }));
+  const { age } = (JSON.parse(data.out) as { name: string; age: Record<string, unknown> }[]).find(({ name }) => name === 'hooks') ?? {};
+  expect(age).toEqual({ began: expect.stringMatching(ISO), changed: expect.stringMatching(ISO), generation: 1 });
 
   const second = runOn(['--persist', '--json', '--interval', '100', '--drops', ...next, '--share', '50']);
   const counted = (): readonly Line[] => second.lines.map((line) => JSON.parse(line) as Line);

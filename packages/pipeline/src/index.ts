@@ -10,7 +10,7 @@ export { type CompiledProgram, IMPORT_PLACE, ROOT_PLACE } from './compiled-progr
 export type { ChainCost } from './cost.ts';
 export type { ChainDescription, EdgeDescription, PipelineDescription, StageDescription } from './description.ts';
 export type { Injected, InjectedStep, InjectOptions, PacketSource } from './injection.ts';
-export { forgetKept, type KeptPipeline, type KeptPipelineMap, keptPipelines, stopKept } from './kept.ts';
+export { forgetKept, type KeptPipeline, type KeptPipelineAge, type KeptPipelineMap, keptPipelines, stopKept } from './kept.ts';
 export { ManifestError } from './manifest.ts';
 export type { MigrationProgress } from './map-migration.ts';
 export type { StoredMap } from './map-store.ts';

@@ -228,8 +228,11 @@ export class Keeper {
     const { chains, crossing } = now;
     for (const [hook, root] of this.#newRoots) this.#folder.pinProgram(pinOf.root(hook), root);
     this.#newRoots.clear();
+    const changed = Date.now();
+    const { began, generation } = this.#written?.age ?? { began: changed, generation: 0 };
     this.#write({
       place: this.#folder.place,
+      age: { began, changed, generation: generation + 1 },
       crossing,
       maps: this.#maps.all,
       chains: new Map(

@@ -1,18 +1,32 @@
 /** Pipelines that outlive their processes, from outside: which there are, and how they are ended by name. */
 import { ArgumentError, type PinFolder, type PinnedPlace, type PinningInstance } from '@tailrace/bpf';
 import type { ChainHook } from './chain-hook.ts';
-import { beforeName, type Manifest, manifestText, parseManifest, pinsOfMap } from './manifest.ts';
+import { beforeName, type Manifest, ManifestError, manifestText, parseManifest, pinsOfMap } from './manifest.ts';
 
 /** A pipeline that is pinned. */
 export interface KeptPipeline {
   readonly name: string;
   /** The process that runs it; undefined where none does, or none that can be seen from here. */
   readonly owner: number | undefined;
+  /** Why nothing more is known of it: another version wrote it. It can be stopped. */
+  readonly problem: string | undefined;
+  /** Undefined where a process died before all was there. */
+  readonly age: KeptPipelineAge | undefined;
   /** What it is attached to. */
   readonly links: readonly PinnedPlace[];
   /** In the order in which packets meet them; none where a process died before all was there. */
   readonly hooks: readonly ChainHook[];
   readonly maps: readonly KeptPipelineMap[];
+}
+
+/** Since when it is there, by the clock of the host. */
+export interface KeptPipelineAge {
+  /** It was run first. */
+  readonly began: Date;
+  /** Its chains were led over last, by a change or by a process that took it over. */
+  readonly changed: Date;
+  /** How often they were, counted from 1. */
+  readonly generation: number;
 }
 
 /** A map of it. */
@@ -26,11 +40,10 @@ export interface KeptPipelineMap {
   readonly used: boolean;
 }
 
-/** What is pinned. Throws ManifestError for what another version wrote, and what the engine throws. */
+/** What is pinned. Throws what the engine throws. */
 export function keptPipelines({ pins }: PinningInstance): readonly KeptPipeline[] {
   return pins.list().map(({ name, owner, links }) => {
-    const text = pins.read(name);
-    const manifest = text === undefined ? undefined : parseManifest(name, text);
+    const { manifest, problem } = readManifest(name, pins.read(name));
     const maps = [...(manifest?.maps ?? [])].map(
       ([
         map,
@@ -41,7 +54,8 @@ export function keptPipelines({ pins }: PinningInstance): readonly KeptPipeline[
         },
       ]) => ({ name: map, type, maxEntries, entries: pins.count(name, pin), used }),
     );
-    return { name, owner, links, hooks: [...(manifest?.chains.keys() ?? [])], maps };
+    const age = manifest && { ...manifest.age, began: new Date(manifest.age.began), changed: new Date(manifest.age.changed) };
+    return { name, owner, problem, age, links, hooks: [...(manifest?.chains.keys() ?? [])], maps };
   });
 }
 
@@ -78,6 +92,17 @@ export function forgetKept(instance: PinningInstance, name: string, map: string)
     for (const one of gone) for (const pin of pinsOf(manifest, one)) folder.remove(pin);
   } finally {
     folder.release();
+  }
+}
+
+/** One that cannot be read hides no other. */
+function readManifest(name: string, text: string | undefined): { readonly manifest?: Manifest; readonly problem?: string } {
+  if (text === undefined) return {};
+  try {
+    return { manifest: parseManifest(name, text) };
+  } catch (error) {
+    if (error instanceof ManifestError) return { problem: error.problem };
+    throw error;
   }
 }
 

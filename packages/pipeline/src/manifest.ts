@@ -49,10 +49,21 @@ export type MapShape = Pick<AnyMap, 'type' | 'maxEntries' | 'flags' | 'hashes'> 
   readonly inner?: MapShape;
 };
 
+/** How old it is. Times are ms since 1970, by the clock of the host. */
+export interface KeptAge {
+  /** It was run first. */
+  readonly began: number;
+  /** Its chains were led over last, by a change or by a process that took it over. */
+  readonly changed: number;
+  /** How often they were, counted from 1. */
+  readonly generation: number;
+}
+
 /** What is written. */
 export interface Manifest {
   /** The network namespace of its links. */
   readonly place: string;
+  readonly age: KeptAge;
   readonly crossing: { readonly version: number; readonly names: readonly string[]; readonly way: Crossing | undefined };
   readonly chains: ReadonlyMap<ChainHook, KeptChain>;
   /** By name, e.g. `l4lb/conns`. */
@@ -60,12 +71,14 @@ export interface Manifest {
 }
 
 /** The form that this version writes, and the only one that it reads. */
-const FORMAT = 1;
+const FORMAT = 2;
 
 /** What is pinned is told of in a form that this version cannot read. */
 export class ManifestError extends TailraceError {
   /** The pipeline's name. */
   readonly pipeline: string;
+  /** What is the matter with them. */
+  readonly problem: string;
 
   constructor(pipeline: string, problem: string, cause?: unknown) {
     super('conflict', `the pins of pipeline '${pipeline}': ${problem}`, {
@@ -73,16 +86,17 @@ export class ManifestError extends TailraceError {
       cause,
     });
     this.pipeline = pipeline;
+    this.problem = problem;
   }
 }
 
 /** The text of a manifest. */
-export function manifestText({ place, crossing, chains, maps }: Manifest): string {
+export function manifestText({ place, age, crossing, chains, maps }: Manifest): string {
   const byHook = [...chains].map(([hook, { layout, next, carried, ...rest }]) => {
     const counts = [...carried].map(([name, own]) => [name, [...own].map(([label, count]) => [label, String(count)])]);
     return [hook, { ...rest, layout: layoutJson(layout), next: next && layoutJson(next), carried: counts }];
   });
-  return JSON.stringify({ format: FORMAT, place, crossing, chains: byHook, maps: [...maps] });
+  return JSON.stringify({ format: FORMAT, place, age, crossing, chains: byHook, maps: [...maps] });
 }
 
 /** Reads a manifest. Throws ManifestError. */
@@ -100,7 +114,7 @@ export function parseManifest(pipeline: string, text: string): Manifest {
     return [hook, { ...rest, layout: layoutOf(layout), next: next && layoutOf(next), carried: counts }];
   });
   const { names, version, way } = read.crossing;
-  return { place: read.place, crossing: { names, version, way }, chains: new Map(chains), maps: new Map(read.maps) };
+  return { place: read.place, age: read.age, crossing: { names, version, way }, chains: new Map(chains), maps: new Map(read.maps) };
 }
 
 /** The name of what a map was, while its entries are taken over. No map of a pipeline has a colon in its name. */
@@ -176,6 +190,7 @@ interface WrittenLayout {
 interface Written {
   readonly format: unknown;
   readonly place: string;
+  readonly age: KeptAge;
   readonly crossing: Manifest['crossing'];
   readonly chains: readonly (readonly [
     ChainHook,

@@ -133,6 +133,29 @@ test('swaps are kept too, and what they leave behind goes', async () => {
   await two.stop();
 });
 
+test('its age is told from outside: each change and each process that takes it is a generation', async () => {
+  await using outside = await kernel({ interfaces: [] }).open();
+  const age = () => keptPipelines(outside).find((kept) => kept.name === name)?.age;
+  const begin = Date.now();
+  const first = declared();
+  const one = await first.edge.run(engine(), { persist: true });
+  const began = age()?.began as Date;
+  expect(began.getTime()).toBeGreaterThanOrEqual(begin);
+  expect(age()).toEqual({ began, changed: began, generation: 1 });
+  const { count } = declared();
+  await one.replace(first.count, stage({ name: 'count', hook: 'xdp', uses: { seen: first.seen }, program: count.program as never }));
+  const changed = age()?.changed as Date;
+  expect(changed.getTime()).toBeGreaterThan(began.getTime());
+  expect(age()).toEqual({ began, changed, generation: 2 });
+  // what fails, and what leaves, is none
+  await expect(one.replace({ ...first.mark, name: 'nobody' } as never, first.mark as never)).rejects.toThrow();
+  await one.leave();
+  expect(age()).toEqual({ began, changed, generation: 2 });
+  const two = await declared().edge.run(engine(), { persist: true });
+  expect(age()).toMatchObject({ began, generation: 3 });
+  await two.stop();
+});
+
 test('a map that differs is refused with its fields, and everything stays', async () => {
   const first = declared();
   const one = await first.edge.run(engine(), { persist: true });
@@ -215,7 +238,7 @@ test('from outside it is listed, its maps are deleted by name, and so is all of 
     { hook: 'xdp', interface: 'right' },
   ];
   const seen = { name: `${name}/seen`, type: 'hash', maxEntries: 8, entries: 0, used: true };
-  expect(mine()).toEqual({ name, owner: process.pid, links, hooks: ['xdp', 'tcIngress'], maps: [seen] });
+  expect(mine()).toEqual({ name, owner: process.pid, age: mine()?.age, links, hooks: ['xdp', 'tcIngress'], maps: [seen] });
   await expect(stopKept(outside, name)).rejects.toThrow(`belongs to process ${process.pid}`);
   for (const length of [60, 61, 62]) one.map(first.seen).set(length, 0n);
   expect(mine()?.maps).toEqual([{ ...seen, entries: 3 }]);
@@ -234,6 +257,26 @@ test('from outside it is listed, its maps are deleted by name, and so is all of 
   expect(mine()).toBeUndefined();
   expect(route.interface('right').xdp).toEqual([]);
   await expect(stopKept(outside, name)).rejects.toThrow(`no pipeline '${name}' is pinned`);
+});
+
+test('one that another version wrote is listed with that, hides no other, and can be stopped', async () => {
+  await using outside = await kernel({ interfaces: [] }).open();
+  const one = await declared().edge.run(engine(), { persist: true });
+  await one.leave();
+  const folder = outside.pins.take(name);
+  folder.write('{"format":1}');
+  folder.release();
+  expect(keptPipelines(outside).find((kept) => kept.name === name)).toMatchObject({
+    problem: 'they are told of in form 1, expected 2',
+    age: undefined,
+    hooks: [],
+    maps: [],
+  });
+  await expect(declared().edge.run(engine(), { persist: true })).rejects.toThrow(
+    `the pins of pipeline '${name}': they are told of in form 1, expected 2`,
+  );
+  await stopKept(outside, name);
+  expect(route.interface('right').xdp).toEqual([]);
 });
 
 test('a registry of its own is refused before anything is made: its maps would end with the process', async () => {

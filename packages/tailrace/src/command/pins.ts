@@ -29,9 +29,9 @@ export async function forget({ pipeline, map }: ForgetOptions, output: Output): 
 }
 
 /** Pipelines as lines, without a trailing newline. */
-export function drawKept(kept: readonly KeptPipeline[], { bold, dim }: Palette): string {
+export function drawKept(kept: readonly KeptPipeline[], { bold, dim }: Palette, now = new Date()): string {
   if (kept.length === 0) return 'No pipeline is pinned.';
-  const sections = kept.map(({ name, owner, links, hooks, maps }) => {
+  const sections = kept.map(({ name, owner, problem, age, links, hooks, maps }) => {
     const who = owner === undefined ? 'no process has it' : `process ${owner} has it`;
     const where = hooks.map((hook) => {
       const names = links.filter((link) => link.hook === hook).map((link) => link.interface);
@@ -41,7 +41,23 @@ export function drawKept(kept: readonly KeptPipeline[], { bold, dim }: Palette):
       const full = entries === undefined ? ` of ${maxEntries}` : `, ${entries} of ${maxEntries}`;
       return `  ${name} ${dim(`${type}${full}${used ? '' : ', unused'}`)}`;
     });
-    return [`${bold(name)}: ${hooks.length > 0 ? who : `${who}, half made`}`, ...where, ...what].join('\n');
+    const since = age
+      ? `generation ${age.generation} for ${spanOf(age.changed, now)}, begun ${spanOf(age.began, now)} ago`
+      : (problem ?? 'half made');
+    return [`${bold(name)}: ${who}, ${since}`, ...where, ...what].join('\n');
   });
   return sections.join('\n\n');
+}
+
+const units = [
+  ['d', 86_400],
+  ['h', 3_600],
+  ['min', 60],
+] as const;
+
+/** The time between two moments in whole units of the largest that fits; a clock that was set back in between makes it 0. */
+function spanOf(from: Date, to: Date): string {
+  const seconds = Math.max(0, Math.floor((to.getTime() - from.getTime()) / 1000));
+  const [unit, size] = units.find(([, size]) => seconds >= size) ?? ['s', 1];
+  return `${Math.floor(seconds / size)} ${unit}`;
 }
