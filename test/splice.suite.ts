@@ -163,6 +163,20 @@ export function spliceSuite(engine: Engine, sockets: TcpSockets): void {
     await spliced.closed;
   });
 
+  test('a reset behind an end that was handed on already', async () => {
+    const { client, server: far, spliced } = await joined();
+    const back = drained(client);
+    far.end('bye');
+    expect((await back).bytes).toBe(3);
+    const failed = once(client, 'error');
+    far.resetAndDestroy();
+    // what is written from now on has nowhere to go
+    const writing = setInterval(() => client.write('x'), 5);
+    expect((await failed)[0]).toMatchObject({ code: expect.stringMatching(/ECONNRESET|EPIPE/) });
+    clearInterval(writing);
+    await spliced.closed;
+  });
+
   test(`${SCHEDULES} random schedules of writing, pausing, half-closing, resetting, and moving from one carrier to the other`, async () => {
     let [bytes, byKernel, moves] = [0, 0n, 0];
     const random = seeded(Number(process.env.TAILRACE_SEED ?? 1));

@@ -1,5 +1,6 @@
 export type { Check, CheckState } from './check.ts';
 export { QdiscConflictError } from './clsact.ts';
+export { EndWatch } from './end-watch.ts';
 export { type KernelEngine, KernelInstance, type KernelOptions, kernel } from './engine.ts';
 export { errnoName, SyscallError } from './errno.ts';
 export type { Offload } from './ethtool.ts';
@@ -37,5 +38,5 @@ export { bindUdp, type ConnectOptions, connectTcp, listenTcp } from './socket.ts
 export { enableForwarding, getSysctl, setSysctl } from './sysctl.ts';
 export type { TcLinkKind, TcOptions } from './tc-link.ts';
 export { AlreadyAttachedError, type AttachedTc, type TcHook, type TcOrder, TcOrderError } from './tc-order.ts';
-export { isTcp, moveBytes, ReadingEnd, readBytes, setReceiveLowWater, tcpProgress, tcpUnread } from './tcp-socket.ts';
+export { isTcp, isTcpClosed, moveBytes, ReadingEnd, readBytes, setReceiveLowWater, tcpProgress, tcpUnread } from './tcp-socket.ts';
 export { formatVerifierError, type RegisterState, type Rejection, type SourceLine, VerifierError } from './verifier.ts';

@@ -32,6 +32,7 @@ const numbersByArch = {
   unlinkat: { x64: 263, arm64: 35 },
   renameat: { x64: 264, arm64: 38 },
   unshare: { x64: 272, arm64: 97 },
+  epoll_pwait: { x64: 281, arm64: 22 },
   epoll_create1: { x64: 291, arm64: 20 },
   perf_event_open: { x64: 298, arm64: 241 },
   setns: { x64: 308, arm64: 268 },

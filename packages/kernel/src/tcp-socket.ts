@@ -46,6 +46,17 @@ export function tcpProgress(fd: number): { readonly sent: bigint; readonly confi
   };
 }
 
+/** TCP_CLOSE (include/net/tcp_states.h). */
+const TCP_CLOSE = 7;
+
+/** Whether a connection is over on both sides: its peer has broken it, unless both have ended it. Throws SyscallError. */
+export function isTcpClosed(fd: number): boolean {
+  const { view, address } = info();
+  view.setUint32(INFO_BYTES, 1, true);
+  syscall('getsockopt', 'TCP_INFO of a connection', fd, SOL_TCP, TCP_INFO, address, address + INFO_BYTES);
+  return view.getUint8(0) === TCP_CLOSE;
+}
+
 /** SIOCINQ (include/uapi/linux/sockios.h). */
 const SIOCINQ = 0x541b;
 

@@ -5,5 +5,6 @@ export * from '@tailrace/kernel';
 export * from '@tailrace/pipeline';
 export * from '@tailrace/stage';
 export * from '@tailrace/userspace';
-export { connectFrom, kernelNextHops, kernelSockets } from './kernel-services.ts';
-export { userspaceSockets } from './userspace-services.ts';
+export { connectFrom, kernelNextHops } from './kernel-services.ts';
+export { kernelSockets } from './kernel-sockets.ts';
+export { userspaceSockets } from './userspace-sockets.ts';

@@ -1,26 +1,10 @@
 /**
  * Services of network functions that only the kernel's side can give: next hops out of its neighbour table, health checks from
- * another network namespace, sockets. Bind them with `override(NextHops, …)`, `override(HealthChecker, …)` and
- * `override(TcpSockets, …)`.
+ * another network namespace. Bind them with `override(NextHops, …)` and `override(HealthChecker, …)`.
  */
-import { BlockList, isIPv6, type Socket } from 'node:net';
-import { TLSSocket } from 'node:tls';
+import { BlockList, isIPv6 } from 'node:net';
 import type { Connect, NextHop, NextHops } from '@tailrace/functions/l4lb';
-import type { TcpSockets } from '@tailrace/functions/splice';
-import {
-  connectTcp,
-  isTcp,
-  moveBytes,
-  type Neighbour,
-  type NetworkNamespace,
-  ReadingEnd,
-  Rtnetlink,
-  readBytes,
-  setReceiveLowWater,
-  tcpProgress,
-  tcpUnread,
-  watchNeighbours,
-} from '@tailrace/kernel';
+import { connectTcp, type Neighbour, type NetworkNamespace, Rtnetlink, watchNeighbours } from '@tailrace/kernel';
 import { ArgumentError } from '@tailrace/stage';
 import { distinctUntilChanged, map, merge, Observable, timer } from 'rxjs';
 
@@ -96,27 +80,4 @@ export function connectFrom(netns: NetworkNamespace, timeoutMs = 1_000): Connect
     socket.destroy();
     signal.throwIfAborted();
   };
-}
-
-/** The sockets of this process, for `splicer()`. */
-export function kernelSockets(): TcpSockets {
-  return {
-    descriptorOf(socket) {
-      const fd = handleFd(socket);
-      return fd !== undefined && isTcp(fd) ? fd : undefined;
-    },
-    progressOf: tcpProgress,
-    unreadOf: tcpUnread,
-    readBytes,
-    moveBytes,
-    keepReading: (fd) => new ReadingEnd(fd),
-    wake: (fd) => setReceiveLowWater(fd, 1),
-  };
-}
-
-/** Node tells nobody the descriptor of a socket but its handle. Of one that this process encrypts it is another's: what is read there is none of its bytes. */
-function handleFd(socket: Socket): number | undefined {
-  if (socket instanceof TLSSocket) return undefined;
-  const { _handle } = socket as Socket & { readonly _handle?: { readonly fd?: number } | null };
-  return _handle?.fd !== undefined && _handle.fd >= 0 ? _handle.fd : undefined;
 }

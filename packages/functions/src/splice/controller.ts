@@ -14,7 +14,7 @@ import type { spliceMaps } from './stage.ts';
 
 /** What the controller works on. */
 export interface SpliceNeeds extends PlaceMaps {
-  readonly spent: HandleOf<ReturnType<typeof spliceMaps>['spent']>;
+  readonly news: HandleOf<ReturnType<typeof spliceMaps>['news']>;
   readonly sockets: TcpSockets;
   readonly gracePeriod: GracePeriod;
 }
@@ -213,10 +213,9 @@ export class SpliceController implements AsyncDisposable {
 
   #begin(one: { readonly flow: Flow; readonly place: Place; readonly pair?: Pair }): void {
     this.#flows.set(one.place.from, one);
-    this.#news ??= this.#needs.spent.events$.subscribe((index) => {
+    this.#news ??= this.#needs.news.events$.subscribe((index) => {
       const { flow, pair } = this.#flows.get(index) ?? {};
-      if (flow && pair) pair.spent(flow);
-      else flow?.refill();
+      if (flow?.look()) pair?.spent();
     });
   }
 

@@ -1,7 +1,7 @@
 /**
- * One direction of a pair. The program sends on what it may; what it leaves arrives here as the source's data and is written to the
- * target, once everything that the program sent before is in the target's hands. From then on the process *passes on*, as a pipe
- * does, until it has written all that was left to it: only then does the program send again.
+ * One direction of a pair. The program sends on what it may, and nobody reads the source meanwhile. What it leaves arrives here as the
+ * source's data and is written to the target, once everything that the program sent before is in the target's hands. From then on the
+ * process *passes on*, as a pipe does, until it has written all that was left to it: only then does the program send again.
  */
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -51,12 +51,14 @@ export class Flow {
   #isHeld = false;
   #isLeft = false;
   #isOver = false;
+  /** From where on the program tells of what it has sent. */
+  #mark = 0n;
   /** What has come at the source, once it has ended. */
   #received = 0n;
   /** What the program sent, once it sends no more. */
   #sentInAll: bigint | undefined;
   #stats: FlowStats | undefined;
-  #look: NodeJS.Timeout | undefined;
+  #wait: NodeJS.Timeout | undefined;
   /** What holds the source up; the end waits for it. */
   #work: Promise<void> = Promise.resolve();
 
@@ -79,9 +81,12 @@ export class Flow {
   start(): void {
     const { source, place, target, targetFd, sockets } = this.#parts;
     this.#base = this.#progress();
-    if (targetFd === undefined) this.hold();
-    else this.#grant();
     source.on('data', this.#take);
+    if (targetFd === undefined) this.hold();
+    else {
+      this.#grant();
+      this.#rest();
+    }
     const end = (): void => {
       // Node may be told of the end ahead of data that the kernel has still in hand, and may close the socket at once
       const isOpen = !source.destroyed;
@@ -93,31 +98,35 @@ export class Flow {
     else source.once('end', end);
   }
 
-  /** The program has used up half of what it may send: it gets more as the reader comes along. */
-  refill(waitMs = LEAST_MS): void {
-    clearTimeout(this.#look);
-    if (this.#isOver) return;
+  /** The program has news of it. True where it has used up half of what it may send. */
+  look(): boolean {
+    if (this.#isOver) return false;
     const { maps, place, source } = this.#parts;
-    if (maps.carried.get(place.from)?.state === FlowState.broken)
-      return void source.destroy(new TailraceError('conflict', 'splice: bytes that TCP brought twice could not be taken off'));
-    if (this.#isPassing || this.#isHeld) return;
-    const { mark } = this.#grant();
-    // a reader that is slower than this is served by the process, which TCP holds back
-    if (this.#sent() >= mark && waitMs <= MOST_MS) this.#look = setTimeout(() => this.refill(2 * waitMs), waitMs);
+    if (maps.carried.get(place.from)?.state === FlowState.broken) {
+      source.destroy(new TailraceError('conflict', 'splice: bytes that TCP brought twice could not be taken off'));
+      return false;
+    }
+    if (this.#owed() > 0n) place.reader.start();
+    const isSpent = this.#sent() >= this.#mark;
+    if (isSpent) this.#refill();
+    return isSpent;
   }
 
   /** Has the process pass on all that comes from now on. */
   hold(): void {
     this.#isHeld = true;
-    if (!this.#isOver) this.#allow(0n);
+    if (this.#isOver) return;
+    this.#allow(0n);
+    this.#parts.place.reader.start();
   }
 
   /** Has the program send again, as soon as nothing is left to the process. */
   release(): void {
     this.#isHeld = false;
     if (this.#isOver) return;
-    if (this.#isPassing) this.#giveBack();
-    else this.#grant();
+    if (this.#isPassing) return this.#giveBack();
+    this.#grant();
+    this.#rest();
   }
 
   /** Has the process pass on all for good: from now on the program need not count what it leaves. */
@@ -135,7 +144,7 @@ export class Flow {
   stop(): void {
     this.#stats = this.stats;
     this.#isOver = true;
-    clearTimeout(this.#look);
+    clearTimeout(this.#wait);
     this.#parts.source.off('data', this.#take);
   }
 
@@ -195,7 +204,23 @@ export class Flow {
     const { maps, place, target } = this.#parts;
     if (this.#isHeld || this.#isOver || target.writableLength > 0) return;
     const { left, sent } = maps.carried.get(place.from) ?? { left: -1n, sent: 0n };
-    if (left === this.#counted + this.#passedOn) this.#isPassing = this.#grant().until <= sent;
+    if (left !== this.#counted + this.#passedOn) return;
+    this.#isPassing = this.#grant().until <= sent;
+    if (!this.#isPassing) this.#rest();
+  }
+
+  /** Has nobody be woken for what the program sends on, unless something is left: of the first bytes it tells. */
+  #rest(): void {
+    if (this.#owed() === 0n) this.#parts.place.reader.stop();
+  }
+
+  /** Gives the program more as the reader comes along. */
+  #refill(waitMs = LEAST_MS): void {
+    clearTimeout(this.#wait);
+    if (this.#isPassing || this.#isHeld || this.#isOver) return;
+    this.#grant();
+    // a reader that is slower than this is served by the process, which TCP holds back
+    if (this.#sent() >= this.#mark && waitMs <= MOST_MS) this.#wait = setTimeout(() => this.#refill(2 * waitMs), waitMs);
   }
 
   /** Where the target stands: as it was, once it is closed. */
@@ -234,10 +259,12 @@ export class Flow {
   async #arrived(): Promise<void> {
     const { targetFd, target } = this.#parts;
     if (targetFd === undefined) return;
-    for (let wait = LEAST_MS; !this.#isOver && !target.destroyed; wait = Math.min(2 * wait, MOST_MS)) {
-      if (this.#progress().sent - this.#base.sent >= this.#sent() + this.#passedOn) return;
+    for (let wait = LEAST_MS; !this.#isOver && !target.destroyed && !this.#hasArrived(); wait = Math.min(2 * wait, MOST_MS))
       await sleep(wait);
-    }
+  }
+
+  #hasArrived(): boolean {
+    return this.#progress().sent - this.#base.sent >= this.#sent() + this.#passedOn;
   }
 
   /** Says how far the program may go: as far as the target's peer has confirmed, and the limit more. It tells when half of that is used. */
@@ -250,6 +277,7 @@ export class Flow {
 
   #allow(until: bigint, mark = until): { readonly until: bigint; readonly mark: bigint } {
     const { maps, place } = this.#parts;
+    this.#mark = mark;
     maps.allowed.set(place.from, { passedOn: this.#counted + this.#passedOn, until, mark });
     return { until, mark };
   }

@@ -8,7 +8,7 @@ import { carryStage, spliceMaps } from './stage.ts';
 export { SpliceController, type SpliceNeeds, type SpliceOptions } from './controller.ts';
 export type { FlowStats } from './flow.ts';
 export type { Carrier, Spliced } from './pair.ts';
-export { type Reading, type TcpProgress, TcpSockets } from './sockets.ts';
+export { type Reading, type SocketReader, type TcpProgress, TcpSockets } from './sockets.ts';
 export { carryStage, spliceMaps } from './stage.ts';
 
 /** How to make a splicer. */

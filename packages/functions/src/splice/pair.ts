@@ -78,8 +78,7 @@ export class Pair implements Spliced, Candidate {
   }
 
   /** One of its flows has come to its mark. */
-  spent(flow: Flow): void {
-    flow.refill();
+  spent(): void {
     const now = performance.now();
     if (now - this.#spentAt < BULK_MS && !this.isOver) void this.#choice?.consider(this);
     this.#spentAt = now;

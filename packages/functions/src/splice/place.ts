@@ -2,7 +2,7 @@
 import type { Socket } from 'node:net';
 import { type HandleOf, TailraceError } from '@tailrace/stage';
 import { connectionKeyOf } from '../connection.ts';
-import type { TcpSockets } from './sockets.ts';
+import type { SocketReader, TcpSockets } from './sockets.ts';
 import { FlowState, type spliceMaps } from './stage.ts';
 
 type Maps = ReturnType<typeof spliceMaps>;
@@ -25,6 +25,7 @@ export interface Place {
   readonly from: number;
   readonly to: number;
   readonly fd: number;
+  readonly reader: SocketReader;
   /** Bytes of it that came to this process before, and where the connection stood then: what of it had been read. */
   readonly early: bigint;
   readonly read: bigint;
@@ -72,6 +73,7 @@ export class Places {
       undo.defer(() => flows.delete(key));
       peers.set(ways.to, fd, 'noexist');
       undo.defer(() => peers.delete(ways.to));
+      const reader = this.#sockets.readerOf(socket, fd);
       const kept = undo.move();
       let isRetired = false;
       const retire = (): void => {
@@ -80,9 +82,10 @@ export class Places {
       };
       // retired, the maps may be closed, and sockets that are closed are in none
       const leave = (): void => {
+        reader[Symbol.dispose]();
         if (!isRetired) kept.dispose();
       };
-      return { ...ways, fd, early, read, retire, leave };
+      return { ...ways, fd, reader, early, read, retire, leave };
     } catch (cause) {
       if (!(cause instanceof TailraceError)) throw cause;
       return { reason: `the kernel does not take the sockets: ${cause.message}`, cause };

@@ -18,6 +18,14 @@ export interface Reading extends Disposable {
   read(): Uint8Array | undefined;
 }
 
+/** Whether Node reads a socket. It does at first, as far as its stream wants more. */
+export interface SocketReader extends Disposable {
+  /** Has Node read, unless it does. */
+  start(): void;
+  /** Has Node read nothing, and nobody be woken for what comes, until `start`, or until the peer has ended the connection or it breaks. */
+  stop(): void;
+}
+
 /** Access to the kernel's side of Node's sockets. */
 export interface TcpSockets {
   /** The socket's file descriptor; undefined where it has none, or is of something other than TCP. */
@@ -33,6 +41,8 @@ export interface TcpSockets {
    * other did not take. Throws SyscallError where the first is broken, of which Node then hears nothing.
    */
   moveBytes(from: number, to: number): { readonly moved: number; readonly rest?: Uint8Array };
+  /** A reader of a socket that nothing else reads. Throws SyscallError. */
+  readerOf(socket: Socket, fd: number): SocketReader;
   /** Another descriptor of the same socket, which keeps it open for reading until it is closed. Throws SyscallError. */
   keepReading(fd: number): Reading;
   /** Has the kernel look at what is queued at a socket, which it does not do for sockets that are put into a map with data waiting. */

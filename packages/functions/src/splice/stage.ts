@@ -20,9 +20,17 @@ export function spliceMaps(flows: number) {
     carried: arrayMap({ name: 'carried', value: struct({ sent: u64, left: u64, next: u32, state: u32 }), maxEntries: flows }),
     /** Bytes of `left` that the process has passed on, up to where `sent` may grow, and from where on the process is told. */
     allowed: arrayMap({ name: 'allowed', value: struct({ passedOn: u64, until: u64, mark: u64 }), maxEntries: flows }),
-    /** Flows that have come to their mark, or are broken. */
-    spent: ringBuffer({ name: 'spent', value: u32, bytes: 65_536 }),
+    /** Flows to look at: they have come to their mark, the first bytes are left to the process, or they are broken. */
+    news: ringBuffer({ name: 'news', value: u32, bytes: newsBytes(flows) }),
   };
+}
+
+/**
+ * Room for four records of each flow, with their headers. Flows tell of a mark and of first bytes once until the process has answered, so
+ * that none is ever lost.
+ */
+function newsBytes(flows: number): number {
+  return 2 ** Math.ceil(Math.log2(Math.max(flows * 4 * 16, 65_536)));
 }
 
 /** Sends data on while the process owes none and the reader keeps up; leaves them to the process otherwise. */
@@ -30,7 +38,7 @@ export const carryStage = stage({
   name: 'carry',
   hook: 'skSkb',
   uses: { ...spliceMaps(2), FlowState, upperHalf, lowerHalf },
-  program(ctx, { peers, flows, carried, allowed, spent, FlowState, upperHalf, lowerHalf }) {
+  program(ctx, { peers, flows, carried, allowed, news, FlowState, upperHalf, lowerHalf }) {
     // a FIN comes as data of no length: sent on it would break the peer, and the process hears of it anyhow
     if (ctx.length === 0) return ctx.drop();
     const localHi = upperHalf(ctx.family, ctx.localAddr6.hi);
@@ -61,18 +69,20 @@ export const carryStage = stage({
       }
       if (left) {
         counted.state = FlowState.broken;
-        spent.output(index);
+        news.output(index);
         return ctx.drop();
       }
     }
     if (counted.state === FlowState.broken) return ctx.drop();
     if (counted.left !== granted.passedOn || counted.sent >= granted.until) {
       counted.left += BigInt(ctx.length);
+      // nobody reads a source of which nothing is left. This is asked behind the sum, at which the process looks behind what it has said.
+      if (BigInt.asUintN(64, counted.left - BigInt(ctx.length)) === granted.passedOn) news.output(index);
       return ctx.next();
     }
     const before = counted.sent;
     counted.sent += BigInt(ctx.length);
-    if (before < granted.mark && counted.sent >= granted.mark) spent.output(index);
+    if (before < granted.mark && counted.sent >= granted.mark) news.output(index);
     return ctx.redirect(peers, index);
   },
 });

@@ -1,4 +1,4 @@
-/** Services of network functions for the userspace engine: the sockets of this process as Node knows them. */
+/** The TCP sockets of this process as Node knows them, for `splicer()` on the userspace engine. */
 import { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import type { TcpSockets } from '@tailrace/functions/splice';
@@ -24,6 +24,8 @@ export function userspaceSockets(): TcpSockets {
     unreadOf: () => 0,
     readBytes: () => undefined,
     moveBytes: () => ({ moved: 0 }),
+    // what the engine carries Node has read
+    readerOf: () => ({ start: () => undefined, stop: () => undefined, [Symbol.dispose]: () => undefined }),
     // Node tells of an end behind all data
     keepReading: () => ({ read: () => undefined, [Symbol.dispose]: () => undefined }),
     // a socket that comes into a map is read at once
