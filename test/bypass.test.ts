@@ -9,12 +9,12 @@ import { expect, test } from 'vitest';
 
 const sha1 = (bytes: Buffer): string => createHash('sha1').update(bytes).digest('hex');
 
-test('bytes come whole and in order, past TCP and through it', async () => {
+test.for([1, 65_536, 4 << 20])('bytes come whole and in order, past TCP and through it: %i unanswered', async (maxUnanswered) => {
   const sockets = new SocketGroup();
   const server = createServer({ allowHalfOpen: true }, (socket) => void socket.pipe(socket)).listen(0, '127.0.0.1');
   await once(server, 'listening');
   sockets.add(server);
-  const local = bypass();
+  const local = bypass({ maxUnanswered });
   await using running = await pipeline('local', { sockOps: [local], skMsg: [local] }).run(userspace({ sockets, compile: 'quickly' }));
 
   /** Sends bytes in pieces, at once or once the server has accepted, and gives what comes back. */
@@ -41,4 +41,9 @@ test('bytes come whole and in order, past TCP and through it', async () => {
   expect(verdicts.redirect).toBeGreaterThanOrEqual(20n);
   expect(verdicts.redirect + next).toBeGreaterThanOrEqual(80n);
   server.close();
+});
+
+test('numbers that cannot be are refused', () => {
+  for (const maxUnanswered of [0, -1, 1.5, Number.NaN])
+    expect(() => bypass({ maxUnanswered })).toThrow(`bypass: maxUnanswered is ${maxUnanswered}, expected 1..9007199254740991 or Infinity`);
 });

@@ -61,6 +61,11 @@ export class Generator implements Disposable {
     return this.#measure<BulkResult>(['bulk', target.port, connections, ms], target);
   }
 
+  /** A MiB, an answer, and so on, on each connection. Throws TailraceError where not all arrive. */
+  answered(target: Target, connections: number, ms: number): Promise<BulkResult> {
+    return this.#measure<BulkResult>(['answered', target.port, connections, ms], target);
+  }
+
   /** Connections one after the other, each for one byte there and back. Throws TailraceError where one fails. */
   connect(target: Target, ms: number): Promise<ConnectResult> {
     return this.#measure<ConnectResult>(['connect', target.port, ms], target);

@@ -6,10 +6,11 @@
  *   load serve                        prints its port; ends with its standard input
  *   load ping PORT CONNECTIONS MS     64 bytes there and back, again and again on each connection
  *   load bulk PORT CONNECTIONS MS     sends as much as it can
+ *   load answered PORT CONNECTIONS MS sends a MiB, waits for an answer, and so on
  *   load connect PORT MS              connections one after the other: made, one byte there and back, closed
  *
- * A client's first byte says what it wants: 'e', that all is sent back, or 's', that bytes are counted and the number is told once
- * they end. Clients check what they get, and print what they measured as JSON, in nanoseconds.
+ * A client's first byte says what it wants: 'e', that all is sent back; 's', that bytes are counted and the number is told once they
+ * end; or 'a', that it is told each time another MiB has come. Clients check what they get, and print what they measured as JSON, in nanoseconds.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PING_BYTES = 64, BULK_BYTES = 65536, SERVERS = 128, MAX_CONNECTIONS = 128, MOST_SAMPLES = 1 << 20, SETTLE_MS = 30 };
+enum { PING_BYTES = 64, BULK_BYTES = 65536, ANSWERED_BYTES = 1 << 20, SERVERS = 128, MAX_CONNECTIONS = 128, MOST_SAMPLES = 1 << 20, SETTLE_MS = 30 };
 #define MS 1000000ull
 
 static _Noreturn void fail(const char *format, ...)
@@ -103,8 +104,11 @@ static void serve_one(int fd, char *buffer)
 	while ((received = recv(fd, buffer, BULK_BYTES * 4, 0)) > 0 || is_again(received)) {
 		if (received < 0)
 			continue;
+		uint64_t before = count;
 		count += received;
 		if (wish == 'e' && send_all(fd, buffer, received) < 0)
+			return;
+		if (wish == 'a' && count / ANSWERED_BYTES > before / ANSWERED_BYTES && send_all(fd, &count, sizeof(count)) < 0)
 			return;
 	}
 	if (wish == 's')
@@ -210,6 +214,27 @@ static void *bulk(void *given)
 	return NULL;
 }
 
+static void *answered(void *given)
+{
+	struct job *job = given;
+	static char bytes[BULK_BYTES];
+	int fd = connected('a');
+	wait_ms(SETTLE_MS);
+	pthread_barrier_wait(&start);
+	for (uint64_t end = now() + duration; now() < end;) {
+		uint64_t arrived = 0;
+		for (size_t at = 0; at < ANSWERED_BYTES; at += BULK_BYTES)
+			if (send_all(fd, bytes, BULK_BYTES) < 0)
+				fail("the connection broke after %llu bytes: %s", (unsigned long long)job->bytes, strerror(errno));
+		job->bytes += ANSWERED_BYTES;
+		if (receive_all(fd, &arrived, sizeof(arrived)) != sizeof(arrived) || arrived != job->bytes)
+			fail("%llu of %llu bytes arrived", (unsigned long long)arrived, (unsigned long long)job->bytes);
+	}
+	job->end = now();
+	close(fd);
+	return NULL;
+}
+
 static int by_value(const void *left, const void *right)
 {
 	uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
@@ -234,7 +259,7 @@ static int run(void *(*work)(void *), int connections)
 		count += jobs[i].count;
 		end = jobs[i].end > end ? jobs[i].end : end;
 	}
-	if (work == bulk) {
+	if (work != ping) {
 		printf("{\"bytes\":%llu,\"ns\":%llu}\n", (unsigned long long)bytes, (unsigned long long)(end - begin));
 		return 0;
 	}
@@ -276,7 +301,10 @@ int main(int count, char **argument)
 		return run(ping, atoi(argument[3]));
 	if (!strcmp(what, "bulk") && count == 5)
 		return run(bulk, atoi(argument[3]));
+	if (!strcmp(what, "answered") && count == 5)
+		return run(answered, atoi(argument[3]));
 	if (!strcmp(what, "connect") && count == 4)
 		return connects();
-	fail("usage: load serve | ping PORT CONNECTIONS MS | bulk PORT CONNECTIONS MS | connect PORT MS");
+	fail("usage: load serve | ping PORT CONNECTIONS MS | bulk PORT CONNECTIONS MS | answered PORT CONNECTIONS MS |"
+	     " connect PORT MS");
 }

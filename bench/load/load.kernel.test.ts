@@ -24,6 +24,10 @@ describe.skipIf(clangMissing() !== null)('the load generator', () => {
       expect(bytes % 65_536).toBe(0);
       expect(bytes).toBeGreaterThan(0);
       expect(ns).toBeGreaterThan(45e6);
+      const answered = await load().answered({ port }, connections, 50);
+      expect(answered.bytes % 2 ** 20).toBe(0);
+      expect(answered.bytes).toBeGreaterThan(0);
+      expect(answered.ns).toBeGreaterThan(45e6);
     }
     const { count, ns } = await load().connect({ port }, 50);
     expect(count).toBeGreaterThan(10);

@@ -18,6 +18,7 @@ export const rowName = {
   bulk: (connections: number) => `bulk, ${plural(connections)}, a KB`,
   proxy: (connections: number) => `bulk, ${plural(connections)}, a KB: CPU of the proxy`,
   machine: (connections: number) => `bulk, ${plural(connections)}, a KB: CPU of the machine`,
+  answered: (connections: number) => `a MiB and an answer, ${plural(connections)}, a KB`,
   connect: 'a connection for one byte there and back',
 } as const;
 
@@ -32,7 +33,7 @@ interface Load {
   run(generator: Generator, target: Contestant, ms: number): Promise<readonly number[]>;
 }
 
-const LOADS: readonly Load[] = [ping(1), ping(64), bulk(1), bulk(8), connections()];
+const LOADS: readonly Load[] = [ping(1), ping(64), bulk(1), bulk(8), answered(1), connections()];
 
 /** The names of all rows. */
 export const TRIAL_ROWS: readonly string[] = LOADS.flatMap(({ names }) => names);
@@ -98,6 +99,16 @@ function bulk(connections: number): Load {
       const { bytes, ns } = await generator.bulk(target, connections, ms);
       const after = [proxy(), cpuOfMachine()] as const;
       return [ns, after[0] - before[0], after[1] - before[1]].map((time) => (time / bytes) * 1000);
+    },
+  };
+}
+
+function answered(connections: number): Load {
+  return {
+    names: [rowName.answered(connections)],
+    async run(generator, target, ms) {
+      const { bytes, ns } = await generator.answered(target, connections, ms);
+      return [(ns / bytes) * 1000];
     },
   };
 }

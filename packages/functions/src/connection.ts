@@ -3,8 +3,13 @@ import type { Socket } from 'node:net';
 import { fn, ipv6, struct, u32, u64 } from '@tailrace/stage';
 import { formatAddress, parseIp } from './address.ts';
 
+const connection = { localHi: u64, localLo: u64, remoteHi: u64, remoteLo: u64, localPort: u32, remotePort: u32 } as const;
+
 /** A connection as one of its sockets sees it. IPv4 addresses are as in `::ffff:a.b.c.d` (RFC 4291, section 2.5.5.2). */
-export const connectionKey = struct({ localHi: u64, localLo: u64, remoteHi: u64, remoteLo: u64, localPort: u32, remotePort: u32 });
+export const connectionKey = struct(connection);
+
+/** The same among sockets of many namespaces, whose connections can be alike but for that. */
+export const hostConnectionKey = struct({ netns: u64, ...connection });
 
 /** The upper half of an address in such a key, by the socket's family. */
 export const upperHalf = fn([u32, u64], u64, (family, hi) => (family === 10 ? hi : 0n));

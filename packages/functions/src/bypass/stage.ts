@@ -1,24 +1,31 @@
 /**
  * Connections between two sockets of one host, carried past TCP. The events of a cgroup's sockets put both ends into a map; what one
- * end sends goes to what the other reads. Which way a connection goes is decided by its first bytes and for good: bytes that went
- * through TCP and bytes that did not would otherwise overtake one another.
+ * end sends goes to what the other reads. Nothing in the kernel holds such a sender back, so that one whose other end is silent for
+ * too long goes on through TCP, which does. That is for good: a reader takes what was handed over before it takes what came by TCP
+ * (tcp_bpf_recvmsg, net/ipv4/tcp_bpf.c, v6.18), so that bytes keep their order from past to through, and would lose it on the way back.
  */
 import { arrayMap, lruHash, sockhash, stage, struct, u32, u64 } from '@tailrace/stage';
-import { lowerHalf, upperHalf } from '../connection.ts';
-
-/** An end of a connection: processes of one cgroup may be in many namespaces, with connections that are the same but for that. */
-const endKey = struct({ netns: u64, localHi: u64, localLo: u64, remoteHi: u64, remoteLo: u64, localPort: u32, remotePort: u32 });
+import { hostConnectionKey, lowerHalf, upperHalf } from '../connection.ts';
 
 /** How data of a socket go. */
-export const Way = { undecided: 0, past: 1, through: 2 } as const;
+export const Way = { past: 0, through: 1 } as const;
+
+/**
+ * An end of a connection: how much it has sent, how much that may be before it listens to the other end again, and how much that
+ * one had sent when it last did. What is sent counts with what the kernel keeps for each message, or single bytes would hide it.
+ */
+const End = struct({ way: u32, sent: u64, due: u64, heard: u64 });
+
+/** What the kernel keeps for a message that waits: struct sk_msg, in a kmalloc-1k. */
+const RECORD_BYTES = 1024;
 
 /** The maps of one bypass, for so many sockets: two of each connection. */
 export function bypassMaps(maxSockets: number) {
   return {
-    ends: sockhash({ name: 'ends', key: endKey, maxEntries: maxSockets }),
-    ways: lruHash({ name: 'ways', key: endKey, value: struct({ way: u32 }), maxEntries: maxSockets }),
-    /** Ends that found no room. */
-    missed: arrayMap({ name: 'missed', value: struct({ ends: u64 }), maxEntries: 1 }),
+    ends: sockhash({ name: 'ends', key: hostConnectionKey, maxEntries: maxSockets }),
+    ways: lruHash({ name: 'ways', key: hostConnectionKey, value: End, maxEntries: maxSockets }),
+    /** Ends of connections that found no room, and those that were left to TCP since nothing answered them. */
+    counts: arrayMap({ name: 'counts', value: struct({ withoutRoom: u64, unanswered: u64 }), maxEntries: 1 }),
   };
 }
 
@@ -26,8 +33,8 @@ export function bypassMaps(maxSockets: number) {
 export const trackStage = stage({
   name: 'track',
   hook: 'sockOps',
-  uses: { ...bypassMaps(2), upperHalf, lowerHalf },
-  program(ctx, { ends, ways, missed, upperHalf, lowerHalf }) {
+  uses: { ...bypassMaps(2), Way, upperHalf, lowerHalf },
+  program(ctx, { ends, ways, counts, Way, upperHalf, lowerHalf }) {
     if (!ctx.activeEstablished && !ctx.passiveEstablished) return ctx.next();
     const localHi = upperHalf(ctx.family, ctx.localAddr6.hi);
     const localLo = lowerHalf(ctx.family, ctx.localAddr, ctx.localAddr6.lo);
@@ -49,10 +56,10 @@ export const trackStage = stage({
       });
     const key = { netns, localHi, localLo, remoteHi, remoteLo, localPort, remotePort };
     // the way last: it tells the other end, on another CPU, that this one can be handed data. No room: the connection stays with TCP
-    if (ends.add(key)) ways.update(key, { way: 0 });
+    if (ends.add(key)) ways.update(key, { way: Way.past, sent: 0n, due: 0n, heard: 0xffff_ffff_ffff_ffffn });
     else {
-      const counted = missed.lookup(0);
-      if (counted) counted.ends += 1n;
+      const counted = counts.lookup(0);
+      if (counted) counted.withoutRoom += 1n;
     }
     return ctx.next();
   },
@@ -62,8 +69,8 @@ export const trackStage = stage({
 export const handOverStage = stage({
   name: 'handOver',
   hook: 'skMsg',
-  uses: { ...bypassMaps(2), Way, upperHalf, lowerHalf },
-  program(ctx, { ends, ways, Way, upperHalf, lowerHalf }) {
+  uses: { ...bypassMaps(2), maxUnanswered: 0, Way, RECORD_BYTES, upperHalf, lowerHalf },
+  program(ctx, { ends, ways, counts, maxUnanswered, Way, RECORD_BYTES, upperHalf, lowerHalf }) {
     const localHi = upperHalf(ctx.family, ctx.localAddr6.hi);
     const localLo = lowerHalf(ctx.family, ctx.localAddr, ctx.localAddr6.lo);
     const remoteHi = upperHalf(ctx.family, ctx.remoteAddr6.hi);
@@ -80,7 +87,18 @@ export const handOverStage = stage({
       localPort: ctx.remotePort,
       remotePort: ctx.localPort,
     };
-    if (own.way === Way.undecided) own.way = ways.lookup(other) ? Way.past : Way.through;
+    own.sent += BigInt(ctx.length + RECORD_BYTES);
+    if (own.way === Way.past && own.sent > own.due) {
+      const them = ways.lookup(other);
+      if (them && them.sent !== own.heard) {
+        own.heard = them.sent;
+        own.due = own.sent + BigInt(maxUnanswered);
+      } else {
+        own.way = Way.through;
+        const counted = counts.lookup(0);
+        if (counted && own.due > 0n) counted.unanswered += 1n;
+      }
+    }
     if (own.way === Way.through) return ctx.next();
     return ctx.redirectIngress(ends, other, 'pass');
   },
