@@ -5,9 +5,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { eventually, type Topology, topology } from '@tailrace/testing';
-import { type KernelReport, keptPipelines, kernel, pipeline, probeKernel, stage, stopKept } from 'tailrace';
+import { type KernelReport, kernel, pipeline, probeKernel, stage } from 'tailrace';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { gone, heldBy } from './kernel-objects.ts';
+import { stopLeft } from './pipeline-objects.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const command = [process.execPath, 'packages/tailrace/src/bin.ts'] as const;
@@ -32,9 +33,7 @@ beforeEach(async () => {
   await network.hosts.near.udpEcho({ port: PORT });
 });
 afterEach(async () => {
-  await using outside = await kernel({ interfaces: [] }).open();
-  // of a test that failed
-  if (keptPipelines(outside).some(({ name }) => name === 'hooks')) await stopKept(outside, 'hooks');
+  await stopLeft('hooks');
   await network.close();
 });
 

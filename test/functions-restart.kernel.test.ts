@@ -6,17 +6,17 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { acl } from '@tailrace/functions/acl';
 import { type PolicyEndpoint, type PolicyRule, policy } from '@tailrace/functions/policy';
 import { topology } from '@tailrace/testing';
-import { keptPipelines, kernel, pipeline, stopKept } from 'tailrace';
+import { kernel, pipeline } from 'tailrace';
 import { afterEach, expect, test } from 'vitest';
 import { numberedLoad } from '../examples/l4lb/load.ts';
+import { stopLeft } from './pipeline-objects.ts';
 
 const name = `lists-${process.pid}`;
 const SERVER = '10.0.0.2';
 const [OPEN, SHUT, WEB] = [7, 9, 8080];
 
 afterEach(async () => {
-  await using outside = await kernel({ interfaces: [] }).open();
-  if (keptPipelines(outside).some((kept) => kept.name === name)) await stopKept(outside, name);
+  await stopLeft(name);
 });
 
 const udp: PolicyRule = { direction: 'ingress', peer: '10.0.0.0/24', protocol: 'udp', ports: OPEN };

@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HealthChecker, l4lb, tcpHealth, type VipOptions } from '@tailrace/functions/l4lb';
-import { connectFrom, keptPipelines, kernel, override, pipeline, stopKept } from 'tailrace';
+import { connectFrom, override, pipeline } from 'tailrace';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { numberedLoad } from '../examples/l4lb/load.ts';
 import {
@@ -22,6 +22,7 @@ import {
   UDP_PORT,
   VIP,
 } from './balanced-network.ts';
+import { stopLeft } from './pipeline-objects.ts';
 
 const name = `restarted-${process.pid}`;
 let network: BalancedNetwork;
@@ -32,8 +33,7 @@ afterAll(() => network[Symbol.asyncDispose]());
 const children = new Set<ChildProcess>();
 afterEach(async () => {
   for (const child of children) if (child.exitCode === null && child.signalCode === null) await killed(child);
-  await using outside = await kernel({ interfaces: [] }).open();
-  if (keptPipelines(outside).some((kept) => kept.name === name)) await stopKept(outside, name);
+  await stopLeft(name);
 });
 
 const check = { port: TCP_PORT };

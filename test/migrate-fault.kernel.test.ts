@@ -1,49 +1,31 @@
 /** Each system call of a takeover or an update that migrates a map fails once: all of it is rolled back, or the next one goes on with it. */
-import { createNamespace, kernel, type NetworkNamespace, PacketSocket, Rtnetlink } from '@tailrace/kernel';
-import { keptPipelines, stopKept } from '@tailrace/pipeline';
-import { eventually } from '@tailrace/testing';
+import { eventually, Wire } from '@tailrace/testing';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { injectFailure } from '../packages/kernel/src/syscall.ts';
 import { failing } from './failing-calls.ts';
 import { PROBE } from './kept-edge.ts';
 import { openFds } from './kernel-objects.ts';
 import { KIND, migratingEdge, type PlainEntry, UNCHANGED } from './migrating-edge.ts';
-import { expectSame, pinsOf } from './pipeline-objects.ts';
+import { nextNumbered, numberedFrame } from './numbered-frames.ts';
+import { expectSame, pinsOf, stopLeft } from './pipeline-objects.ts';
 
 const name = `m${process.pid}`;
-let namespace: NetworkNamespace;
-let route: Rtnetlink;
-let sender: PacketSocket;
-let receiver: PacketSocket;
+let wire: Wire;
 
 beforeAll(() => {
-  namespace = createNamespace();
-  route = new Rtnetlink(namespace);
-  route.createVeth({ name: 'left' }, { name: 'right' });
-  for (const end of ['left', 'right']) route.change(end, { up: true });
-  sender = new PacketSocket(namespace, 'left');
-  receiver = new PacketSocket(namespace, 'right');
+  wire = new Wire();
 });
 
 afterEach(async () => {
   injectFailure(0);
-  await using outside = await kernel({ interfaces: [] }).open();
-  if (keptPipelines(outside).some((kept) => kept.name === name)) await stopKept(outside, name);
+  await stopLeft(name);
 });
 
-afterAll(() => {
-  receiver.close();
-  sender.close();
-  route.close();
-  namespace.close();
-});
+afterAll(() => wire.close());
 
 async function run(form: number, persist = true) {
   const { edge, migrations, entries, fill } = migratingEdge(name, 4096);
-  const running = await edge(form).run(kernel({ interfaces: ['right'], netns: namespace }), {
-    persist,
-    migrate: persist ? migrations(form) : [],
-  });
+  const running = await edge(form).run(wire.engine(), { persist, migrate: persist ? migrations(form) : [] });
   return {
     running,
     update: (next: number) => running.update(edge(next) as never, { migrate: migrations(next) }),
@@ -63,21 +45,9 @@ const expected = [`${KIND.comes} ${NUMBER} ${NUMBER}`, ...kept.map(({ kind, numb
 
 /** Sends a frame; the form of the chain that it met. */
 async function serving(): Promise<number> {
-  while (receiver.receive());
-  const frame = new Uint8Array(PROBE.bytes).fill(0xff, 0, 6);
-  const view = new DataView(frame.buffer);
-  view.setUint16(12, PROBE.etherType);
-  view.setUint32(PROBE.number, NUMBER);
-  sender.send(frame);
-  return eventually(receivedForm, 2_000, 'the frame');
-}
-
-function receivedForm(): number | undefined {
-  for (let bytes = receiver.receive(); bytes; bytes = receiver.receive()) {
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    if (view.getUint16(12) === PROBE.etherType) return view.getUint32(PROBE.first);
-  }
-  return undefined;
+  while (wire.right.receive());
+  wire.left.send(numberedFrame(NUMBER));
+  return eventually(() => nextNumbered(wire.right)?.getUint32(PROBE.first), 2_000, 'the frame');
 }
 
 test('taking over with a migration', { timeout: 400_000 }, async () => {

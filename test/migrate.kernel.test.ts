@@ -5,35 +5,28 @@
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
-import { createNamespace, kernel, type NetworkNamespace, PacketSocket, Rtnetlink } from '@tailrace/kernel';
-import { forgetKept, keptPipelines, stopKept } from '@tailrace/pipeline';
-import { eventually } from '@tailrace/testing';
+import { kernel } from '@tailrace/kernel';
+import { forgetKept, keptPipelines } from '@tailrace/pipeline';
+import { eventually, Wire } from '@tailrace/testing';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { killAll, start } from './killed-process.ts';
 import { KIND, migratingEdge, type PlainEntry, UNCHANGED } from './migrating-edge.ts';
 import { frames, type NumberedFrames } from './numbered-frames.ts';
+import { stopLeft } from './pipeline-objects.ts';
 
 const kills = Number(process.env.TAILRACE_KILLS ?? 12);
 const name = `migrated-${process.pid}`;
 const folder = `/sys/fs/bpf/tailrace/${name}`;
-let namespace: NetworkNamespace;
-let route: Rtnetlink;
-let sender: PacketSocket;
-let receiver: PacketSocket;
+let wire: Wire;
 
 beforeAll(() => {
-  namespace = createNamespace();
-  route = new Rtnetlink(namespace);
-  route.createVeth({ name: 'left' }, { name: 'right' });
-  for (const end of ['left', 'right']) route.change(end, { up: true });
-  sender = new PacketSocket(namespace, 'left');
-  receiver = new PacketSocket(namespace, 'right');
+  wire = new Wire();
 });
 
 /** What a test that failed may have left going. */
 const going: NumberedFrames[] = [];
 const traffic = (pauseMs: number): NumberedFrames => {
-  const sent = frames(sender, receiver, pauseMs);
+  const sent = frames(wire.left, wire.right, pauseMs);
   going.push(sent);
   return sent;
 };
@@ -41,20 +34,13 @@ const traffic = (pauseMs: number): NumberedFrames => {
 afterEach(async () => {
   for (const one of going.splice(0)) await one.end();
   killAll();
-  await using outside = await kernel({ interfaces: [] }).open();
-  if (keptPipelines(outside).some((kept) => kept.name === name)) await stopKept(outside, name);
+  await stopLeft(name);
 });
 
-afterAll(() => {
-  receiver.close();
-  sender.close();
-  route.close();
-  namespace.close();
-});
+afterAll(() => wire.close());
 
-const engine = () => kernel({ interfaces: ['right'], netns: namespace });
 const migrating = (form: number, maxEntries: number, stop = '', how: 'run' | 'update' = 'run') =>
-  start('migrating-edge-process.ts', [name, namespace.path, String(form), String(maxEntries), how, stop]);
+  start('migrating-edge-process.ts', [name, wire.namespace.path, String(form), String(maxEntries), how, stop]);
 /** Maps that are pinned, as `tailrace pins` tells them. */
 async function maps(): Promise<readonly string[]> {
   await using outside = await kernel({ interfaces: [] }).open();
@@ -68,7 +54,7 @@ const mapPins = () =>
 /** Entries for so many frames to change and to take away, left in the narrow form. */
 async function left(count: number, maxEntries: number): Promise<void> {
   const { edge, fill } = migratingEdge(name, maxEntries);
-  const running = await edge(0).run(engine(), { persist: true });
+  const running = await edge(0).run(wire.engine(), { persist: true });
   const numbers = [...Array(count).keys()];
   fill(
     running,
@@ -101,7 +87,7 @@ function differences(found: readonly PlainEntry[], expected: Iterable<PlainEntry
 /** Runs it in a form, and compares what it holds. */
 async function finish(form: number, count: number, maxEntries: number, traffic: NumberedFrames): Promise<void> {
   const { edge, migrations, entries } = migratingEdge(name, maxEntries);
-  const running = await edge(form).run(engine(), { persist: true, migrate: migrations(form) });
+  const running = await edge(form).run(wire.engine(), { persist: true, migrate: migrations(form) });
   await setTimeout(50);
   const { sent, lost } = await traffic.end();
   try {
@@ -150,7 +136,7 @@ test('unfinished, it is refused without the migration and in another form; what 
   const before = mapPins();
   const refused = async (...[form, migrate]: [number, ReturnType<typeof migrations>]): Promise<unknown> => {
     const error = await edge(form)
-      .run(engine(), { persist: true, migrate })
+      .run(wire.engine(), { persist: true, migrate })
       .then(
         () => undefined,
         (caught: { message: string; hint: string }) => `${caught.message} (${caught.hint})`.replaceAll(name, 'NAME'),
@@ -167,7 +153,7 @@ test('unfinished, it is refused without the migration and in another form; what 
   await using outside = await kernel({ interfaces: [] }).open();
   forgetKept(outside, name, `${name}/entries:before`);
   expect(mapPins()).toHaveLength(1);
-  const running = await edge(1).run(engine(), { persist: true });
+  const running = await edge(1).run(wire.engine(), { persist: true });
   expect(size(running, 1)).toBe(20);
   await running.stop();
 });

@@ -26,6 +26,24 @@ export interface NumberedFrames {
   end(): Promise<FrameReport>;
 }
 
+/** One to send, into which no stage has written. */
+export function numberedFrame(number: number): Uint8Array {
+  const frame = new Uint8Array(PROBE.bytes).fill(0xff);
+  const view = new DataView(frame.buffer);
+  view.setUint16(12, PROBE.etherType);
+  view.setUint32(PROBE.number, number);
+  return frame;
+}
+
+/** The next one that came; undefined where there is none by now. */
+export function nextNumbered(receiver: PacketSocket): DataView | undefined {
+  for (let frame = receiver.receive(); frame; frame = receiver.receive()) {
+    const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+    if (view.getUint16(12) === PROBE.etherType) return view;
+  }
+  return undefined;
+}
+
 /** Sends numbered frames until it is ended, and looks at what comes; `pauseMs` after each, or just a turn of the event loop. */
 export function frames(sender: PacketSocket, receiver: PacketSocket, pauseMs = 0): NumberedFrames {
   let [sent, mixed, going] = [0, 0, true];
@@ -33,9 +51,7 @@ export function frames(sender: PacketSocket, receiver: PacketSocket, pauseMs = 0
   const by = new Map<number, number>();
   const met = { odd: new Set<number>(), even: new Set<number>() };
   const take = (): void => {
-    for (let frame = receiver.receive(); frame; frame = receiver.receive()) {
-      const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
-      if (view.getUint16(12) !== PROBE.etherType) continue;
+    for (let view = nextNumbered(receiver); view; view = nextNumbered(receiver)) {
       const number = view.getUint32(PROBE.number);
       missing.delete(number);
       const first = view.getUint32(PROBE.first);
@@ -46,11 +62,7 @@ export function frames(sender: PacketSocket, receiver: PacketSocket, pauseMs = 0
   };
   const done = (async () => {
     while (going) {
-      const frame = new Uint8Array(PROBE.bytes).fill(0xff, 0, 6);
-      const view = new DataView(frame.buffer);
-      view.setUint16(12, PROBE.etherType);
-      view.setUint32(PROBE.number, sent);
-      for (const at of [PROBE.first, PROBE.last]) view.setUint32(at, NOBODY);
+      const frame = numberedFrame(sent);
       missing.add(sent);
       sent += 1;
       sender.send(frame);

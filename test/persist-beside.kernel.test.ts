@@ -1,42 +1,34 @@
 /** Programs of others beside a persistent pipeline: at TC they keep their places over leaving, taking over and updating; at XDP one is named and left alone. */
 import { execFileSync } from 'node:child_process';
-import { createNamespace, InterfaceConflictError, kernel, type NetworkNamespace, Rtnetlink, type TcOrder } from '@tailrace/kernel';
-import { keptPipelines, pipeline, stopKept } from '@tailrace/pipeline';
+import { InterfaceConflictError, type TcOrder } from '@tailrace/kernel';
+import { pipeline } from '@tailrace/pipeline';
 import { stage } from '@tailrace/stage';
+import { Wire } from '@tailrace/testing';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { listTcx } from '../packages/kernel/src/tcx.ts';
 import { keptEdge } from './kept-edge.ts';
-import { pinsOf } from './pipeline-objects.ts';
+import { pinsOf, stopLeft } from './pipeline-objects.ts';
 
 const name = `beside-${process.pid}`;
-let namespace: NetworkNamespace;
-let route: Rtnetlink;
+let wire: Wire;
 
 beforeEach(() => {
-  namespace = createNamespace();
-  route = new Rtnetlink(namespace);
-  route.createVeth({ name: 'left' }, { name: 'right' });
+  wire = new Wire();
 });
 
 afterEach(async () => {
-  await using outside = await kernel({ interfaces: [] }).open();
-  if (keptPipelines(outside).some((kept) => kept.name === name)) await stopKept(outside, name);
-  route.close();
-  namespace.close();
+  await stopLeft(name);
+  wire.close();
 });
 
-const run = (generation: number, declared = keptEdge(name)) => {
-  const engine = kernel({ interfaces: ['right'], netns: namespace });
-  return declared.edge(generation).run(engine, { persist: true });
-};
+const run = (generation: number, declared = keptEdge(name)) => declared.edge(generation).run(wire.engine(), { persist: true });
 const at = (hook: 'tcIngress' | 'tcEgress') =>
-  listTcx({ index: route.interface('right').index, name: 'right', hook }, namespace).map(({ programId }) => programId);
+  listTcx({ index: wire.route.interface('right').index, name: 'right', hook }, wire.namespace).map(({ programId }) => programId);
 
 /** Another pipeline on the interface, at both directions of TC. */
 function neighbour(as: string, order: TcOrder) {
   const pass = stage({ name: as, hook: 'tc', program: (ctx) => ctx.next() });
-  const engine = kernel({ interfaces: ['right'], netns: namespace, tc: { order } });
-  return pipeline(as, { tcIngress: [pass], tcEgress: [pass] }).run(engine);
+  return pipeline(as, { tcIngress: [pass], tcEgress: [pass] }).run(wire.engine({ tc: { order } }));
 }
 
 test('programs at TC keep their order', async () => {
@@ -65,19 +57,17 @@ test('a program at XDP that came into the place of one that was taken off is nam
   await (await run(1)).leave();
   const pins = pinsOf(name);
   execFileSync('bpftool', ['link', 'detach', 'pinned', `/sys/fs/bpf/tailrace/${name}/link%3Axdp%3Aright`]);
-  const other = await pipeline('other', { xdp: [stage({ name: 'theirs', hook: 'xdp', program: (ctx) => ctx.pass() })] }).run(
-    kernel({ interfaces: ['right'], netns: namespace }),
-  );
-  const theirs = route.interface('right').xdp;
+  const other = await pipeline('other', { xdp: [stage({ name: 'theirs', hook: 'xdp', program: (ctx) => ctx.pass() })] }).run(wire.engine());
+  const theirs = wire.route.interface('right').xdp;
   const refused = await run(2).catch((error: unknown) => error);
   expect(refused).toBeInstanceOf(InterfaceConflictError);
   expect(refused).toMatchObject({ interface: 'right', program: 'other.root', programId: theirs[0]?.programId });
-  expect(route.interface('right').xdp).toEqual(theirs);
+  expect(wire.route.interface('right').xdp).toEqual(theirs);
   expect(at('tcIngress')).toHaveLength(1);
   expect(pinsOf(name).filter((pin) => !pin.startsWith('link:xdp'))).toEqual(pins.filter((pin) => !pin.startsWith('link:xdp')));
   await other.stop();
   const two = await run(3);
-  expect(route.interface('right').xdp).toHaveLength(1);
+  expect(wire.route.interface('right').xdp).toHaveLength(1);
   expect(pinsOf(name)).toEqual(pins);
   await two.stop();
 });

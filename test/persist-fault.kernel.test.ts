@@ -3,31 +3,23 @@
  * stopping it. All of it is rolled back, or the error came behind the change: packets go on in one chain or the other, and nothing
  * stays that neither has.
  */
-import { createNamespace, kernel, type NetworkNamespace, PacketSocket, Rtnetlink, setSysctl } from '@tailrace/kernel';
+import { kernel, type PacketSocket } from '@tailrace/kernel';
 import { keptPipelines, stopKept } from '@tailrace/pipeline';
-import { eventually } from '@tailrace/testing';
+import { eventually, Wire } from '@tailrace/testing';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { injectFailure } from '../packages/kernel/src/syscall.ts';
 import { failing, failingAfter } from './failing-calls.ts';
 import { AT, keptEdge, PROBE, STAGES } from './kept-edge.ts';
 import { openFds } from './kernel-objects.ts';
-import { expectSame, heldOf, objectsOf, type PipelineObjects } from './pipeline-objects.ts';
+import { NOBODY, nextNumbered, numberedFrame } from './numbered-frames.ts';
+import { expectSame, heldOf, objectsOf, type PipelineObjects, stopLeft } from './pipeline-objects.ts';
 
 const name = `f${process.pid}`;
-let namespace: NetworkNamespace;
-let route: Rtnetlink;
-let left: PacketSocket;
-let right: PacketSocket;
+let wire: Wire;
 let open: Running | undefined;
 
 beforeAll(() => {
-  namespace = createNamespace();
-  // frames of others come without metadata while only TC is attached
-  setSysctl(namespace, 'net/ipv6/conf/default/disable_ipv6', 1);
-  route = new Rtnetlink(namespace);
-  route.createVeth({ name: 'left' }, { name: 'right' });
-  for (const end of ['left', 'right']) route.change(end, { up: true });
-  [left, right] = [new PacketSocket(namespace, 'left'), new PacketSocket(namespace, 'right')];
+  wire = new Wire();
 });
 
 afterEach(async () => {
@@ -35,16 +27,10 @@ afterEach(async () => {
   // what a test that failed had running
   await open?.stop().catch(() => undefined);
   open = undefined;
-  await using outside = await kernel({ interfaces: [] }).open();
-  if (keptPipelines(outside).some((kept) => kept.name === name)) await stopKept(outside, name);
+  await stopLeft(name);
 });
 
-afterAll(() => {
-  left.close();
-  right.close();
-  route.close();
-  namespace.close();
-});
+afterAll(() => wire.close());
 
 type Edge = ReturnType<typeof keptEdge>;
 type Running = Awaited<ReturnType<ReturnType<Edge['edge']>['run']>>;
@@ -58,11 +44,11 @@ type Way = keyof typeof ways;
 
 async function run(generation: number, way: Way = 'persistent', declared = keptEdge(name)): Promise<Running> {
   const { persist, tc } = ways[way];
-  open = await declared.edge(generation).run(kernel({ interfaces: ['right'], netns: namespace, tc }), { persist });
+  open = await declared.edge(generation).run(wire.engine({ tc }), { persist });
   return open;
 }
 
-const place = () => ({ name, stages: STAGES, namespace, interface: 'right' });
+const place = () => ({ name, stages: STAGES, namespace: wire.namespace, interface: 'right' });
 const held = () => heldOf(place());
 const objects = () => objectsOf(place());
 
@@ -79,27 +65,20 @@ let sent = 0;
 /** Sends a frame, and reads a generation off it where it arrives; undefined where no stage wrote one. */
 async function written(from: PacketSocket, to: PacketSocket, offsets: readonly number[]): Promise<readonly (number | undefined)[]> {
   sent += 1;
-  const bytes = new Uint8Array(PROBE.bytes).fill(0xff);
-  const view = new DataView(bytes.buffer);
-  view.setUint16(12, PROBE.etherType);
-  view.setUint32(PROBE.number, sent);
-  from.send(bytes);
+  from.send(numberedFrame(sent));
   const arrived = await eventually(() => received(to, sent), 2_000, `frame ${sent}`);
-  return offsets.map((offset) => (arrived.getUint32(offset) === 0xffff_ffff ? undefined : arrived.getUint32(offset)));
+  return offsets.map((offset) => (arrived.getUint32(offset) === NOBODY ? undefined : arrived.getUint32(offset)));
 }
 
 function received(socket: PacketSocket, number: number): DataView | undefined {
-  for (let bytes = socket.receive(); bytes; bytes = socket.receive()) {
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    if (view.getUint16(12) === PROBE.etherType && view.getUint32(PROBE.number) === number) return view;
-  }
+  for (let view = nextNumbered(socket); view; view = nextNumbered(socket)) if (view.getUint32(PROBE.number) === number) return view;
   return undefined;
 }
 
 /** The generations that packets meet now, of both stages at XDP and of the one at TC egress. */
 async function serving(): Promise<Readonly<Record<'first' | 'last' | 'out', number | undefined>>> {
-  const [first, last] = await written(left, right, [PROBE.first, PROBE.last]);
-  const [out] = await written(right, left, [PROBE.out]);
+  const [first, last] = await written(wire.left, wire.right, [PROBE.first, PROBE.last]);
+  const [out] = await written(wire.right, wire.left, [PROBE.out]);
   return { first, last, out };
 }
 

@@ -2,15 +2,14 @@
  * Processes that run a persistent pipeline are killed at random moments of starting, taking over, updating and replacing, while numbered frames
  * cross it: none is lost, none meets stages of two processes, and the next process goes on. `TAILRACE_KILLS=N` kills N, default 12, and half as many that start anew.
  */
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
-import { createNamespace, kernel, PacketSocket, Rtnetlink, setSysctl } from '@tailrace/kernel';
-import { keptPipelines, stopKept } from '@tailrace/pipeline';
-import { eventually } from '@tailrace/testing';
+import { eventually, Wire } from '@tailrace/testing';
 import { afterEach, expect, test } from 'vitest';
 import { AT, keptEdge } from './kept-edge.ts';
 import { killAll, type ProcessToKill, start } from './killed-process.ts';
 import { frames, NOBODY } from './numbered-frames.ts';
+import { pinsOf, stopLeft } from './pipeline-objects.ts';
 
 const kills = Number(process.env.TAILRACE_KILLS ?? 12);
 /** About as long as a process takes to take over a pipeline, or to change it some times. */
@@ -22,38 +21,13 @@ const name = `killed-${process.pid}`;
 
 afterEach(async () => {
   killAll();
-  await using outside = await kernel({ interfaces: [] }).open();
-  if (keptPipelines(outside).some((kept) => kept.name === name)) await stopKept(outside, name);
+  await stopLeft(name);
 });
 
-/** Both ends of a wire, on one of which the pipeline runs. */
-class Wire implements Disposable {
-  readonly namespace = createNamespace();
-  readonly route = new Rtnetlink(this.namespace);
-  readonly left: PacketSocket;
-  readonly right: PacketSocket;
-
-  constructor() {
-    // frames of others come without metadata while only TC is attached
-    setSysctl(this.namespace, 'net/ipv6/conf/default/disable_ipv6', 1);
-    this.route.createVeth({ name: 'left' }, { name: 'right' });
-    for (const end of ['left', 'right']) this.route.change(end, { up: true });
-    [this.left, this.right] = [new PacketSocket(this.namespace, 'left'), new PacketSocket(this.namespace, 'right')];
-  }
-
-  engine() {
-    return kernel({ interfaces: ['right'], netns: this.namespace });
-  }
-
-  /** Frames in both directions. */
-  traffic() {
-    const [comes, goes] = [frames(this.left, this.right), frames(this.right, this.left, 1)];
-    return { end: async () => ({ comes: await comes.end(), goes: await goes.end() }) };
-  }
-
-  [Symbol.dispose](): void {
-    for (const one of [this.left, this.right, this.route, this.namespace]) one.close();
-  }
+/** Frames in both directions. */
+function traffic({ left, right }: Wire) {
+  const [comes, goes] = [frames(left, right), frames(right, left, 1)];
+  return { end: async () => ({ comes: await comes.end(), goes: await goes.end() }) };
 }
 
 test('kill -9 at any moment: packets go on in one chain or another, and the next process goes on', {
@@ -64,7 +38,7 @@ test('kill -9 at any moment: packets go on in one chain or another, and the next
   const { seen, edge } = keptEdge(name);
 
   await (await started(namespace.path, 0, 'running')).kill();
-  const traffic = wire.traffic();
+  const sent = traffic(wire);
   for (let at = 1; at <= kills; at++) {
     // while it takes over what is there, updates it, and replaces stages of it
     const [word, work] = at % 2 === 1 ? ['starting', 'updates'] : ['running', at % 4 === 0 ? 'updates' : 'replacements'];
@@ -72,7 +46,7 @@ test('kill -9 at any moment: packets go on in one chain or another, and the next
   }
   const running = await edge(kills * 1000 + 999).run(wire.engine(), { persist: true });
   await setTimeout(50);
-  const { comes, goes } = await traffic.end();
+  const { comes, goes } = await sent.end();
   const stats = running.stats();
   try {
     expect(comes).toMatchObject({ lost: 0, mixed: 0 });
@@ -85,10 +59,7 @@ test('kill -9 at any moment: packets go on in one chain or another, and the next
     const none = { misses: 0n, withoutMetadata: 0n };
     expect(stats.roots).toEqual({ xdp: none, tcIngress: none, tcEgress: none });
     expect(Object.values(stats.xdp).map(({ misses }) => misses)).toEqual([0n, 0n]);
-    const pins = readdirSync(`/sys/fs/bpf/tailrace/${name}`).map((pin) =>
-      decodeURIComponent(pin).replace(/:\d+:/, ':N:').replace(name, 'NAME'),
-    );
-    expect(pins.sort()).toMatchInlineSnapshot(`
+    expect(pinsOf(name).map((pin) => pin.replace(name, 'NAME'))).toMatchInlineSnapshot(`
       [
         "link:tcEgress:right",
         "link:tcIngress:right",
@@ -120,7 +91,7 @@ test('kill -9 while it starts anew: the next process goes on or begins anew, and
   timeout: 30_000 + 3_000 * kills,
 }, async () => {
   using wire = new Wire();
-  const traffic = wire.traffic();
+  const sent = traffic(wire);
   const folder = `/sys/fs/bpf/tailrace/${name}`;
   for (let at = 1; at <= Math.ceil(kills / 2); at++) {
     const process = await started(wire.namespace.path, at * 1000, 'starting');
@@ -128,12 +99,12 @@ test('kill -9 while it starts anew: the next process goes on or begins anew, and
     await process.kill(Math.random() * STARTING_MS);
     expect(existsSync(folder)).toBe(true);
     const running = await keptEdge(name).edge(1).run(wire.engine(), { persist: true });
-    expect(readdirSync(folder)).toHaveLength(17);
+    expect(pinsOf(name)).toHaveLength(17);
     await running.stop();
     expect(existsSync(folder)).toBe(false);
     expect(wire.route.interface('right').xdp).toEqual([]);
   }
-  const { comes, goes } = await traffic.end();
+  const { comes, goes } = await sent.end();
   expect(comes).toMatchObject({ lost: 0, mixed: 0 });
   expect(goes).toMatchObject({ lost: 0 });
 });

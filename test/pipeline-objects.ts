@@ -1,7 +1,8 @@
 /** All that one pipeline has in the kernel, and on one interface, so that two moments can be compared. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { type NetworkNamespace, Rtnetlink } from '@tailrace/kernel';
+import { kernel, type NetworkNamespace, Rtnetlink } from '@tailrace/kernel';
+import { stopKept } from '@tailrace/pipeline';
 import { eventually } from '@tailrace/testing';
 import { expect } from 'vitest';
 import { RouteSocket } from '../packages/kernel/src/netlink.ts';
@@ -92,12 +93,21 @@ export async function expectSame<T>(look: () => T, expected: T, about: string): 
 
 /** The pins of a pipeline by their names, sorted, without the numbers of arrays; none where it has no folder. */
 export function pinsOf(name: string): readonly string[] {
-  const folder = `/sys/fs/bpf/tailrace/${name}`;
+  const folder = folderOf(name);
   if (!existsSync(folder)) return [];
   return readdirSync(folder)
     .map((pin) => decodeURIComponent(pin).replace(/:\d+:/, ':N:'))
     .sort();
 }
+
+/** Stops a persistent pipeline that a test which failed has left, if there is one. */
+export async function stopLeft(name: string): Promise<void> {
+  if (!existsSync(folderOf(name))) return;
+  await using outside = await kernel({ interfaces: [] }).open();
+  await stopKept(outside, name);
+}
+
+const folderOf = (name: string): string => `/sys/fs/bpf/tailrace/${name}`;
 
 function attachedAt(namespace: NetworkNamespace, name: string): PipelineObjects['attached'] {
   using route = new Rtnetlink(namespace);

@@ -3,10 +3,11 @@
  * moment. One has it, the other is told who, and where the owner died the other gets it. `TAILRACE_RACES=N` runs N rounds, default 20.
  */
 import { createNamespace, kernel, Rtnetlink } from '@tailrace/kernel';
-import { keptPipelines, stopKept } from '@tailrace/pipeline';
+import { keptPipelines } from '@tailrace/pipeline';
 import { eventually } from '@tailrace/testing';
 import { afterEach, expect, test } from 'vitest';
 import { killAll, type ProcessToKill, start } from './killed-process.ts';
+import { stopLeft } from './pipeline-objects.ts';
 
 const rounds = Number(process.env.TAILRACE_RACES ?? 20);
 /** About as long as starting it takes. */
@@ -18,7 +19,7 @@ afterEach(async () => {
   killAll();
   await using outside = await kernel({ interfaces: [] }).open();
   await eventually(() => keptPipelines(outside).every((kept) => kept.name !== name || kept.owner === undefined), 5_000, 'the end of them');
-  if (keptPipelines(outside).some((kept) => kept.name === name)) await stopKept(outside, name);
+  await stopLeft(name);
 });
 
 /** What a process said in a round: undefined until it has. */

@@ -2,39 +2,30 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import type { Engine } from '@tailrace/bpf';
-import { createNamespace, kernel, type NetworkNamespace, PacketSocket, Rtnetlink } from '@tailrace/kernel';
+import { kernel } from '@tailrace/kernel';
 import { hash, type Schema, stage, struct, u32, u64 } from '@tailrace/stage';
+import { eventually, Wire } from '@tailrace/testing';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import { keptPipelines, stopKept } from './kept.ts';
+import { stopKept } from './kept.ts';
 import { type Migration, migrate } from './migration.ts';
 import { pipeline } from './pipeline.ts';
 
 const name = `migrate-${process.pid}`;
 const folder = `/sys/fs/bpf/tailrace/${name}`;
-let namespace: NetworkNamespace;
-let route: Rtnetlink;
-let sender: PacketSocket;
+let wire: Wire;
 
 beforeAll(() => {
-  namespace = createNamespace();
-  route = new Rtnetlink(namespace);
-  route.createVeth({ name: 'left' }, { name: 'right' });
-  for (const end of ['left', 'right']) route.change(end, { up: true });
-  sender = new PacketSocket(namespace, 'left');
+  wire = new Wire();
 });
 
 afterEach(async () => {
+  if (!existsSync(folder)) return;
   await using outside = await kernel({ interfaces: [] }).open();
-  if (keptPipelines(outside).some((kept) => kept.name === name)) await stopKept(outside, name);
+  await stopKept(outside, name);
 });
 
-afterAll(() => {
-  sender.close();
-  route.close();
-  namespace.close();
-});
+afterAll(() => wire.close());
 
-const engine = () => kernel({ interfaces: ['right'], netns: namespace });
 const pins = () =>
   readdirSync(folder)
     .map((pin) =>
@@ -83,19 +74,16 @@ function send(count: number, length: number): void {
   for (let i = 0; i < count; i++) {
     const frame = new Uint8Array(length).fill(0xff, 0, 6);
     frame.set([0x88, 0xb5], 12);
-    sender.send(frame);
+    wire.left.send(frame);
   }
 }
 
-async function until(holds: () => boolean): Promise<void> {
-  for (let i = 0; i < 200 && !holds(); i++) await new Promise((resolve) => setTimeout(resolve, 5));
-  expect(holds()).toBe(true);
-}
+const until = (holds: () => boolean): Promise<boolean> => eventually(holds, 1_000, 'what was sent');
 
 /** A narrow pipeline with entries for frames of 321 and 322 bytes, left. */
 async function left() {
   const declared = narrow();
-  const one = await declared.edge.run(engine(), { persist: true });
+  const one = await declared.edge.run(wire.engine(), { persist: true });
   one.map(declared.seen).set(321, { packets: 0 });
   one.map(declared.seen).set(322, { packets: 1000 });
   send(4, 321);
@@ -110,7 +98,7 @@ test('entries come along under the new schema, the old map goes, and the next pr
   send(3, 321);
   const { seen, edge } = wide();
   const toWide = migrate(old, seen, (length, { packets }) => [length, { packets: BigInt(packets), bytes: BigInt(packets * length) }]);
-  const two = await edge.run(engine(), { persist: true, migrate: [toWide] });
+  const two = await edge.run(wire.engine(), { persist: true, migrate: [toWide] });
   expect(two.map(seen).getAll().sort()).toEqual([
     [321, { packets: 7n, bytes: 7n * 321n }],
     [322, { packets: 1000n, bytes: 322_000n }],
@@ -122,7 +110,7 @@ test('entries come along under the new schema, the old map goes, and the next pr
   await two.leave();
 
   const again = wide();
-  const three = await again.edge.run(engine(), {
+  const three = await again.edge.run(wire.engine(), {
     persist: true,
     migrate: [migrate(old, again.seen, () => undefined)],
   });
@@ -131,7 +119,7 @@ test('entries come along under the new schema, the old map goes, and the next pr
 
   // and back
   const back = narrow();
-  const four = await back.edge.run(engine(), {
+  const four = await back.edge.run(wire.engine(), {
     persist: true,
     migrate: [migrate(again.seen, back.seen, (length, { packets }) => [length, { packets: Number(packets) }])],
   });
@@ -143,7 +131,7 @@ test('entries come along under the new schema, the old map goes, and the next pr
 test('a map that only grew needs nobody to convert it', async () => {
   const { seen: old } = await left();
   const { seen, edge } = narrow(1024);
-  const two = await edge.run(engine(), { persist: true, migrate: [migrate(old, seen)] });
+  const two = await edge.run(wire.engine(), { persist: true, migrate: [migrate(old, seen)] });
   expect(two.map(seen).getAll().sort()).toEqual([
     [321, { packets: 4 }],
     [322, { packets: 1000 }],
@@ -160,7 +148,7 @@ test('whatever is refused leaves the old chain, its map and its pins', async () 
     maxEntries?: number,
   ): Promise<unknown> => {
     const { seen, edge } = wide(maxEntries);
-    const error: unknown = await edge.run(engine(), { persist: true, migrate: migration(seen) }).catch((caught: unknown) => caught);
+    const error: unknown = await edge.run(wire.engine(), { persist: true, migrate: migration(seen) }).catch((caught: unknown) => caught);
     expect(pins()).toEqual(before);
     return String(error).replaceAll(name, 'NAME');
   };
@@ -183,13 +171,13 @@ test('whatever is refused leaves the old chain, its map and its pins', async () 
   expect(await refused(() => all(wide().seen))).toMatchInlineSnapshot(
     `"ConflictError: map 'NAME/seen' as it is declared, and as it is pinned: value.packets is u64 and u32, value.bytes is u64 and missing"`,
   );
-  await expect(wide().edge.run(engine(), { migrate: all(wide().seen) })).rejects.toThrow(
+  await expect(wide().edge.run(wire.engine(), { migrate: all(wide().seen) })).rejects.toThrow(
     'nothing of it outlives a process, so there is nothing to migrate',
   );
 
   send(3, 321);
   const again = narrow();
-  const two = await again.edge.run(engine(), { persist: true });
+  const two = await again.edge.run(wire.engine(), { persist: true });
   await until(() => two.map(again.seen).get(321)?.packets === 7);
   expect(two.map(again.seen).get(322)).toEqual({ packets: 1000 });
   await two.stop();
@@ -198,7 +186,7 @@ test('whatever is refused leaves the old chain, its map and its pins', async () 
 test('a migration of a map that is not in the pipeline is refused, also where it starts anew', async () => {
   const { edge } = narrow();
   const other = narrow().seen;
-  await expect(edge.run(engine(), { persist: true, migrate: [migrate(other, narrow().seen)] })).rejects.toThrow(
+  await expect(edge.run(wire.engine(), { persist: true, migrate: [migrate(other, narrow().seen)] })).rejects.toThrow(
     `migrate: map 'seen' is in no stage or controller of pipeline '${name}'`,
   );
   expect(existsSync(folder)).toBe(false);
@@ -217,7 +205,7 @@ function engineWith(flipped: () => void): Engine {
   return {
     kind: 'kernel',
     async open() {
-      const instance = await engine().open();
+      const instance = await wire.engine().open();
       const wait = instance.gracePeriod.bind(instance);
       Object.defineProperty(instance, 'gracePeriod', {
         async value() {
@@ -236,7 +224,7 @@ test('no room for the last entries: the new chain runs, the entries stay, and co
   const toWide = migrate(old, seen, (length, { packets }) => [length, { packets: BigInt(packets), bytes: 0n }]);
   const run = (on: Engine) => edge.run(on, { persist: true, migrate: [toWide] });
   const late = () => [1, 2].forEach((key) => void bpftool('update', `map:${name}/seen`, key));
-  for (const on of [engineWith(late), engine()])
+  for (const on of [engineWith(late), wire.engine()])
     await expect(run(on)).rejects.toMatchObject({
       code: 'migration',
       problem: 'room',
@@ -244,7 +232,7 @@ test('no room for the last entries: the new chain runs, the entries stay, and co
       hint: `once entries go, run it again; or give these up: tailrace forget ${name} ${name}/seen:before`,
     });
   bpftool('delete', `map:2:${name}/seen`, 322);
-  const running = await run(engine());
+  const running = await run(wire.engine());
   expect(
     running
       .map(seen)
@@ -264,7 +252,7 @@ test('no room for the last entries: the new chain runs, the entries stay, and co
 test('an update takes entries along too; where it cannot, the chain, its map and its pins stay', async () => {
   const { seen: old } = await left();
   const adopted = narrow();
-  const one = await adopted.edge.run(engine(), { persist: true });
+  const one = await adopted.edge.run(wire.engine(), { persist: true });
   const before = pins();
   const { seen, edge } = wide();
   const small = wide(1);
@@ -282,9 +270,9 @@ test('an update takes entries along too; where it cannot, the chain, its map and
   expect(pins()).toEqual(before.map((pin) => pin.replace('map:', 'map:2:')));
   // the form of before, which the next process finds no more
   await two.leave();
-  await expect(narrow().edge.run(engine(), { persist: true })).rejects.toThrow('as it is declared, and as it is pinned');
+  await expect(narrow().edge.run(wire.engine(), { persist: true })).rejects.toThrow('as it is declared, and as it is pinned');
   const again = wide();
-  const three = await again.edge.run(engine(), { persist: true, migrate: [migrate(old, again.seen, all)] });
+  const three = await again.edge.run(wire.engine(), { persist: true, migrate: [migrate(old, again.seen, all)] });
   expect(three.map(again.seen).get(322)).toEqual({ packets: 1000n, bytes: 0n });
   await three.stop();
 });
@@ -322,7 +310,7 @@ test('one of several migrations is the one for what is there', async () => {
   await left();
   const { seen, edge } = wide();
   const one = (schema: Schema<unknown>) => hash({ name: 'seen', key: u32, value: schema as Schema<{ packets: number }>, maxEntries: 64 });
-  const two = await edge.run(engine(), {
+  const two = await edge.run(wire.engine(), {
     persist: true,
     migrate: [struct({ packets: u32, first: u32 }), struct({ packets: u32 })].map((schema) =>
       migrate(one(schema), seen, (key, { packets }) => [key, { packets: BigInt(packets), bytes: 1n }]),

@@ -26,3 +26,4 @@ export type { SimulatedClone, SimulatedSkbOptions, SimulatedSkbResult, Simulated
 export * from './simulation.ts';
 export { data, established, SocketData, socketStandIn } from './socket-data.ts';
 export * from './topology.ts';
+export { Wire } from './wire.ts';
