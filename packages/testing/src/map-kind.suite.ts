@@ -2,15 +2,9 @@
 import type { Engine, EngineInstance } from '@tailrace/bpf';
 import {
   type AnyMap,
-  type AnyStage,
   arrayMap,
-  arrayOfMaps,
   bloomFilter,
-  cpumap,
-  devmap,
-  devmapHash,
   fn,
-  type HandleOf,
   hash,
   hashOfMaps,
   ipv4Prefix,
@@ -20,7 +14,6 @@ import {
   perCpuArray,
   perCpuHash,
   queue,
-  type Resource,
   sockhash,
   sockmap,
   stack,
@@ -30,63 +23,13 @@ import {
   u16,
   u32,
   u64,
-  xskmap,
 } from '@tailrace/stage';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { bothSides, frame, Order, orders, runs, sorted } from './map-sides.ts';
 import { runner } from './run.ts';
-import { simulatedHandle } from './simulated-handle.ts';
-import { SimulatedMaps } from './simulated-map.ts';
-import { simulate } from './simulation.ts';
-
-type Handles = <M extends AnyMap>(map: M) => HandleOf<M>;
-/** A frame whose first byte says what to do. */
-const frame = (...bytes: readonly number[]): Uint8Array => Uint8Array.from({ length: 64 }, (_, i) => bytes[i] ?? 0);
-
-/** Runs frames on both sides; `see` reads the maps after each, through the handles. All that is seen must be the same. */
-async function bothSides(
-  engine: EngineInstance,
-  subject: AnyStage,
-  frames: readonly Uint8Array[],
-  { prepare, see }: { prepare?: (handle: Handles) => Promise<void> | void; see: (handle: Handles) => unknown },
-): Promise<readonly { readonly verdict: string; readonly seen: unknown }[]> {
-  await using live = await runner(subject, { engine, attach: false });
-  const maps = new SimulatedMaps();
-  const handles = new Map<unknown, unknown>();
-  const ours = (resource: Resource<unknown, unknown>): unknown => live.handle(resource);
-  const simulated = (resource: Resource<unknown, unknown>): unknown => {
-    if (!handles.has(resource)) handles.set(resource, simulatedHandle(maps, resource));
-    return handles.get(resource);
-  };
-  await prepare?.(ours as Handles);
-  await prepare?.(simulated as Handles);
-  const results: { verdict: string; seen: unknown }[] = [];
-  for (const [i, bytes] of frames.entries()) {
-    const { verdict } = await live.run(bytes);
-    const seen = await see(ours as Handles);
-    const about = `frame ${i} of ${frames.map(([first]) => first).join(' ')}`;
-    expect({ verdict, seen }, about).toEqual({
-      verdict: simulate(subject, bytes, { maps }).verdict,
-      seen: await see(simulated as Handles),
-    });
-    results.push({ verdict, seen });
-  }
-  return results;
-}
 
 const Value = struct({ a: u32, b: u64, c: u8 });
-const sorted = <T>(entries: readonly T[]): readonly T[] =>
-  entries.toSorted((a, b) => (JSON.stringify(a, text) < JSON.stringify(b, text) ? -1 : 1));
-const text = (_name: string, value: unknown): unknown => (typeof value === 'bigint' ? `${value}n` : value);
-/** Sequences of what to do, with an operand. */
-const orders = (last: number, most = 25) =>
-  fc.array(
-    fc.tuple(fc.nat(last), fc.nat(5)).map(([what, operand]) => frame(what, operand)),
-    { maxLength: most },
-  );
-const Order = struct({ what: u8, key: u8 });
-const runs = { numRuns: 6 };
-
 /** The cases, on an engine. */
 export function mapKindSuite(engine: Engine): void {
   let opened: EngineInstance;
@@ -330,165 +273,6 @@ export function mapKindSuite(engine: Engine): void {
         runs,
       );
     });
-  });
-
-  describe('maps of maps', () => {
-    const inner = hash({ name: 'flows', key: u16, value: u64, maxEntries: 2 });
-    const tenants = hashOfMaps({ name: 'tenants', key: struct({ id: u32, kind: u8 }), maxEntries: 4, inner });
-    const lists = arrayOfMaps({ name: 'lists', maxEntries: 3, inner: queue({ name: 'list', value: u32, maxEntries: 2 }) });
-    const subject = stage({
-      name: 'tenants',
-      hook: 'xdp',
-      uses: { tenants, lists, Order },
-      program(ctx, { tenants, lists, Order }) {
-        const order = ctx.at(Order, 0);
-        if (!order) return ctx.abort();
-        const { what, key } = order;
-        // Either of two keys leads to the map that is worked on.
-        const flows = tenants.lookup({ id: what > 3 ? 2 : key, kind: what > 3 ? 0 : 1 });
-        if (what === 0) {
-          const list = lists.lookup(key);
-          if (!list) return ctx.pass();
-          return list.push(key) ? ctx.drop() : ctx.tx();
-        }
-        if (!flows) return ctx.pass();
-        if (what === 1) return flows.update(key, 1n) ? ctx.drop() : ctx.tx();
-        if (what === 2) return flows.delete(key) ? ctx.drop() : ctx.tx();
-        const flow = flows.lookup(key);
-        if (!flow) return flows.update(key, 5n, 'noexist') ? ctx.drop() : ctx.tx();
-        flow.value += 1n;
-        return ctx.next();
-      },
-    });
-
-    test('programs work on what handles put in, and handles see it', async () => {
-      const keys = [
-        { id: 1, kind: 1 },
-        { id: 2, kind: 0 },
-        { id: 3, kind: 1 },
-      ];
-      await fc.assert(
-        fc.asyncProperty(orders(5), async (frames) => {
-          await bothSides(opened, subject, frames, {
-            async prepare(handle) {
-              const [first] = keys;
-              if (first) (await handle(tenants).set(first)).set(9, 9n);
-              // Two keys that lead to one map.
-              const shared = handle(tenants).create();
-              for (const key of keys.slice(1)) await handle(tenants).set(key, shared);
-              await handle(lists).set(2);
-            },
-            see: (handle) => [
-              keys.map((key) => sorted(handle(tenants).get(key)?.getAll() ?? [])),
-              sorted(handle(tenants).keys()),
-              handle(lists).get(2)?.peek(),
-              handle(lists).get(1)?.peek(),
-            ],
-          });
-        }),
-        { numRuns: 4 },
-      );
-    });
-
-    test('a table is filled aside and put in the place of the old one at once', async () => {
-      const active = arrayOfMaps({ name: 'active', maxEntries: 1, inner: arrayMap({ name: 'rules', value: u32, maxEntries: 2 }) });
-      const check = stage({
-        name: 'check',
-        hook: 'xdp',
-        uses: { active },
-        program(ctx, { active }) {
-          const rules = active.lookup(0);
-          if (!rules) return ctx.pass();
-          const first = rules.lookup(0);
-          const second = rules.lookup(1);
-          if (!first || !second) return ctx.abort();
-          return first.value === second.value ? ctx.drop() : ctx.tx();
-        },
-      });
-      await using live = await runner(check, { engine: opened, attach: false });
-      const handle = live.handle(active);
-      expect((await live.run(frame())).verdict).toBe('pass');
-      let current = await handle.set(0);
-      for (let round = 1; round < 5; round++) {
-        const next = handle.create();
-        next.setMany([
-          [0, round],
-          [1, round],
-        ]);
-        const verdicts: string[] = [];
-        const put = handle.set(0, next);
-        for (let i = 0; i < 5; i++) verdicts.push((await live.run(frame())).verdict);
-        await put;
-        current.close();
-        current = next;
-        expect(new Set(verdicts)).toEqual(new Set(['drop']));
-        expect(handle.get(0)?.get(1)).toBe(round);
-      }
-      // An inner map that is an array of one entry has no address that is known before it runs.
-      const single = arrayOfMaps({ name: 'single', maxEntries: 1, inner: arrayMap({ name: 'one', value: u32, maxEntries: 1 }) });
-      const bump = stage({
-        name: 'bump',
-        hook: 'xdp',
-        uses: { single },
-        program(ctx, { single }) {
-          const value = single.lookup(0)?.lookup(0);
-          return value ? ctx.drop() : ctx.pass();
-        },
-      });
-      await expect(runner(bump, { engine: opened, attach: false })).rejects.toThrow('optional chaining');
-      const plain = stage({
-        name: 'plain',
-        hook: 'xdp',
-        uses: { single },
-        program(ctx, { single }) {
-          const map = single.lookup(0);
-          if (!map) return ctx.pass();
-          const value = map.lookup(0);
-          if (!value) return ctx.abort();
-          value.value += 1;
-          return ctx.drop();
-        },
-      });
-      await bothSides(opened, plain, [frame(), frame()], {
-        prepare: async (handle) => void (await handle(single).set(0)),
-        see: (handle) => handle(single).get(0)?.get(0),
-      });
-    });
-  });
-
-  test('packets are sent to what handles put in: interfaces and CPUs', async () => {
-    const ports = devmap({ name: 'ports', maxEntries: 4 });
-    const vlans = devmapHash({ name: 'vlans', maxEntries: 4 });
-    const cpus = cpumap({ name: 'cpus', maxEntries: 4 });
-    const queues = xskmap({ name: 'queues', maxEntries: 4 });
-    const subject = stage({
-      name: 'send',
-      hook: 'xdp',
-      uses: { ports, vlans, cpus, queues, Order },
-      program(ctx, { ports, vlans, cpus, queues, Order }) {
-        const order = ctx.at(Order, 0);
-        if (!order) return ctx.abort();
-        if (order.what === 0) return ctx.redirect(ports, order.key);
-        if (order.what === 1) return ctx.redirect(vlans, order.key + 100_000);
-        if (order.what === 2) return ctx.redirect(cpus, order.key);
-        return ctx.redirect(queues, order.key);
-      },
-    });
-    const results = await bothSides(
-      opened,
-      subject,
-      [0, 1, 2, 3].flatMap((what) => [frame(what, 0), frame(what, 1), frame(what, 9)]),
-      {
-        prepare(handle) {
-          handle(ports).set(1, 1);
-          handle(vlans).set(100_000, 1);
-          handle(cpus).set(0, { qsize: 192 });
-        },
-        see: (handle) => [handle(ports).getAll(), handle(vlans).getAll(), handle(cpus).getAll()],
-      },
-    );
-    const [R, A] = ['redirect', 'abort'];
-    expect(results.map(({ verdict }) => verdict)).toEqual([A, R, A, R, A, A, R, A, A, A, A, A]);
   });
 
   test('programs of TC have the same maps', async () => {
