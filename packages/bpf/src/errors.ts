@@ -20,6 +20,7 @@ export type ErrorCode =
   | 'capture' // a capture that is cut or damaged, or that cannot be read or written
   | 'snapshot' // a file of a map's entries that is cut or damaged, or that cannot be read or written
   | 'migration' // entries of a pinned map that cannot be taken along into its next form
+  | 'rollback' // a change failed, and so did taking it back: something of it is left
   | 'argument'; // a value handed in is out of its range or of the wrong shape
 
 export interface ErrorOptions {
@@ -82,4 +83,22 @@ export class ElfError extends TailraceError {
     this.section = section;
     this.offset = options.offset;
   }
+}
+
+/** Taking back what failed failed too, so that something of it is left. `cause` is what failed first. */
+export class RollbackError extends TailraceError {
+  /** What taking it back failed with, in that order. Messages name what is left. */
+  readonly failures: readonly unknown[];
+
+  constructor(cause: unknown, failures: readonly unknown[]) {
+    super('rollback', `${lineOf(cause)}; and taking that back failed: ${failures.map(lineOf).join('; ')}`, {
+      hint: 'stop it, or run it again where it is persistent: what is left goes with that',
+      cause,
+    });
+    this.failures = failures;
+  }
+}
+
+function lineOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

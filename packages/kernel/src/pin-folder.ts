@@ -19,7 +19,7 @@ import type { Descriptor } from './descriptor.ts';
 import type { InterfaceInfo } from './interface.ts';
 import type { AttachedMode, KernelAttachment, MadeLink } from './link.ts';
 import { KernelMap, type MapContext } from './map.ts';
-import { openPin, pinFd, pinFile, pinsIn, removeIfEmpty, removePin, renamePin } from './pin.ts';
+import { exchangePin, openPin, pinFd, pinFile, pinsIn, removeIfEmpty, removePin } from './pin.ts';
 import { readLink, removeLink, updateLink } from './pinned-link.ts';
 import { checkPinnedMap } from './pinned-map.ts';
 import { readPinnedText, TEXT_FILE, writePinnedText } from './pinned-text.ts';
@@ -92,12 +92,7 @@ export class KernelPinFolder implements PinFolder {
     const next = this.#object(`${name}:next`);
     removePin(next);
     pinFd(kernelProgram(program).fd, next, `program ${program.spec.name}`);
-    try {
-      renamePin(next, path);
-    } catch (error) {
-      removePin(next);
-      throw error;
-    }
+    exchangePin(next, path);
   }
 
   openProgram(name: string, spec: ProgramSpec): KernelProgram {

@@ -3,7 +3,7 @@
  * this user alone, or is refused. Names are anything; a path never has more of them than letters, digits, `_`, `-` and `%`.
  */
 import { lstatSync, readdirSync, type Stats } from 'node:fs';
-import { ArgumentError, TailraceError } from '@tailrace/bpf';
+import { ArgumentError, RollbackError, TailraceError } from '@tailrace/bpf';
 import { bpf } from './bpf.ts';
 import { Errno, SyscallError } from './errno.ts';
 import { allocateCopy, type Memory } from './memory.ts';
@@ -54,10 +54,22 @@ export function removePin(path: string): boolean {
   return remove(path, 0);
 }
 
-/** Gives a pin another name in one step; what had that name loses it. Throws SyscallError. */
-export function renamePin(from: string, to: string): void {
-  const [old, now] = [pathMemory(from), pathMemory(to)];
-  syscall('renameat', `${from} to ${to}`, 0, old.address, 0, now.address);
+/**
+ * Puts a pin in the place of another, which goes, in one step. Where it fails the old one stays and the new one goes. Throws SyscallError,
+ * and RollbackError where both stay.
+ */
+export function exchangePin(next: string, path: string): void {
+  const [from, to] = [pathMemory(next), pathMemory(path)];
+  try {
+    syscall('renameat', `${next} to ${path}`, 0, from.address, 0, to.address);
+  } catch (error) {
+    try {
+      removePin(next);
+    } catch (failure) {
+      throw new RollbackError(error, [failure]);
+    }
+    throw error;
+  }
 }
 
 /**

@@ -6,7 +6,7 @@ import { MapFlag, type MapSpec, TailraceError } from '@tailrace/bpf';
 import { closeOnError, objectInfo } from './bpf.ts';
 import { Errno, SyscallError } from './errno.ts';
 import { createMap, KernelMap } from './map.ts';
-import { openPin, pinFd, removePin, renamePin } from './pin.ts';
+import { exchangePin, openPin, pinFd, removePin } from './pin.ts';
 
 /** The file of a folder's text; pins of `pinFile` names with a prefix never meet it. */
 export const TEXT_FILE = 'manifest';
@@ -36,12 +36,7 @@ export function writePinnedText(path: string, text: string): void {
   // of a process that died here
   removePin(next);
   pinFd(map.fd, next, 'a text');
-  try {
-    renamePin(next, path);
-  } catch (error) {
-    removePin(next);
-    throw error;
-  }
+  exchangePin(next, path);
 }
 
 /** Reads text; undefined where there is none. Throws PinnedTextError, SyscallError. */

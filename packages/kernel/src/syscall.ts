@@ -151,25 +151,34 @@ export async function closeFdAsync(fd: number): Promise<void> {
   if (result < 0) throw new SyscallError('close', -result, `fd ${fd}`);
 }
 
-let countdown = 0;
+/** Calls to go until one fails, and from there to the next one that does. */
+let countdowns: number[] = [];
 let failure = 0;
 
 /**
  * For tests of clean-up: the `nth` call from now (from 1) fails with `errno` without being made, once. `close` and
- * `munmap` are neither counted nor failed. Zero turns it off. Not exported from the package.
+ * `munmap` are neither counted nor failed. With `then`, the call of that number behind it fails too. Zero turns it off. Not exported
+ * from the package.
  */
-export function injectFailure(nth: number, errno: number = Errno.ENOMEM): void {
-  countdown = nth;
+export function injectFailure(nth: number, errno: number = Errno.ENOMEM, then = 0): void {
+  countdowns = [nth, then].filter((calls) => calls > 0);
   failure = errno;
+}
+
+/** How many of the injected failures have not happened yet. */
+export function failuresLeft(): number {
+  return countdowns.length;
 }
 
 /** True once the injected failure has happened. */
 export function failureTaken(): boolean {
-  return countdown === 0;
+  return countdowns.length === 0;
 }
 
 function takeFailure(name: SyscallName): number {
-  if (countdown === 0 || name === 'close' || name === 'munmap') return 0;
-  countdown -= 1;
-  return countdown === 0 ? failure : 0;
+  const [calls] = countdowns;
+  if (calls === undefined || name === 'close' || name === 'munmap') return 0;
+  if (calls === 1) countdowns.shift();
+  else countdowns[0] = calls - 1;
+  return calls === 1 ? failure : 0;
 }

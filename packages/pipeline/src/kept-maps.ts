@@ -167,7 +167,7 @@ export class KeptMaps {
     const migration = migrationOf(name, map, pinned, this.#migrations);
     if (migration === undefined)
       throw refused(`declare it as it was, migrate() it, or delete what it holds: tailrace forget ${pipeline} ${name}`);
-    const [as, copiedAs] = [this.#freePin(name), `map:copied:${name}`];
+    const [as, copiedAs] = [this.#freePin(name), this.#freePin(`copied:${name}`)];
     using undo = new DisposableStack();
     const made = (wanted: MapSpec, at: string): LoadedMap => {
       const one = undo.adopt(pin(create(wanted), at), (map) => map.close());

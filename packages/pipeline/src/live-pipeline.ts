@@ -16,10 +16,11 @@ import { compiledLeft } from './left.ts';
 import { Observation, type ObserveOptions } from './observation.ts';
 import { type PipelinePlan, planPipeline } from './pipeline-plan.ts';
 import type { MapHold, MapRegistry } from './registry.ts';
+import { takenBack } from './rollback.ts';
 import type { StageCompiler } from './service.ts';
 import { checkAttachedMaps } from './socket-attachment.ts';
 import { type ChainStats, type Lost, sumOf } from './stats.ts';
-import { makeAll, type Step } from './transition.ts';
+import { changeStep, makeAll, type Step } from './transition.ts';
 import { Trial } from './trial.ts';
 
 /** A pipeline that is planned and compiled: everything that needs no engine. */
@@ -215,8 +216,7 @@ export class LivePipeline {
     try {
       await update.commit();
     } catch (error) {
-      update.abandon();
-      throw error;
+      throw await takenBack(error, () => update.abandon());
     }
     try {
       await this.gracePeriod();
@@ -244,15 +244,15 @@ export class LivePipeline {
     const prepared: PreparedChange[] = [];
     const isAstray = (): boolean => prepared.some(({ leads }) => leads);
     const abandon = (): void => {
-      for (const one of prepared) one.abandon();
-      rings?.[Symbol.dispose]();
-      if (!isAstray()) this.#keeper?.abandon();
+      using all = new DisposableStack();
+      all.defer(() => isAstray() || this.#keeper?.abandon());
+      if (rings) all.use(rings);
+      for (const one of prepared) all.defer(() => one.abandon());
     };
     try {
       for (const [hook, planned] of change.chains) prepared.push(await this.chain(hook).prepare(planned, { pipeline, forgets }));
     } catch (error) {
-      abandon();
-      throw error;
+      throw await takenBack(error, abandon);
     }
     const settle = (how: 'settle' | 'settleLate'): void => {
       this.#declared = declared;
@@ -280,8 +280,7 @@ export class LivePipeline {
         } catch (error) {
           // packets may still be in what they were led back from
           await this.gracePeriod().catch(() => undefined);
-          retract();
-          throw error;
+          throw await takenBack(error, retract);
         }
       },
       settle: async () => {
@@ -317,11 +316,11 @@ export class LivePipeline {
     const fronts = prepared.filter(({ hasFront }) => hasFront);
     return [
       ...prepared.toReversed().flatMap((one): readonly Step[] => {
-        const step = { make: () => one.commit(), undo: () => one.revert() };
-        return one.hasFront ? [step, { make: nothing, undo: grace }] : [step];
+        const step = changeStep(one, prepared);
+        return one.hasFront ? [step, { make: nothing, undo: grace, left: 'what is between XDP and TC ingress' }] : [step];
       }),
-      ...(fronts.length > 0 ? [{ make: grace, undo: nothing }] : []),
-      ...fronts.map((one) => ({ make: () => one.arrive(), undo: nothing })),
+      ...(fronts.length > 0 ? [{ make: grace, undo: nothing, left: '' }] : []),
+      ...fronts.map((one) => ({ make: () => one.arrive(), undo: nothing, left: '' })),
     ];
   }
 

@@ -214,7 +214,10 @@ describe('around a replacement', () => {
       // one chain is switched, the other fails, and so does switching back
       if (what.startsWith('slot') && switches++ > 0) throw new PlannedFailure(what);
     };
-    await expect(running.replace(both, stage({ name: 'quiet', hook: 'tc', program: (ctx) => ctx.drop() }))).rejects.toThrow(PlannedFailure);
+    await expect(running.replace(both, stage({ name: 'quiet', hook: 'tc', program: (ctx) => ctx.drop() }))).rejects.toMatchObject({
+      code: 'rollback',
+      cause: expect.any(PlannedFailure),
+    });
     expect(await running.run(packetOf(60), { hook: 'tcEgress' })).toMatchObject({ verdict: 'drop', path: undefined });
     expect(shown((await running.run(packetOf(60), { hook: 'tcIngress' })).path)).toBe('both');
   });

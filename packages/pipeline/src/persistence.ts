@@ -4,6 +4,7 @@ import { hookTitle, isPacketHook } from './chain-hook.ts';
 import type { KeptOptions } from './found.ts';
 import { Keeper } from './keeper.ts';
 import type { LoadedUpdate } from './live-pipeline.ts';
+import { takenBack } from './rollback.ts';
 
 /**
  * Takes what is pinned of a pipeline, or begins it. Throws UnsupportedError where it cannot outlive the process, and what
@@ -31,7 +32,6 @@ export async function commitAdoption(adoption: LoadedUpdate, keeper: Keeper): Pr
     await keeper.follow();
     await adoption.commit();
   } catch (error) {
-    adoption.abandon();
-    throw error;
+    throw await takenBack(error, () => adoption.abandon());
   }
 }

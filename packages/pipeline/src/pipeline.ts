@@ -25,6 +25,7 @@ import { Observation, type ObserveOptions } from './observation.ts';
 import { commitAdoption, keeperOf } from './persistence.ts';
 import { membersOf, planPipeline } from './pipeline-plan.ts';
 import { Replay } from './replay.ts';
+import { tellingBoth } from './rollback.ts';
 import { type Running, runningOf } from './running.ts';
 import { Clock, Compiler, defaultCompiler, Engine, MapRegistry } from './service.ts';
 
@@ -98,7 +99,7 @@ function built<N extends string, L>(name: N, checked: Chains): Pipeline<N, L> {
   return Object.freeze<Pipeline<N, L>>({
     name,
     chains: checked,
-    run: (engine, options) => run(name, checked, engine, options),
+    run: (engine, options) => tellingBoth(() => run(name, checked, engine, options)),
     describe: () => describePipeline(name, planPipeline(name, checked, defaultCompiler)),
     compile: () => programsOf(blueprintOf(defaultCompiler, name, checked)),
     cost: () => costOf(blueprintOf(defaultCompiler, name, checked)),

@@ -25,6 +25,7 @@ import { type Drop, observedPackets } from './observed-packets.ts';
 import { type PipelineEvent, pipelineEvents } from './pipeline-events.ts';
 import type { MapRegistry } from './registry.ts';
 import { nothingToReplay, type Replay, type ReplayTotals } from './replay.ts';
+import { tellingBoth } from './rollback.ts';
 import { type Canary, RunningCanary } from './running-canary.ts';
 import { type ChainStats, type Stats, sumOf } from './stats.ts';
 import type { TracedPath } from './trace.ts';
@@ -297,7 +298,7 @@ class RunningPipeline implements AsyncDisposable {
         throw new ArgumentError(`pipeline '${this.name}' has a canary, and cannot ${what} meanwhile`, {
           hint: 'promote it or roll it back first',
         });
-      return make();
+      return tellingBoth(make);
     });
   }
 

@@ -5,8 +5,9 @@
  */
 import type { PreparedChange } from './chain.ts';
 import type { ChainHook } from './chain-hook.ts';
+import { takenBack } from './rollback.ts';
 import type { ChainStats } from './stats.ts';
-import { makeAll } from './transition.ts';
+import { changeStep, makeAll } from './transition.ts';
 
 /** What a trial has to do with what is around it. */
 export interface TrialParts {
@@ -32,11 +33,10 @@ export class Trial {
   async start(): Promise<void> {
     this.#around.announce();
     try {
-      await makeAll(this.#changes.map((one) => ({ make: () => one.commit(), undo: () => one.revert() })));
+      await makeAll(this.#changes.map((one) => changeStep(one, this.#changes)));
     } catch (error) {
       await this.#around.grace().catch(() => undefined);
-      this.#around.retract();
-      throw error;
+      throw await takenBack(error, () => this.#around.retract());
     }
   }
 
