@@ -2,27 +2,22 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { bypass } from '@tailrace/functions/bypass';
+import { Cgroup } from '@tailrace/testing';
 import { kernel, pipeline } from 'tailrace';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { gone, heldBy } from './kernel-objects.ts';
 import { type Connection, drained, type Loopback, loopback, sha1 } from './loopback.ts';
 
-const mount = readFileSync('/proc/self/mounts', 'utf8').match(/^\S+ (\S+) cgroup2 /m)?.[1] ?? '/sys/fs/cgroup';
-const home = `${mount}${readFileSync('/proc/self/cgroup', 'utf8').match(/^0::(.*)$/m)?.[1] ?? '/'}`;
-const cgroup = `${mount}/tailrace-bypass-end-${process.pid}`;
+let cgroup: Cgroup;
 let network: Loopback;
 beforeAll(() => {
-  mkdirSync(cgroup);
-  writeFileSync(`${cgroup}/cgroup.procs`, String(process.pid));
+  cgroup = new Cgroup();
+  cgroup.enter();
 });
-afterAll(() => {
-  writeFileSync(`${home}/cgroup.procs`, String(process.pid));
-  rmdirSync(cgroup);
-});
+afterAll(() => cgroup.close());
 beforeEach(async () => {
   network = await loopback();
 });
@@ -63,7 +58,7 @@ async function goOn(made: Awaited<ReturnType<typeof underWay>>): Promise<void> {
 
 test('the pipeline stops', async () => {
   const local = bypass();
-  const running = await pipeline('local', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup }));
+  const running = await pipeline('local', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup: cgroup.path }));
   const { programs } = heldBy('self');
   const made = await underWay(20);
   expect(running.stats().skMsg['bypass.handOver'].verdicts.redirect).toBeGreaterThan(0n);
@@ -74,7 +69,7 @@ test('the pipeline stops', async () => {
 });
 
 test('its process is killed', async () => {
-  const child = spawn(process.execPath, [fileURLToPath(new URL('bypass-process.ts', import.meta.url)), cgroup], {
+  const child = spawn(process.execPath, [fileURLToPath(new URL('bypass-process.ts', import.meta.url)), cgroup.path], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   await once(child.stdout, 'data');

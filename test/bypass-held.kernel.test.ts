@@ -1,27 +1,23 @@
 /** Connections past TCP whose reader is slow, or does not read: who sends is held back by TCP in the end, and bytes keep their order. */
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { bypass } from '@tailrace/functions/bypass';
+import { Cgroup } from '@tailrace/testing';
 import fc from 'fast-check';
 import { kernel, pipeline } from 'tailrace';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { drained, type Loopback, loopback } from './loopback.ts';
 
-const mount = readFileSync('/proc/self/mounts', 'utf8').match(/^\S+ (\S+) cgroup2 /m)?.[1] ?? '/sys/fs/cgroup';
-const home = `${mount}${readFileSync('/proc/self/cgroup', 'utf8').match(/^0::(.*)$/m)?.[1] ?? '/'}`;
-const cgroup = `${mount}/tailrace-bypass-held-${process.pid}`;
+let cgroup: Cgroup;
 let network: Loopback;
 beforeAll(() => {
-  mkdirSync(cgroup);
-  writeFileSync(`${cgroup}/cgroup.procs`, String(process.pid));
+  cgroup = new Cgroup();
+  cgroup.enter();
 });
-afterAll(() => {
-  writeFileSync(`${home}/cgroup.procs`, String(process.pid));
-  rmdirSync(cgroup);
-});
+afterAll(() => cgroup.close());
 beforeEach(async () => {
   network = await loopback();
 });
@@ -32,7 +28,7 @@ const MIB = 1 << 20;
 /** A bypass at work, and what its stage counts. */
 async function run(options: Parameters<typeof bypass>[0]) {
   const local = bypass(options);
-  const running = await pipeline('local', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup }));
+  const running = await pipeline('local', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup: cgroup.path }));
   return {
     counted: () => running.stats().skMsg['bypass.handOver'],
     unanswered: () => running.controller(local).unanswered,

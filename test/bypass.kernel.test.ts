@@ -2,24 +2,18 @@
 import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { bypass } from '@tailrace/functions/bypass';
-import { topology } from '@tailrace/testing';
+import { Cgroup, topology } from '@tailrace/testing';
 import { kernel, pipeline } from 'tailrace';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { drained, loopback, sha1 } from './loopback.ts';
 
-const mount = readFileSync('/proc/self/mounts', 'utf8').match(/^\S+ (\S+) cgroup2 /m)?.[1] ?? '/sys/fs/cgroup';
-const home = `${mount}${readFileSync('/proc/self/cgroup', 'utf8').match(/^0::(.*)$/m)?.[1] ?? '/'}`;
-const cgroup = `${mount}/tailrace-bypass-${process.pid}`;
+let cgroup: Cgroup;
 beforeAll(() => {
-  mkdirSync(cgroup);
+  cgroup = new Cgroup();
 });
-afterAll(() => {
-  writeFileSync(`${home}/cgroup.procs`, String(process.pid));
-  rmdirSync(cgroup);
-});
+afterAll(() => cgroup.close());
 
 /** A process that says back what it is told, at a port of its own. */
 const ECHO = `
@@ -28,10 +22,11 @@ server.listen(0, '127.0.0.1', () => console.log(server.address().port));
 process.stdin.on('end', () => process.exit(0)).resume();`;
 
 async function echo(joins: boolean) {
-  writeFileSync(`${joins ? cgroup : home}/cgroup.procs`, String(process.pid));
+  if (joins) cgroup.enter();
+  else cgroup.leave();
   const child = spawn(process.execPath, ['-e', ECHO], { stdio: ['pipe', 'pipe', 'inherit'] });
   const [line] = (await once(child.stdout, 'data')) as [Buffer];
-  writeFileSync(`${cgroup}/cgroup.procs`, String(process.pid));
+  cgroup.enter();
   return {
     port: Number(String(line)),
     async [Symbol.asyncDispose]() {
@@ -56,7 +51,7 @@ async function roundTrip(port: number, bytes: Buffer, pieces: number): Promise<s
 
 test('a connection to a process outside stays with TCP, and is counted', async () => {
   const local = bypass();
-  await using running = await pipeline('local', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup }));
+  await using running = await pipeline('local', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup: cgroup.path }));
   await using outside = await echo(false);
   const bytes = randomBytes(1 << 20);
   expect(await roundTrip(outside.port, bytes, 16)).toBe(sha1(bytes));
@@ -67,7 +62,7 @@ test('a connection to a process outside stays with TCP, and is counted', async (
 
 test('what two processes of the cgroup say goes past TCP, in order and whole', async () => {
   const local = bypass();
-  await using running = await pipeline('local', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup }));
+  await using running = await pipeline('local', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup: cgroup.path }));
   await using inside = await echo(true);
   const all = Array.from({ length: 50 }, (_, i) => randomBytes(1 + i * 20_000));
   const sums = await Promise.all(all.map((bytes, i) => roundTrip(inside.port, bytes, 1 + (i % 7))));
@@ -79,8 +74,8 @@ test('what two processes of the cgroup say goes past TCP, in order and whole', a
 
 test('connections of two namespaces that are the same but for that are kept apart', async () => {
   const local = bypass();
-  await using running = await pipeline('local', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup }));
-  writeFileSync(`${cgroup}/cgroup.procs`, String(process.pid));
+  await using running = await pipeline('local', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup: cgroup.path }));
+  cgroup.enter();
   const sysctls = { 'net/ipv4/ip_local_port_range': '40000 40000' };
   await using net = await topology({ hosts: { box: { sysctls }, other: { sysctls } } });
   await using box = await loopback('127.0.0.1', net.hosts.box.namespace);
@@ -100,7 +95,7 @@ test('connections of two namespaces that are the same but for that are kept apar
 
 test('connections beyond the room for them stay with TCP, and those that are forgotten go on with it', async () => {
   const local = bypass({ maxConnections: 2 });
-  await using running = await pipeline('local', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup }));
+  await using running = await pipeline('local', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup: cgroup.path }));
   await using inside = await echo(true);
   for (let round = 0; round < 5; round++) {
     const all = Array.from({ length: 20 }, (_, i) => randomBytes(1 + i * 10_000));

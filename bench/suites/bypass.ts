@@ -1,9 +1,8 @@
 /** Connections between processes of one host past TCP, beside plain TCP over loopback. */
-import { mkdirSync, readFileSync, rmdirSync } from 'node:fs';
-import { UnsupportedError } from '@tailrace/bpf';
 import { bypass as bypassFunction } from '@tailrace/functions/bypass';
 import { kernel } from '@tailrace/kernel';
 import { pipeline } from '@tailrace/pipeline';
+import { Cgroup } from '@tailrace/testing';
 import { clangMissing } from '../clang.ts';
 import { PathError } from '../contest.ts';
 import { Generator } from '../load/generator.ts';
@@ -21,8 +20,7 @@ export const bypass: Suite = {
     if (reason !== null) return { rows: [], notes: [`${reason}, and with it the load generator`] };
     using generator = new Generator();
     await using stack = new AsyncDisposableStack();
-    const cgroup = makeCgroup();
-    stack.defer(() => rmdirSync(cgroup));
+    const { path: cgroup } = stack.use(new Cgroup());
     const local = bypassFunction();
     const running = stack.use(await pipeline('bench', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup })));
     const [inside, outside] = [await generator.serve({ cgroup }), await generator.serve()];
@@ -40,13 +38,3 @@ export const bypass: Suite = {
     return { rows, notes: [] };
   },
 };
-
-/** A cgroup of this run. Throws UnsupportedError where there is no cgroup2. */
-function makeCgroup(): string {
-  const mount = readFileSync('/proc/self/mounts', 'utf8').match(/^\S+ (\S+) cgroup2 /m)?.[1];
-  if (mount === undefined)
-    throw new UnsupportedError('no cgroup2 is mounted, whose sockets could be watched', { hint: 'mount -t cgroup2 none /sys/fs/cgroup' });
-  const folder = `${mount}/tailrace-bench-${process.pid}`;
-  mkdirSync(folder);
-  return folder;
-}

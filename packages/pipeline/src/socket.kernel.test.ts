@@ -1,8 +1,8 @@
 /** Chains on sockets, in the kernel and on real ones. */
-import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { kernel } from '@tailrace/kernel';
 import { stage } from '@tailrace/stage';
+import { Cgroup } from '@tailrace/testing';
 import { afterEach, describe, expect, test } from 'vitest';
 import { pipeline } from './pipeline.ts';
 import { bypassing, carriesBothWays, closeConnections, connection, count, messageSuite, socketSuite } from './socket.suite.ts';
@@ -15,19 +15,11 @@ describe('what comes in', () => socketSuite(kernel({}), fdOf));
 describe('what is written', () => messageSuite(kernel({}), fdOf));
 
 test('events find both ends of connections, what they send goes from one to the other', async () => {
-  const mount = readFileSync('/proc/self/mounts', 'utf8').match(/^\S+ (\S+) cgroup2 /m)?.[1] as string;
-  const home = `${mount}${readFileSync('/proc/self/cgroup', 'utf8').match(/^0::(.*)$/m)?.[1] ?? '/'}`;
-  const cgroup = `${mount}/tailrace-pipeline-${process.pid}`;
-  mkdirSync(cgroup);
-  try {
-    await using running = await bypassing.run(kernel({ cgroup }));
-    writeFileSync(`${cgroup}/cgroup.procs`, String(process.pid));
-    const { near, far } = await connection();
-    await carriesBothWays(running, near, far);
-  } finally {
-    writeFileSync(`${home}/cgroup.procs`, String(process.pid));
-    rmdirSync(cgroup);
-  }
+  using cgroup = new Cgroup();
+  await using running = await bypassing.run(kernel({ cgroup: cgroup.path }));
+  cgroup.enter();
+  const { near, far } = await connection();
+  await carriesBothWays(running, near, far);
 }, 30_000);
 
 test('mistakes', async () => {

@@ -1,6 +1,7 @@
 export * from './address.ts';
 export { type AssembledProgram, assembledObject } from './assembled-object.ts';
 export { selfSigned } from './certificate.ts';
+export { Cgroup } from './cgroup.ts';
 export * from './checksum.ts';
 export { type Datagram, type DatagramOptions, Datagrams } from './datagrams.ts';
 export { eventually, TimeoutError, within } from './deadline.ts';
