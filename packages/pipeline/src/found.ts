@@ -1,5 +1,6 @@
 /** What a process finds pinned of a pipeline, and whether it can go on with it. */
-import type { PinFolder, ProgramSpec } from '@tailrace/bpf';
+import { createHash } from 'node:crypto';
+import { encode, type PinFolder, type ProgramSpec } from '@tailrace/bpf';
 import { ConflictError } from '@tailrace/stage';
 import { entrySpec } from './chain.ts';
 import { ChainError } from './chain-error.ts';
@@ -26,6 +27,12 @@ export function ownPin(name: string): string {
 /** The pin of a chain's root. */
 export function rootPin(hook: ChainHook): string {
   return `root:${hook}`;
+}
+
+/** Tells the code of a root from that of others. */
+export function rootDigest({ type, frags, instructions, mapReferences }: ProgramSpec): string {
+  const hash = createHash('sha256').update(encode(instructions));
+  return hash.update(JSON.stringify({ type, frags, mapReferences })).digest('hex');
 }
 
 /**

@@ -3,22 +3,13 @@
  * count. A chain's programs are held by its program arrays, those by pins, and the root by its links. Whatever moment a process
  * dies at, the next one finds chains that work, and knows the half-made by their absence from the manifest.
  */
-import { createHash } from 'node:crypto';
-import {
-  type AttachHook,
-  encode,
-  type LoadedMap,
-  type LoadedProgram,
-  type MapSpec,
-  type PinFolder,
-  type PinningInstance,
-  type ProgramSpec,
-} from '@tailrace/bpf';
+import type { AttachHook, LoadedMap, LoadedProgram, MapSpec, PinFolder, PinningInstance, ProgramSpec } from '@tailrace/bpf';
 import type { ChainLeft } from './chain.ts';
 import { ChainError } from './chain-error.ts';
 import { type ChainHook, hookTitle } from './chain-hook.ts';
 import type { CompiledPipeline } from './change.ts';
-import { findKept, type KeptOptions, ownPin, rootPin } from './found.ts';
+import { findKept, type KeptOptions, ownPin, rootDigest, rootPin } from './found.ts';
+import { KeptArrays } from './kept-arrays.ts';
 import { KeptMaps } from './kept-maps.ts';
 import { bothLayouts, type Manifest, manifestText } from './manifest.ts';
 import type { Migration } from './migration.ts';
@@ -43,12 +34,6 @@ export type Ending =
   /** It goes on. */
   | 'leave';
 
-const pinOf = {
-  root: rootPin,
-  own: ownPin,
-  array: (name: string, number: number) => `array:${number}:${name}`,
-};
-
 /** The pins of a running pipeline; those of its maps are told of in kept-maps.ts. */
 export class Keeper {
   /** What this process found: undefined where the pipeline starts anew. */
@@ -58,17 +43,15 @@ export class Keeper {
   readonly #name: string;
   readonly #folder: PinFolder;
   readonly #roots: ReadonlyMap<ChainHook, ProgramSpec>;
-  readonly #arrays = new Map<string, LoadedMap>();
   /** Pins that were made here. */
   readonly #fresh = new Set<string>();
   /** Loaded here, and not pinned yet. */
   readonly #newRoots = new Map<ChainHook, LoadedProgram>();
   readonly #maps: KeptMaps;
+  readonly #arrays: KeptArrays;
   #written: Manifest | undefined;
   /** What was written before a change was announced. */
   #before: Manifest | undefined;
-  /** Arrays of a change that is under way, by pin. */
-  readonly #changing = new Set<string>();
   /** What there is, where writing it failed. */
   #owed: (() => void) | undefined;
   /** Maps that are closed from here on stay what they are. */
@@ -81,6 +64,7 @@ export class Keeper {
     this.found = found;
     this.#written = found;
     const pin = (map: LoadedMap, as: string): LoadedMap => this.#pinned(map, as);
+    this.#arrays = new KeptArrays(folder, pin);
     this.#maps = new KeptMaps({ pipeline: name, folder, found: found?.maps ?? new Map(), migrations, onMigration, pin });
   }
 
@@ -140,20 +124,13 @@ export class Keeper {
 
   /** A chain's map that there is one of: as it was left, or a new one. */
   openOwn(spec: MapSpec, create: (spec: MapSpec) => LoadedMap): LoadedMap {
-    const pin = pinOf.own(spec.name);
+    const pin = ownPin(spec.name);
     return this.found ? this.#folder.openMap(pin, spec) : this.#pinned(create(spec), pin);
   }
 
   /** Pins a program array of a generation. */
   keepArray(array: LoadedMap): LoadedMap {
-    const taken = new Set(this.#folder.list());
-    let number = 1;
-    while (taken.has(pinOf.array(array.spec.name, number))) number += 1;
-    const pin = pinOf.array(array.spec.name, number);
-    this.#pinned(array, pin);
-    this.#arrays.set(pin, array);
-    this.#changing.add(pin);
-    return array;
+    return this.#arrays.keep(array);
   }
 
   /** The hook that a program is the root of. */
@@ -163,7 +140,7 @@ export class Keeper {
 
   /** The root as it was left, where its code is the same, or a new one. */
   async openRoot(hook: ChainHook, spec: ProgramSpec, load: () => Promise<LoadedProgram>): Promise<LoadedProgram> {
-    if (this.found?.chains.get(hook)?.root === rootDigest(spec)) return this.#folder.openProgram(pinOf.root(hook), spec);
+    if (this.found?.chains.get(hook)?.root === rootDigest(spec)) return this.#folder.openProgram(rootPin(hook), spec);
     const root = await load();
     this.#newRoots.set(hook, root);
     return root;
@@ -216,17 +193,17 @@ export class Keeper {
   /** Once nothing runs the old any more: the manifest says what there is, arrays of others go, and links where none should be. */
   async settle(now: CompiledPipeline, settled: () => readonly SettledChain[], interfaces: readonly string[]): Promise<void> {
     this.write(now, settled);
-    this.#sweepArrays(new Set(settled().map(({ array }) => array)));
+    this.#arrays.sweep(new Set(settled().map(({ array }) => array)));
     for (const place of this.#folder.links()) if (!interfaces.includes(place.interface)) await this.#folder.detach(place);
   }
 
   /** Writes what there is; where that fails, leaving the pipeline does it. */
   write(now: CompiledPipeline, settled: () => readonly SettledChain[]): void {
-    this.#changing.clear();
+    this.#arrays.settle();
     this.#maps.flipped();
     this.#owed = () => this.write(now, settled);
     const { chains, crossing } = now;
-    for (const [hook, root] of this.#newRoots) this.#folder.pinProgram(pinOf.root(hook), root);
+    for (const [hook, root] of this.#newRoots) this.#folder.pinProgram(rootPin(hook), root);
     this.#newRoots.clear();
     const changed = Date.now();
     const { began, generation } = this.#written?.age ?? { began: changed, generation: 0 };
@@ -268,11 +245,7 @@ export class Keeper {
 
   /** A change came to nothing, and its arrays are closed: their pins go. */
   abandon(): void {
-    for (const pin of this.#changing) {
-      this.#folder.remove(pin);
-      this.#arrays.delete(pin);
-    }
-    this.#changing.clear();
+    this.#arrays.abandon();
   }
 
   /** From here on maps are closed because the process lets go of them. */
@@ -301,15 +274,6 @@ export class Keeper {
     });
   }
 
-  #sweepArrays(live: ReadonlySet<LoadedMap>): void {
-    for (const pin of this.#folder.list()) {
-      const array = this.#arrays.get(pin);
-      if (!pin.startsWith('array:') || (array && live.has(array))) continue;
-      this.#folder.remove(pin);
-      this.#arrays.delete(pin);
-    }
-  }
-
   #pinned(map: LoadedMap, pin: string): LoadedMap {
     try {
       this.#folder.pinMap(pin, map);
@@ -325,10 +289,4 @@ export class Keeper {
     this.#folder.write(manifestText(manifest));
     this.#written = manifest;
   }
-}
-
-/** Tells the code of a root from that of others. */
-function rootDigest({ type, frags, instructions, mapReferences }: ProgramSpec): string {
-  const hash = createHash('sha256').update(encode(instructions));
-  return hash.update(JSON.stringify({ type, frags, mapReferences })).digest('hex');
 }

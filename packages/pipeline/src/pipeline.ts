@@ -26,7 +26,8 @@ import { commitAdoption, keeperOf } from './persistence.ts';
 import { membersOf, planPipeline } from './pipeline-plan.ts';
 import { Replay } from './replay.ts';
 import { tellingBoth } from './rollback.ts';
-import { type Running, runningOf } from './running.ts';
+import type { Running } from './running.ts';
+import { runningOf } from './running-pipeline.ts';
 import { Clock, Compiler, defaultCompiler, Engine, MapRegistry } from './service.ts';
 
 /** A blueprint: `L` holds the stage names by chain. Running it twice gives two pipelines with maps of their own. */
