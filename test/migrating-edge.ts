@@ -5,7 +5,7 @@
  */
 import { TailraceError } from '@tailrace/bpf';
 import { migrate, pipeline } from '@tailrace/pipeline';
-import { be32, hash, type MapDecl, stage, struct, u8, u32, u64 } from '@tailrace/stage';
+import { be32, bool, type Fn, fn, hash, type MapDecl, stage, struct, u8, u32, u64 } from '@tailrace/stage';
 
 /** What becomes of an entry. The key has the number of the frame beside it. */
 export const KIND = { comes: 1, changes: 2, goes: 3 } as const;
@@ -25,81 +25,77 @@ export interface PlainEntry {
   readonly of: number;
 }
 
-/** One process's declarations: the narrow form is 0, the wide one 1. */
-export function migratingEdge(name: string, maxEntries: number) {
-  const narrow = hash({ name: 'entries', key: Key, value: Narrow, maxEntries });
-  const wide = hash({ name: 'entries', key: Key, value: Wide, maxEntries });
+/** What becomes of the entries of a frame, by its number. */
+interface Changes {
+  readonly come: Fn<[number], boolean>;
+  readonly change: Changes['come'];
+  readonly go: Changes['come'];
+}
+
+/** The stages of a form. */
+function formed(form: number, { come, change, go }: Changes) {
   const begin = stage({
     name: 'begin',
     hook: 'xdp',
-    uses: { narrow, numbered },
+    uses: { numbered, come, form },
     onMiss: 'drop',
-    program(ctx, { narrow, numbered }) {
+    program(ctx, { numbered, come, form }) {
       const ethernet = ctx.ethernet();
       if (!ethernet) return ctx.next();
       if (ethernet.etherType !== 0x88b5) return ctx.next();
       const at = ctx.at(numbered, 14);
       if (!at) return ctx.next();
-      narrow.update({ kind: 1, number: at.number }, { of: at.number }, 'noexist');
-      at.first = 1;
-      at.last = 1;
+      come(at.number);
+      at.first = form;
+      at.last = form;
       return ctx.next();
     },
   });
   const end = stage({
     name: 'end',
     hook: 'tcIngress',
-    uses: { narrow, numbered },
-    program(ctx, { narrow, numbered }) {
+    uses: { numbered, change, go },
+    program(ctx, { numbered, change, go }) {
       const ethernet = ctx.ethernet();
       if (!ethernet) return ctx.next();
       if (ethernet.etherType !== 0x88b5) return ctx.next();
       const at = ctx.at(numbered, 14);
       if (!at) return ctx.next();
-      narrow.update({ kind: 2, number: at.number }, { of: at.number }, 'exist');
-      narrow.delete({ kind: 3, number: at.number });
+      change(at.number);
+      go(at.number);
       return ctx.next();
     },
   });
-  const beginWide = stage({
-    name: 'begin',
-    hook: 'xdp',
-    uses: { wide, numbered },
-    onMiss: 'drop',
-    program(ctx, { wide, numbered }) {
-      const ethernet = ctx.ethernet();
-      if (!ethernet) return ctx.next();
-      if (ethernet.etherType !== 0x88b5) return ctx.next();
-      const at = ctx.at(numbered, 14);
-      if (!at) return ctx.next();
-      wide.update({ kind: 1, number: at.number }, { check: at.number & 0x7f, of: BigInt(at.number) }, 'noexist');
-      at.first = 2;
-      at.last = 2;
-      return ctx.next();
-    },
+  return { begin, end };
+}
+
+/** One process's declarations: the narrow form is 0, the wide one 1. */
+export function migratingEdge(name: string, maxEntries: number) {
+  const narrow = hash({ name: 'entries', key: Key, value: Narrow, maxEntries });
+  const wide = hash({ name: 'entries', key: Key, value: Wide, maxEntries });
+  const inNarrow = formed(1, {
+    come: fn([u32], bool, { narrow }, (number, { narrow }) => narrow.update({ kind: 1, number }, { of: number }, 'noexist')),
+    change: fn([u32], bool, { narrow }, (number, { narrow }) => narrow.update({ kind: 2, number }, { of: number }, 'exist')),
+    go: fn([u32], bool, { narrow }, (number, { narrow }) => narrow.delete({ kind: 3, number })),
   });
-  const endWide = stage({
-    name: 'end',
-    hook: 'tcIngress',
-    uses: { wide, numbered },
-    program(ctx, { wide, numbered }) {
-      const ethernet = ctx.ethernet();
-      if (!ethernet) return ctx.next();
-      if (ethernet.etherType !== 0x88b5) return ctx.next();
-      const at = ctx.at(numbered, 14);
-      if (!at) return ctx.next();
-      wide.update({ kind: 2, number: at.number }, { check: at.number & 0x7f, of: BigInt(at.number) }, 'exist');
-      wide.delete({ kind: 3, number: at.number });
-      return ctx.next();
-    },
+  const inWide = formed(2, {
+    come: fn([u32], bool, { wide }, (number, { wide }) =>
+      wide.update({ kind: 1, number }, { check: number & 0x7f, of: BigInt(number) }, 'noexist'),
+    ),
+    change: fn([u32], bool, { wide }, (number, { wide }) =>
+      wide.update({ kind: 2, number }, { check: number & 0x7f, of: BigInt(number) }, 'exist'),
+    ),
+    go: fn([u32], bool, { wide }, (number, { wide }) => wide.delete({ kind: 3, number })),
   });
   const checked = ({ check, of }: { readonly check: number; readonly of: bigint }): number => {
     if (check !== Number(of & 0x7fn)) throw new TailraceError('conflict', `an entry of ${of} has the check ${check}`);
     return Number(of);
   };
   return {
-    edge: (form: number) =>
-      form === 0 ? pipeline(name, { xdp: [begin], tcIngress: [end] }) : pipeline(name, { xdp: [beginWide], tcIngress: [endWide] }),
+    edge(form: number) {
+      const { begin, end } = form === 0 ? inNarrow : inWide;
+      return pipeline(name, { xdp: [begin], tcIngress: [end] });
+    },
     /** What the process of a form needs, with a look at each entry. */
     migrations(form: number, look: () => void = () => undefined) {
       const toNarrow = migrate(wide, narrow, (key, value) => {
