@@ -15,6 +15,7 @@ const HEADERS = 42;
 /** The payload of a probe: its number, and by hook the side that it met. */
 const stamp = struct({ number: be32, xdp: be32, tcIngress: be32, tcEgress: be32 });
 const OFFSET = { number: 0, xdp: 4, tcIngress: 8, tcEgress: 12 } as const;
+const mark = struct({ side: be32 });
 
 /** A TCP flow at a hook on a side. */
 const met = packed({ port: u16, hook: u8, side: u8 });
@@ -25,45 +26,31 @@ export const flows = hash({ name: 'flows', key: met, value: u32, maxEntries: 16_
  * A pipeline that passes everything. `crossing`: what XDP found goes to TC ingress, which drops packets of another side's XDP chain.
  */
 export function edge(side: number, crossing: boolean) {
-  const uses = { stamp, flows, side };
-  const xdp = stage({
-    name: 'tally',
-    hook: 'xdp',
-    uses,
-    writes: { side: u32 },
-    onMiss: 'drop',
-    program(ctx, { stamp, flows, side }) {
-      ctx.meta.side = side;
-      const ports = ctx.ports();
-      if (!ports) return ctx.next();
-      if (ctx.tcp()) {
-        flows.update({ port: ports.sport, hook: 1, side }, 1);
-        return ctx.exit('tcp');
-      }
-      const at = ports.dport === 7002 ? ctx.at(stamp, 42) : undefined;
-      if (!at) return ctx.next();
-      at.xdp = side;
-      return ctx.exit('probe');
-    },
-  });
-  const ingress = stage({
-    name: 'tally',
-    hook: 'tcIngress',
-    uses,
-    onMiss: 'drop',
-    program(ctx, { stamp, flows, side }) {
-      const ports = ctx.ports();
-      if (!ports) return ctx.next();
-      if (ctx.tcp()) {
-        flows.update({ port: ports.sport, hook: 2, side }, 1);
-        return ctx.exit('tcp');
-      }
-      const at = ports.dport === 7002 ? ctx.at(stamp, 42) : undefined;
-      if (!at) return ctx.next();
-      at.tcIngress = side;
-      return ctx.exit('probe');
-    },
-  });
+  /** Counts TCP flows, and writes the side into probes at byte `place`. */
+  const tally = (met: number, place: number, isAnswer: boolean) =>
+    stage({
+      name: 'tally',
+      hook: 'xdp',
+      uses: { mark, flows, side, met, place, isAnswer },
+      onMiss: 'drop',
+      program(ctx, { mark, flows, side, met, place, isAnswer }) {
+        const ports = ctx.ports();
+        if (!ports) return ctx.next();
+        const client = isAnswer ? ports.dport : ports.sport;
+        if (ctx.tcp()) {
+          flows.update({ port: client, hook: met, side }, 1);
+          return ctx.exit('tcp');
+        }
+        const server = isAnswer ? ports.sport : ports.dport;
+        const at = server === 7002 ? ctx.at(mark, place) : undefined;
+        if (!at) return ctx.next();
+        at.side = side;
+        return ctx.exit('probe');
+      },
+    });
+  const xdp = tally(1, HEADERS + OFFSET.xdp, false);
+  const ingress = tally(2, HEADERS + OFFSET.tcIngress, false).at('tc');
+  const egress = tally(3, HEADERS + OFFSET.tcEgress, true).at('tc');
   const guard = stage({
     name: 'guard',
     hook: 'tcIngress',
@@ -72,25 +59,17 @@ export function edge(side: number, crossing: boolean) {
     onMiss: 'drop',
     program: (ctx, { side }) => (ctx.meta.side === side ? ctx.next() : ctx.drop('crossed')),
   });
-  const egress = stage({
-    name: 'tally',
-    hook: 'tcEgress',
-    uses,
+  const last = stage({
+    name: 'last',
+    hook: 'xdp',
+    uses: { side },
+    writes: { side: u32 },
     onMiss: 'drop',
-    program(ctx, { stamp, flows, side }) {
-      const ports = ctx.ports();
-      if (!ports) return ctx.next();
-      if (ctx.tcp()) {
-        flows.update({ port: ports.dport, hook: 3, side }, 1);
-        return ctx.exit('tcp');
-      }
-      const at = ports.sport === 7002 ? ctx.at(stamp, 42) : undefined;
-      if (!at) return ctx.next();
-      at.tcEgress = side;
-      return ctx.exit('probe');
+    program(ctx, { side }) {
+      ctx.meta.side = side;
+      return ctx.next();
     },
   });
-  const last = stage({ name: 'last', hook: 'xdp', onMiss: 'drop', program: (ctx) => ctx.next() });
   const idle = stage({ name: 'guard', hook: 'tcIngress', onMiss: 'drop', program: (ctx) => ctx.next() });
   const on = { tcp: 'next', probe: 'next' } as const;
   return crossing
