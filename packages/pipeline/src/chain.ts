@@ -10,25 +10,21 @@ import {
   type EngineInstance,
   type LoadedMap,
   type LoadedProgram,
-  type MapSpec,
-  type ProgramSpec,
   type SocketResult,
   type TestRunOptions,
   UnsupportedError,
 } from '@tailrace/bpf';
-import { type AnyMap, decodeFrom, mapsIn } from '@tailrace/stage';
+import { type AnyMap, decodeFrom } from '@tailrace/stage';
+import { type ChainBlueprint, claimsOf, entrySpec } from './chain-blueprint.ts';
 import { type ChainHook, type ChainVerdict, hookTitle, isPacketHook, verdictOf } from './chain-hook.ts';
 import type { ChainChange } from './change.ts';
-import { Front } from './front.ts';
 import { type CompiledChain, Generation, reference, type Workshop } from './generation.ts';
 import { loopPathOf } from './loop-path.ts';
 import { type PathStep, pathOf } from './path.ts';
-import type { ChainPlan } from './plan.ts';
 import type { MapClaim, MapHold, MapRegistry } from './registry.ts';
-import type { StageCompiler } from './service.ts';
 import { attachToSockets, socketMapsOf } from './socket-attachment.ts';
-import { LENGTH_OFFSET, MISSES_OFFSET } from './state.ts';
 import { type CarriedCounts, ChainCounters, type ChainStats, type Lost } from './stats.ts';
+import { flipWay, slotWay, stay, type Way } from './way.ts';
 
 /** What a packet came to. `N` are the names of the stages that it can have met. */
 export interface RunResult<N extends string = string> {
@@ -63,29 +59,11 @@ export interface ChainBatchResult {
   readonly path?: readonly PathStep[];
 }
 
-/** A chain that is planned and compiled: everything that needs no engine. */
-export interface ChainBlueprint {
-  readonly hook: ChainHook;
-  /** First part of the names of the chain's own maps, e.g. `edge/xdp`. */
-  readonly name: string;
-  readonly compiled: CompiledChain;
-  readonly root: ProgramSpec;
-}
-
 /** What another process left of a chain. `compiled` of its blueprint says as much as is known of it. */
 export interface ChainLeft {
   readonly carried: CarriedCounts;
   /** What the root leads to now. */
   head(entry: LoadedMap): LoadedProgram;
-}
-
-/** The root of a chain: a small stable program that is attached. */
-export function rootOf(compiler: StageCompiler, hook: ChainHook, name: string): ProgramSpec {
-  const array = reference.entry;
-  const state = { map: reference.state, misses: MISSES_OFFSET };
-  if (!isPacketHook(hook)) return compiler.compileRoot({ hook, name, array, state });
-  if (hook === 'xdp') return compiler.compileRoot({ name, array, state: { ...state, length: LENGTH_OFFSET } });
-  return compiler.compileRoot({ hook: 'tc', name, array, state });
 }
 
 /** A change of a chain that is loaded and not made yet. Exactly one of `settle` and `abandon` ends it. */
@@ -347,69 +325,13 @@ export class LiveChain {
 
   #wayTo({ change, compiled, front }: ChainChange): Promise<Way> | Way {
     if (change.kind === 'none') return stay;
-    return change.kind === 'slot' ? this.#slotChange(change.place, change.slot, compiled) : this.#flip(compiled, front);
-  }
-
-  /** Points one slot at a new program. */
-  async #slotChange(place: string, edge: number | undefined, next: CompiledChain): Promise<Way> {
-    const generation = this.#generation;
-    const [old, program] = [generation.program(place), await generation.loadOne(this.#workshop, next, place)];
-    const slot = edge ?? generation.firstSlot;
-    const lead = (to: LoadedProgram) => (slot === undefined ? this.#entry.setProgram(0, to) : generation.array.setProgram(slot, to));
-    return {
-      ...stay,
-      commit: () => lead(program),
-      revert: () => lead(old),
-      finish() {
-        generation.exchange(place, program);
-        return { [Symbol.dispose]: () => old.close() };
-      },
-      abandon: () => program.close(),
-    };
-  }
-
-  /** Builds a generation that the entry's slot will lead to, past a front while packets of both are under way. */
-  async #flip(next: CompiledChain, front: ChainChange['front']): Promise<Way> {
-    const [old, workshop] = [this.#generation, this.#workshop];
-    using made = new DisposableStack();
-    const generation = made.use(await Generation.load(workshop, next));
-    const between = made.use(new DisposableStack());
-    const gate = front && between.use(await Front.load(workshop, front, old, generation));
-    const lead = (to: LoadedProgram) => this.#entry.setProgram(0, to);
-    const loaded = made.move();
-    return {
-      commit: () => lead(gate?.program ?? generation.head),
-      arrive: () => lead(generation.head),
-      revert: () => lead(old.head),
-      finish: () => {
-        this.#generation = generation;
-        between.use(old);
-        return between;
-      },
-      abandon: () => loaded.dispose(),
-    };
+    const from = { workshop: this.#workshop, entry: this.#entry, generation: this.#generation };
+    if (change.kind === 'slot') return slotWay(from, change.place, change.slot, compiled);
+    return flipWay(from, compiled, front, (generation) => {
+      this.#generation = generation;
+    });
   }
 }
-
-/** How packets are led from the old to the new. */
-interface Way {
-  commit(): Promise<void>;
-  arrive(): Promise<void>;
-  revert(): Promise<void>;
-  /** Takes the new for the present; returns the old, to be closed. */
-  finish(): Disposable;
-  abandon(): void;
-}
-
-const nothing = async (): Promise<void> => undefined;
-/** Packets go on as they do. */
-const stay: Way = {
-  commit: nothing,
-  arrive: nothing,
-  revert: nothing,
-  finish: () => ({ [Symbol.dispose]: () => undefined }),
-  abandon: () => undefined,
-};
 
 /** What a chain is loaded with. */
 export interface ChainServices {
@@ -423,17 +345,4 @@ interface Parts {
   readonly maps: MapHold;
   readonly generation: Generation;
   readonly carried: CarriedCounts | undefined;
-}
-
-/** The array whose one slot a root jumps through; `name` is the chain's, e.g. `edge/xdp`. */
-export function entrySpec(name: string): MapSpec {
-  return { name: `${name}.entry`, type: 'programArray', keySize: 4, valueSize: 4, maxEntries: 1, flags: 0 };
-}
-
-/** The maps that a plan's stages use. Those of a function are scoped by its name, all others by the pipeline's. */
-export function claimsOf(plan: ChainPlan, pipeline: string): readonly MapClaim[] {
-  return [...plan.places.values()].flatMap(({ name, owner, stage }) => {
-    const scope = owner === undefined ? pipeline : name.slice(0, name.lastIndexOf('.'));
-    return mapsIn(stage.uses).map((map) => ({ map, scope, user: owner === undefined ? name : scope }));
-  });
 }

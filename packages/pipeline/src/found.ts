@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { encode, type PinFolder, type ProgramSpec } from '@tailrace/bpf';
 import { ConflictError } from '@tailrace/stage';
-import { entrySpec } from './chain.ts';
+import { entrySpec } from './chain-blueprint.ts';
 import { ChainError } from './chain-error.ts';
 import type { ChainHook } from './chain-hook.ts';
 import { type Manifest, mapsLeft, parseManifest, pinsOfMap } from './manifest.ts';

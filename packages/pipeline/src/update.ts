@@ -1,6 +1,6 @@
 /** A running pipeline becomes another one: chains, maps, functions and their controllers, in one step or not at all. */
 import type { Chains, Override } from '@tailrace/stage';
-import { claimsOf } from './chain.ts';
+import { claimsOf } from './chain-blueprint.ts';
 import { ChainError } from './chain-error.ts';
 import type { PipelineChange } from './change.ts';
 import type { Composition, FunctionsChange } from './composition.ts';
