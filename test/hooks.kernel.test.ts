@@ -1,9 +1,10 @@
 /** One pipeline at all three hooks of an interface, under real traffic: nothing changes on its way, and all of it is counted. */
-import { eventually, type Host, topology } from '@tailrace/testing';
+import { eventually, type Host, type Topology } from '@tailrace/testing';
 import { be32, hash, kernel, packed, perCpuArray, pipeline, stage, struct, u8, u32, u64 } from 'tailrace';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { checksumErrors, quiet, sentSegments } from './host-counters.ts';
 import { watchLeaks } from './leak-watch.ts';
+import { pairNetwork } from './pair-network.ts';
 import { exchange } from './streams.ts';
 
 const SIZE = 10 << 20;
@@ -12,25 +13,13 @@ const HEADERS = { ipv4: 14n + 20n + 32n, ipv6: 14n + 40n + 32n } as const;
 const ADDRESS = { client: { ipv4: '10.0.0.1', ipv6: 'fd00::1' }, server: { ipv4: '10.0.0.2', ipv6: 'fd00::2' } } as const;
 const PORT = 8_080;
 
-const makeNetwork = () =>
-  topology({
-    hosts: { client: {}, server: {} },
-    links: [
-      {
-        ends: [
-          { host: 'client', addresses: ['10.0.0.1/24', 'fd00::1/64'] },
-          { host: 'server', addresses: ['10.0.0.2/24', 'fd00::2/64'] },
-        ],
-      },
-    ],
-  });
-let network: Awaited<ReturnType<typeof makeNetwork>>;
+let network: Topology<'client' | 'server'>;
 let client: Host;
 let server: Host;
 
 const leaks = watchLeaks(() => [client, server]);
 beforeAll(async () => {
-  network = await makeNetwork();
+  network = await pairNetwork();
   ({ client, server } = network.hosts);
   for (const host of [client, server]) await host.http({ address: '::', port: PORT });
 });

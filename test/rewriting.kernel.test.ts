@@ -1,9 +1,10 @@
 /** Stages at TC that rewrite TCP and UDP under all offloads: the far end finds every checksum right and gets every byte. */
-import { eventually, type Host, topology } from '@tailrace/testing';
+import { eventually, type Host, type Topology } from '@tailrace/testing';
 import { ip, ipv6, kernel, pipeline, stage } from 'tailrace';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { checksumErrors } from './host-counters.ts';
 import { watchLeaks } from './leak-watch.ts';
+import { pairNetwork } from './pair-network.ts';
 
 const SIZE = 5 << 20;
 const PORT = 8_080;
@@ -11,25 +12,13 @@ const PORT = 8_080;
 const ASKED = { ipv4: '10.0.0.9', ipv6: 'fd00::9', port: 80 } as const;
 const DSCP = 0xb8;
 
-const makeNetwork = () =>
-  topology({
-    hosts: { client: {}, server: {} },
-    links: [
-      {
-        ends: [
-          { host: 'client', addresses: ['10.0.0.1/24', 'fd00::1/64'] },
-          { host: 'server', addresses: ['10.0.0.2/24', 'fd00::2/64'] },
-        ],
-      },
-    ],
-  });
-let network: Awaited<ReturnType<typeof makeNetwork>>;
+let network: Topology<'client' | 'server'>;
 let client: Host;
 let server: Host;
 
 const leaks = watchLeaks(() => [client, server]);
 beforeAll(async () => {
-  network = await makeNetwork();
+  network = await pairNetwork();
   ({ client, server } = network.hosts);
   for (const address of [ASKED.ipv4, ASKED.ipv6]) client.route.setNeighbour('server', address, server.mac('client'));
   await server.http({ address: '::', port: PORT });

@@ -1,28 +1,17 @@
 /** VLAN tags on real links: in the frame at XDP, beside it at TC, and one answer at both; a host that terminates them by stages. */
-import { type Host, type Packet, packet, parse, topology } from '@tailrace/testing';
+import { type Host, type Packet, packet, parse, type Topology } from '@tailrace/testing';
 import { hash, kernel, pipeline, stage, struct, u8, u16, u64 } from 'tailrace';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { watchLeaks } from './leak-watch.ts';
+import { pairNetwork } from './pair-network.ts';
 
-const makeNetwork = () =>
-  topology({
-    hosts: { client: {}, server: {} },
-    links: [
-      {
-        ends: [
-          { host: 'client', addresses: ['10.0.0.1/24', 'fd00::1/64'] },
-          { host: 'server', addresses: ['10.0.0.2/24', 'fd00::2/64'] },
-        ],
-      },
-    ],
-  });
-let network: Awaited<ReturnType<typeof makeNetwork>>;
+let network: Topology<'client' | 'server'>;
 let client: Host;
 let server: Host;
 
 const leaks = watchLeaks(() => [client, server]);
 beforeAll(async () => {
-  network = await makeNetwork();
+  network = await pairNetwork();
   ({ client, server } = network.hosts);
   await server.udpEcho({ port: 7, address: '::' });
 });
