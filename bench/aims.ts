@@ -45,7 +45,9 @@ const SOCKET_AIMS = [
   ['splice', rowName.roundTrip(1, 'p50'), 'pipe', 0.65],
   ['splice', rowName.proxy(1), 'pipe', 0.25],
   ['splice', rowName.proxy(8), 'pipe', 0.25],
+  ['splice', rowName.steady('CPU of the proxy'), 'pipe', 0.25],
   ['bypass', rowName.answered(1), 'direct', 1 / 1.7],
+  ['bypass', rowName.bulk(1), 'direct', 1 / 1.7],
 ] as const satisfies readonly (readonly [string, string, Variant, number])[];
 
 function judgeSockets(rows: readonly Row[]): readonly Judgement[] {

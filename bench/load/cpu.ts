@@ -1,14 +1,12 @@
-/** CPU time, as /proc tells it: in hundredths of a second (USER_HZ), so that only what takes long can be told. */
-import { readFileSync } from 'node:fs';
+/** CPU time, as /proc tells it: of processes exactly, of the machine in hundredths of a second (USER_HZ), so that only what takes long can be told. */
+import { readdirSync, readFileSync } from 'node:fs';
 
 const NS = 10_000_000;
 
-/** ns that a process has used so far, all threads, with what the kernel did meanwhile in its name. */
+/** ns that the threads of a process have used so far, with what the kernel did meanwhile in their name. */
 export function cpuOfProcess(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  // behind the name, which may have anything in it: utime and stime are fields 14 and 15 of proc_pid_stat(5)
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return (Number(fields[11]) + Number(fields[12])) * NS;
+  const threads = readdirSync(`/proc/${pid}/task`);
+  return threads.reduce((sum, thread) => sum + Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]), 0);
 }
 
 /** ns that all CPUs of the machine have worked so far: programs, kernel threads, interrupts. */

@@ -66,6 +66,11 @@ export class Generator implements Disposable {
     return this.#measure<BulkResult>(['answered', target.port, connections, ms], target);
   }
 
+  /** So many MB a second on one connection. Throws TailraceError where not all arrive. */
+  steady(target: Target, megabytes: number, ms: number): Promise<BulkResult> {
+    return this.#measure<BulkResult>(['steady', target.port, megabytes, ms], target);
+  }
+
   /** Connections one after the other, each for one byte there and back. Throws TailraceError where one fails. */
   connect(target: Target, ms: number): Promise<ConnectResult> {
     return this.#measure<ConnectResult>(['connect', target.port, ms], target);

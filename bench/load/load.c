@@ -7,6 +7,7 @@
  *   load ping PORT CONNECTIONS MS     64 bytes there and back, again and again on each connection
  *   load bulk PORT CONNECTIONS MS     sends as much as it can
  *   load answered PORT CONNECTIONS MS sends a MiB, waits for an answer, and so on
+ *   load steady PORT MB MS            sends so many MB a second on one connection
  *   load connect PORT MS              connections one after the other: made, one byte there and back, closed
  *
  * A client's first byte says what it wants: 'e', that all is sent back; 's', that bytes are counted and the number is told once they
@@ -150,6 +151,8 @@ static int serve(void)
 
 static uint16_t port;
 static uint64_t duration;
+/* ns that must go by for 65,536 bytes on a connection; 0: as fast as it can */
+static uint64_t pace;
 static pthread_barrier_t start;
 
 static int connected(char wish)
@@ -202,9 +205,12 @@ static void *bulk(void *given)
 	int fd = connected('s');
 	wait_ms(SETTLE_MS);
 	pthread_barrier_wait(&start);
-	for (uint64_t end = now() + duration; now() < end; job->bytes += BULK_BYTES)
+	for (uint64_t begin = now(), due = begin, end = begin + duration; now() < end; job->bytes += BULK_BYTES, due += pace) {
+		while (pace && now() < due)
+			wait_ms(1);
 		if (send_all(fd, bytes, BULK_BYTES) < 0)
 			fail("the connection broke after %llu bytes: %s", (unsigned long long)job->bytes, strerror(errno));
+	}
 	uint64_t arrived = 0;
 	shutdown(fd, SHUT_WR);
 	if (receive_all(fd, &arrived, sizeof(arrived)) != sizeof(arrived) || arrived != job->bytes)
@@ -303,8 +309,12 @@ int main(int count, char **argument)
 		return run(bulk, atoi(argument[3]));
 	if (!strcmp(what, "answered") && count == 5)
 		return run(answered, atoi(argument[3]));
+	if (!strcmp(what, "steady") && count == 5 && atoi(argument[3]) > 0) {
+		pace = BULK_BYTES * 1000ull / atoi(argument[3]);
+		return run(bulk, 1);
+	}
 	if (!strcmp(what, "connect") && count == 4)
 		return connects();
 	fail("usage: load serve | ping PORT CONNECTIONS MS | bulk PORT CONNECTIONS MS | answered PORT CONNECTIONS MS |"
-	     " connect PORT MS");
+	     " steady PORT MB MS | connect PORT MS");
 }

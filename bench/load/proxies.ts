@@ -30,6 +30,12 @@ export async function nodeProxy(join: 'measured' | 'kernel' | 'pipe', backend: n
   return started(port, [process.execPath, fileURLToPath(new URL('./proxy.ts', import.meta.url)), join, String(port), String(backend)]);
 }
 
+/** A proxy whose bytes a program in C sends on, for round trips. Throws TailraceError where it does not start. */
+export async function twinProxy(backend: number): Promise<TcpProxy> {
+  const port = await freePort();
+  return started(port, [process.execPath, fileURLToPath(new URL('./twin-proxy.ts', import.meta.url)), String(port), String(backend)]);
+}
+
 /** haproxy in TCP mode, one thread, its configuration in that folder. Throws TailraceError where it does not start. */
 export async function haproxy(backend: number, folder: string): Promise<TcpProxy> {
   const port = await freePort();

@@ -3,14 +3,19 @@ import { rotated } from '../contest.ts';
 import type { Effort, Row, Variant } from '../row.ts';
 import { summarise } from '../statistics.ts';
 import { cpuOfMachine, cpuOfProcess } from './cpu.ts';
-import type { Generator, Target } from './generator.ts';
+import type { BulkResult, Generator, Target } from './generator.ts';
 
 /** What is measured. */
 export interface Contestant extends Target {
   readonly variant: Variant;
   /** The process in between, where there is one. */
   readonly pid?: number;
+  /** It is good for round trips only. */
+  readonly onlyRoundTrips?: boolean;
 }
+
+/** What a connection carries that is not as fast as it can be. */
+const STEADY_MB = 200;
 
 /** Names of rows. */
 export const rowName = {
@@ -19,6 +24,7 @@ export const rowName = {
   proxy: (connections: number) => `bulk, ${plural(connections)}, a KB: CPU of the proxy`,
   machine: (connections: number) => `bulk, ${plural(connections)}, a KB: CPU of the machine`,
   answered: (connections: number) => `a MiB and an answer, ${plural(connections)}, a KB`,
+  steady: (cost: 'CPU of the proxy' | 'CPU of the machine') => `${STEADY_MB} MB/s on 1 connection, a KB: ${cost}`,
   connect: 'a connection for one byte there and back',
 } as const;
 
@@ -29,11 +35,12 @@ function plural(connections: number): string {
 /** One load, and the rows that come of it. */
 interface Load {
   readonly names: readonly string[];
+  readonly isRoundTrip?: boolean;
   /** A figure for each name, ns; NaN where it has none. */
   run(generator: Generator, target: Contestant, ms: number): Promise<readonly number[]>;
 }
 
-const LOADS: readonly Load[] = [ping(1), ping(64), bulk(1), bulk(8), answered(1), connections()];
+const LOADS: readonly Load[] = [ping(1), ping(64), bulk(1), bulk(8), answered(1), steady(), connections()];
 
 /** The names of all rows. */
 export const TRIAL_ROWS: readonly string[] = LOADS.flatMap(({ names }) => names);
@@ -55,6 +62,7 @@ export async function runTrial(
   for (let round = 0; round < rounds; round++)
     for (const load of loads)
       for (const contestant of rotated(contestants, round)) {
+        if (contestant.onlyRoundTrips && !load.isRoundTrip) continue;
         const figures = await load.run(generator, contestant, Math.max(LEAST_MS, LOAD_MS * seconds));
         const own = samples.get(contestant.variant);
         for (const [index, name] of load.names.entries()) own?.set(name, [...(own.get(name) ?? []), figures[index] ?? Number.NaN]);
@@ -66,7 +74,9 @@ export async function runTrial(
     .flatMap((name) =>
       contestants.flatMap(({ variant }) => {
         const own = samples.get(variant)?.get(name) ?? [];
-        return own.some(Number.isNaN) ? [] : [rowOf(suite, name, variant, own, variant === 'tailrace' ? undefined : ours?.get(name))];
+        return own.length === 0 || own.some(Number.isNaN)
+          ? []
+          : [rowOf(suite, name, variant, own, variant === 'tailrace' ? undefined : ours?.get(name))];
       }),
     );
 }
@@ -83,6 +93,7 @@ function rowOf(suite: string, name: string, variant: Variant, samples: readonly 
 function ping(connections: number): Load {
   return {
     names: [rowName.roundTrip(connections, 'p50'), rowName.roundTrip(connections, 'p99')],
+    isRoundTrip: true,
     async run(generator, target, ms) {
       const { p50, p99 } = await generator.ping(target, connections, ms);
       return [p50, p99];
@@ -94,11 +105,7 @@ function bulk(connections: number): Load {
   return {
     names: [rowName.bulk(connections), rowName.proxy(connections), rowName.machine(connections)],
     async run(generator, target, ms) {
-      const proxy = () => (target.pid === undefined ? Number.NaN : cpuOfProcess(target.pid));
-      const before = [proxy(), cpuOfMachine()] as const;
-      const { bytes, ns } = await generator.bulk(target, connections, ms);
-      const after = [proxy(), cpuOfMachine()] as const;
-      return [ns, after[0] - before[0], after[1] - before[1]].map((time) => (time / bytes) * 1000);
+      return costs(target, () => generator.bulk(target, connections, ms));
     },
   };
 }
@@ -111,6 +118,24 @@ function answered(connections: number): Load {
       return [(ns / bytes) * 1000];
     },
   };
+}
+
+function steady(): Load {
+  return {
+    names: [rowName.steady('CPU of the proxy'), rowName.steady('CPU of the machine')],
+    async run(generator, target, ms) {
+      return (await costs(target, () => generator.steady(target, STEADY_MB, ms))).slice(1);
+    },
+  };
+}
+
+/** ns a KB: that go by, of the proxy's CPU time, and of the machine's. */
+async function costs(target: Contestant, send: () => Promise<BulkResult>): Promise<readonly number[]> {
+  const proxy = () => (target.pid === undefined ? Number.NaN : cpuOfProcess(target.pid));
+  const before = [proxy(), cpuOfMachine()] as const;
+  const { bytes, ns } = await send();
+  const after = [proxy(), cpuOfMachine()] as const;
+  return [ns, after[0] - before[0], after[1] - before[1]].map((time) => (time / bytes) * 1000);
 }
 
 function connections(): Load {

@@ -1,8 +1,11 @@
-/** A TCP proxy that splices, beside the same with all bytes left to the kernel, with Node's `pipe`, haproxy, and no proxy at all. */
+/**
+ * A TCP proxy that splices, beside the same with all bytes left to the kernel, the least that a program in C does, Node's `pipe`, haproxy,
+ * and no proxy at all.
+ */
 import { clangMissing } from '../clang.ts';
 import { PathError } from '../contest.ts';
 import { Generator } from '../load/generator.ts';
-import { haproxy, haproxyMissing, nodeProxy, type TcpProxy } from '../load/proxies.ts';
+import { haproxy, haproxyMissing, nodeProxy, type TcpProxy, twinProxy } from '../load/proxies.ts';
 import { type Contestant, runTrial, TRIAL_ROWS } from '../load/trial.ts';
 import type { Suite, Variant } from '../row.ts';
 
@@ -28,6 +31,7 @@ export const splice: Suite = {
     const contestants: readonly Contestant[] = [
       enter('tailrace', ours[0]),
       enter('kernel', ours[1]),
+      { ...enter('c-same', await twinProxy(server.port)), onlyRoundTrips: true },
       enter('pipe', await nodeProxy('pipe', server.port)),
       ...(missing === null ? [enter('haproxy', await haproxy(server.port, generator.folder))] : []),
       { variant: 'direct', port: server.port },
