@@ -1,5 +1,6 @@
 /** Pairs of real sockets, joined in an engine; where it says kernel, that engine is meant. */
 import { createHash, randomBytes } from 'node:crypto';
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { createServer, type Server, Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -161,6 +162,25 @@ export function spliceSuite(engine: Engine, sockets: TcpSockets): void {
     client.resetAndDestroy();
     expect((await failed)[0]).toMatchObject({ code: 'ECONNRESET' });
     await spliced.closed;
+  });
+
+  test('a timeout of a socket is of one that is idle, whoever carries its bytes', async () => {
+    const [left, right] = [await connection(), await connection()];
+    let timeouts = 0;
+    left.inner.setTimeout(200, () => timeouts++);
+    await controller.splice(left.inner, right.inner);
+    right.inner.setTimeout(200, () => timeouts++);
+    const there = drained(right.outer);
+    for (let i = 0; i < 12; i++) {
+      left.outer.write('x');
+      await sleep(50);
+    }
+    expect(timeouts).toBe(0);
+    await expect.poll(() => timeouts).toBeGreaterThanOrEqual(2);
+    left.outer.end();
+    right.outer.end();
+    left.outer.resume();
+    expect((await there).bytes).toBe(12);
   });
 
   test('a reset behind an end that was handed on already', async () => {
@@ -371,7 +391,15 @@ export function spliceSuite(engine: Engine, sockets: TcpSockets): void {
     const other = await connection();
     other.inner.destroy();
     await expect(controller.splice(other.inner, right.inner)).rejects.toThrow('the socket is closed');
-    await expect(controller.splice(new Socket(), right.inner)).rejects.toThrow();
+    await expect(controller.splice(new Socket(), right.inner)).rejects.toThrow('the socket is not connected yet');
+    for (const [nothing, name] of [
+      [undefined, 'undefined'],
+      [createSocket('udp4').unref(), 'Socket'],
+      [{}, 'Object'],
+    ] as const)
+      await expect(controller.splice(nothing as unknown as Socket, (await connection()).inner)).rejects.toThrow(
+        `splice: expected a socket of node:net, got ${name}`,
+      );
   });
 }
 

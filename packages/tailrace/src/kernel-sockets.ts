@@ -48,21 +48,25 @@ interface ReadableHandle {
 /** Starts and stops Node's handle; its stream takes itself for reading throughout, so that it leaves the handle alone. */
 class HandleReader implements SocketReader {
   readonly #socket: Socket;
-  readonly #watched: Disposable;
+  readonly #undo: DisposableStack;
   #isStopped = false;
   #hasEnded = false;
 
   /** Throws SyscallError. */
   constructor(socket: Socket, ends: EndWatch, fd: number) {
     this.#socket = socket;
-    this.#watched = ends.watch(fd, () => {
+    using undo = new DisposableStack();
+    undo.use(seenIdle(socket, fd));
+    const onEnd = (): void => {
       this.#hasEnded = true;
       this.start();
       if (socket.destroyed || !isTcpClosed(fd)) return;
       // behind an end that it has read Node hears of a reset no more, unless it writes, and it is the kernel that writes
       if (socket.readableEnded) this.#reset();
       else socket.once('end', () => this.#reset());
-    });
+    };
+    undo.use(ends.watch(fd, onEnd));
+    this.#undo = undo.move();
   }
 
   start(): void {
@@ -81,13 +85,39 @@ class HandleReader implements SocketReader {
   }
 
   [Symbol.dispose](): void {
-    this.#watched[Symbol.dispose]();
+    this.#undo.dispose();
   }
 
   /** Of a connection that is over: it is broken where this side has not ended it. */
   #reset(): void {
     if (!this.#socket.writableEnded) this.#socket.destroy(connectionReset());
   }
+}
+
+/** What Node's sockets know of being idle. */
+interface Idling {
+  _onTimeout(): void;
+  _unrefTimer(): void;
+}
+
+/** Has `setTimeout` of a socket see what goes through it past Node: idle is one whose connection has neither sent nor received. */
+function seenIdle(socket: Socket, fd: number): Disposable {
+  const idling = socket as Socket & Idling;
+  const traffic = (): bigint => {
+    const { sent, received } = tcpProgress(fd);
+    return sent + received;
+  };
+  let before = traffic();
+  const told = idling._onTimeout;
+  idling._onTimeout = (): void => {
+    const now = socket.destroyed ? before : traffic();
+    if (now === before) return told.call(socket);
+    before = now;
+    idling._unrefTimer();
+  };
+  // Node has bound the one before to the timer
+  if (socket.timeout) socket.setTimeout(socket.timeout);
+  return { [Symbol.dispose]: () => void Reflect.deleteProperty(idling, '_onTimeout') };
 }
 
 /** What Node's own sockets fail with. */

@@ -1,9 +1,12 @@
 /** Two of Node's sockets, before anybody carries their bytes: what they have to be, what is in this process, and how they end. */
 import type { Socket } from 'node:net';
+import { Duplex } from 'node:stream';
 import { ArgumentError } from '@tailrace/stage';
 
 /** Throws ArgumentError for a socket that is not open, or that something else reads or decodes. */
 export function checkSocket(socket: Socket): void {
+  if (!(socket instanceof Duplex))
+    throw new ArgumentError(`splice: expected a socket of node:net, got ${nameOf(socket)}`, { hint: 'join streams of TCP' });
   if (socket.destroyed) throw new ArgumentError('splice: the socket is closed', { hint: 'join sockets while they are open' });
   if (socket.pending) throw new ArgumentError('splice: the socket is not connected yet', { hint: "wait for its 'connect'" });
   if (socket.readableEncoding !== null)
@@ -15,6 +18,10 @@ export function checkSocket(socket: Socket): void {
     throw new ArgumentError(`splice: something else reads the socket, it has a listener for '${reader}'`, {
       hint: 'take it off first; unpipe() what is piped',
     });
+}
+
+function nameOf(value: unknown): string {
+  return typeof value === 'object' && value !== null ? value.constructor.name : String(value);
 }
 
 /** Nothing is read, and nothing is held back. */
