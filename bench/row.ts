@@ -5,7 +5,7 @@ import type { AttachHook } from '@tailrace/bpf';
  * Who did the work: ours, a C twin with the same algorithm, a C twin with the maps that C authors use, C whose stages are called by
  * variable slots or as functions; or JavaScript that
  * somebody wrote by hand. In the suite `userspace` ours is WebAssembly, beside the interpreter and the kernel's JIT. Where sockets are
- * measured, ours with all bytes left to the kernel, a proxy with Node's `pipe`, haproxy, or TCP without anything between.
+ * measured, ours with all bytes left to the kernel whatever waits there, a proxy with Node's `pipe`, haproxy, or TCP without anything between.
  */
 export type Variant =
   | 'tailrace'

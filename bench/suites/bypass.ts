@@ -1,5 +1,5 @@
-/** Connections between processes of one host past TCP, beside plain TCP over loopback. */
-import { bypass as bypassFunction } from '@tailrace/functions/bypass';
+/** Connections between processes of one host past TCP, as long as who sends is answered and whatever is sent, beside plain TCP over loopback. */
+import { type BypassOptions, bypass as bypassFunction } from '@tailrace/functions/bypass';
 import { kernel } from '@tailrace/kernel';
 import { pipeline } from '@tailrace/pipeline';
 import { Cgroup } from '@tailrace/testing';
@@ -20,21 +20,29 @@ export const bypass: Suite = {
     if (reason !== null) return { rows: [], notes: [`${reason}, and with it the load generator`] };
     using generator = new Generator();
     await using stack = new AsyncDisposableStack();
-    const { path: cgroup } = stack.use(new Cgroup());
-    const local = bypassFunction();
-    const running = stack.use(await pipeline('bench', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup })));
-    const [inside, outside] = [await generator.serve({ cgroup }), await generator.serve()];
-    stack.use(inside.process);
+    const past = async (options: BypassOptions) => {
+      const { path: cgroup } = stack.use(new Cgroup());
+      const local = bypassFunction(options);
+      const running = stack.use(await pipeline('bench', { sockOps: [local], skMsg: [local] }).run(kernel({ cgroup })));
+      const { process, port } = await generator.serve({ cgroup });
+      stack.use(process);
+      return { running, local, place: { port, cgroup } };
+    };
+    const [bounded, unbounded] = [await past({}), await past({ maxUnanswered: Number.POSITIVE_INFINITY })];
+    const outside = await generator.serve();
     stack.use(outside.process);
     const contestants = [
-      { variant: 'tailrace', port: inside.port, cgroup },
+      { variant: 'tailrace', ...bounded.place },
+      { variant: 'kernel', ...unbounded.place },
       { variant: 'direct', port: outside.port },
     ] as const;
     const rows = await runTrial('bypass', generator, contestants, effort, wanted);
-    const { verdicts, next } = running.stats().skMsg['bypass.handOver'];
-    // a stream that nothing answers is TCP's before long
-    if (verdicts.redirect === 0n || (next > 0n && running.controller(local).unanswered === 0n))
-      throw new PathError(`${verdicts.redirect} messages went past TCP and ${next} through it`);
+    for (const { running, local } of [bounded, unbounded]) {
+      const { verdicts, next } = running.stats().skMsg['bypass.handOver'];
+      // a stream that nothing answers is TCP's before long
+      if (verdicts.redirect === 0n || (next > 0n && running.controller(local).unanswered === 0n))
+        throw new PathError(`${verdicts.redirect} messages went past TCP and ${next} through it`);
+    }
     return { rows, notes: [] };
   },
 };

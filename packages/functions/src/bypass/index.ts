@@ -28,7 +28,7 @@ export interface BypassOptions {
   /** Connections at a time; default 10,000. Further ones stay with TCP. */
   readonly maxConnections?: number;
   /**
-   * Bytes that an end may send before the other sends any, a message counting 1,024 more; default 4 MiB. Who goes beyond goes on through
+   * Bytes that an end may send before the other sends any, a message counting 1,024 more; default 64 MiB. Who goes beyond goes on through
    * TCP, for good, and is held back by it: at most twice as much waits outside of TCP for who does not read. Infinity: however much.
    */
   readonly maxUnanswered?: number;
@@ -41,7 +41,7 @@ export interface BypassOptions {
  * Throws ArgumentError for a size that no map can have, and for a number of bytes below 1.
  */
 export function bypass(options: BypassOptions = {}) {
-  const { maxConnections = 10_000, maxUnanswered = 4 << 20 } = options;
+  const { maxConnections = 10_000, maxUnanswered = 64 << 20 } = options;
   if (!Number.isSafeInteger(maxConnections) || maxConnections < 1 || maxConnections > 2 ** 20)
     throw new ArgumentError(`bypass: maxConnections is ${maxConnections}, expected 1..1048576`);
   if (maxUnanswered !== Number.POSITIVE_INFINITY && !(Number.isSafeInteger(maxUnanswered) && maxUnanswered >= 1))
