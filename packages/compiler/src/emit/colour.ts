@@ -36,10 +36,10 @@ class Colourer {
   private readonly gone: boolean[] = [];
   private readonly coalesced: Register[] = [];
   private readonly stack: Register[] = [];
-  private readonly pendingMoves = new Set<Move>();
+  private readonly pendingMoves = new Worklist<Move>();
   private readonly waitingMoves = new Set<Move>();
-  private readonly simplifiable = new Set<Register>();
-  private readonly freezable = new Set<Register>();
+  private readonly simplifiable = new Worklist<Register>();
+  private readonly freezable = new Worklist<Register>();
   private readonly crowded = new Set<Register>();
 
   constructor(graph: Interference, unspillable: ReadonlySet<Register>, registers: readonly Register[]) {
@@ -73,9 +73,8 @@ class Colourer {
   }
 
   private simplify(): boolean {
-    const register = first(this.simplifiable);
+    const register = this.simplifiable.take();
     if (register === undefined) return false;
-    this.simplifiable.delete(register);
     this.stack.push(register);
     this.gone[register] = true;
     for (const other of this.adjacent(register)) this.decrementDegree(other);
@@ -83,9 +82,8 @@ class Colourer {
   }
 
   private coalesce(): boolean {
-    const move = first(this.pendingMoves);
+    const move = this.pendingMoves.take();
     if (!move) return false;
-    this.pendingMoves.delete(move);
     const a = this.resolve(move.dst);
     const b = this.resolve(move.src);
     const [into, from] = isMachine(b) ? [b, a] : [a, b];
@@ -101,9 +99,8 @@ class Colourer {
   }
 
   private freeze(): boolean {
-    const register = first(this.freezable);
+    const register = this.freezable.take();
     if (register === undefined) return false;
-    this.freezable.delete(register);
     this.simplifiable.add(register);
     this.freezeMoves(register);
     return true;
@@ -194,9 +191,12 @@ class Colourer {
   /** Briggs's test: the union has fewer crowded neighbours than there are colours. */
   private fitsVirtual(a: Register, b: Register): boolean {
     let crowded = 0;
-    for (const other of this.adjacent(a)) if (this.degreeOf(other) - (this.interferes(other, b) ? 1 : 0) >= this.colours) crowded++;
-    for (const other of this.adjacent(b)) if (this.degreeOf(other) >= this.colours && !this.interferes(other, a)) crowded++;
-    return crowded < this.colours;
+    const isCrowding = (other: Register, degree: number): boolean =>
+      !this.gone[other] && degree >= this.colours && ++crowded === this.colours;
+    for (const other of this.neighbours[a] ?? [])
+      if (isCrowding(other, this.degreeOf(other) - (this.interferes(other, b) ? 1 : 0))) return false;
+    for (const other of this.neighbours[b] ?? []) if (!this.interferes(other, a) && isCrowding(other, this.degreeOf(other))) return false;
+    return true;
   }
 
   private freezeMoves(register: Register): void {
@@ -273,7 +273,32 @@ function isMachine(register: Register): boolean {
   return register < FIRST_VIRTUAL;
 }
 
-function first<T>(set: ReadonlySet<T>): T | undefined {
-  for (const item of set) return item;
-  return undefined;
+/** A set whose first element is taken again and again. A new iterator would look at the places of all that went before, one by one. */
+class Worklist<T> {
+  private readonly items = new Set<T>();
+  private rest = this.items.values();
+
+  add(item: T): void {
+    this.items.add(item);
+  }
+
+  has(item: T): boolean {
+    return this.items.has(item);
+  }
+
+  delete(item: T): boolean {
+    return this.items.delete(item);
+  }
+
+  /** Removes the element that was added first; undefined where there is none. */
+  take(): T | undefined {
+    if (this.items.size === 0) return undefined;
+    let next = this.rest.next();
+    if (next.done) {
+      this.rest = this.items.values();
+      next = this.rest.next();
+    }
+    if (!next.done) this.items.delete(next.value);
+    return next.value;
+  }
 }

@@ -82,13 +82,12 @@ function slotConflicts(fn: MachineFunction): Map<StackSlot, Set<StackSlot>> {
   const ahead = spread([...fn.blocks].reverse(), named, machineSuccessors);
   for (const block of fn.blocks) {
     const seen = new Set(behind.get(block));
-    const later = block.instructions.map(slotOf);
-    block.instructions.forEach((instruction, i) => {
-      const slot = slotOf(instruction);
-      if (slot) seen.add(slot);
-      const following = new Set(later.slice(i));
-      const inUse = [...seen].filter((s) => following.has(s) || ahead.get(block)?.has(s));
-      if (slot) for (const other of inUse) join(conflicts, slot, other);
+    const slots = block.instructions.map(slotOf);
+    const last = new Map(slots.map((slot, i) => [slot, i]));
+    slots.forEach((slot, i) => {
+      if (!slot) return;
+      seen.add(slot);
+      for (const other of seen) if ((last.get(other) ?? -1) >= i || ahead.get(block)?.has(other)) join(conflicts, slot, other);
     });
     const through = [...(behind.get(block) ?? [])].filter((s) => ahead.get(block)?.has(s) || named.get(block)?.has(s));
     for (const a of through) for (const b of through) join(conflicts, a, b);
