@@ -54,6 +54,7 @@ describe('bench', () => {
       'splice pipe',
       'splice direct',
       'bypass tailrace',
+      'bypass kernel',
       'bypass direct',
     ]);
     for (const { variant, ratio, ratioSpread } of rows)
