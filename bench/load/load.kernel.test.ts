@@ -1,7 +1,7 @@
 /** The load generator tells what went wrong instead of measuring it. Needs clang. */
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { clangMissing } from '../clang.ts';
 import { cpuOfMachine, cpuOfProcess } from './cpu.ts';
 import { Generator } from './generator.ts';
@@ -10,6 +10,7 @@ import { Process } from './process.ts';
 describe.skipIf(clangMissing() !== null)('the load generator', () => {
   const generator = clangMissing() === null ? new Generator() : undefined;
   afterAll(() => generator?.[Symbol.dispose]());
+  afterEach(() => void vi.unstubAllEnvs());
   const load = (): Generator => generator as Generator;
 
   it('measures a server of its own', async () => {
@@ -49,6 +50,12 @@ describe.skipIf(clangMissing() !== null)('the load generator', () => {
       });
     });
     await expect(load().ping(server, 1, 50)).rejects.toThrow(message);
+  });
+
+  it('gives up on a server that keeps quiet', async () => {
+    vi.stubEnv('LOAD_PATIENCE_S', '1');
+    await using server = await listen((socket) => socket.resume());
+    await expect(load().ping(server, 1, 50)).rejects.toThrow(/bytes were lost, or are held back$/);
   });
 
   it('refuses a server that counts fewer bytes, and one that is not there', async () => {

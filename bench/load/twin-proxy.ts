@@ -39,7 +39,8 @@ const server = createServer({ pauseOnConnect: true, noDelay: true }, async (clie
     socket.on('end', () => other.destroy()).on('close', () => other.destroy());
   const [a, b] = [++last % SOCKETS, ++last % SOCKETS];
   try {
-    const descriptors = [join(client, { own: a, other: b }), join(target, { own: b, other: a })];
+    // the server first: it speaks when it is spoken to, and what is sent on to a socket that is in no map is lost
+    const descriptors = [join(target, { own: b, other: a }), join(client, { own: a, other: b })];
     // what came before they were there waits, until somebody asks for it
     for (const fd of descriptors) sockets.wake(fd);
   } catch (error) {
