@@ -59,12 +59,17 @@ function join(socket: Socket, { own, other }: { readonly own: number; readonly o
   const ends = new DataView(new ArrayBuffer(8));
   ends.setUint32(0, socket.localPort ?? 0, true);
   ends.setUint32(4, socket.remotePort ?? 0);
-  flows.update(new Uint8Array(ends.buffer), word(other));
+  const key = new Uint8Array(ends.buffer);
+  flows.update(key, word(other));
   const fd = sockets.descriptorOf(socket) ?? -1;
   peers.update(word(own), new Uint8Array([...word(fd), 0, 0, 0, 0]));
   const reader = sockets.readerOf(socket, fd);
   reader.stop();
-  socket.resume().once('close', () => reader[Symbol.dispose]());
+  socket.resume().once('close', () => {
+    reader[Symbol.dispose]();
+    flows.delete(key);
+    open.delete(socket);
+  });
   return fd;
 }
 
