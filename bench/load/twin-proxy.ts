@@ -31,12 +31,18 @@ const server = createServer({ pauseOnConnect: true, noDelay: true }, async (clie
   const target = connect({ host: '127.0.0.1', port: Number(backend), noDelay: true });
   target.on('error', () => client.destroy()).pause();
   await once(target, 'connect');
-  open.add(client).add(target);
   for (const [socket, other] of [
     [client, target],
     [target, client],
-  ] as const)
-    socket.on('end', () => other.destroy()).on('close', () => other.destroy());
+  ] as const) {
+    open.add(socket);
+    socket
+      .on('end', () => other.destroy())
+      .on('close', () => {
+        open.delete(socket);
+        other.destroy();
+      });
+  }
   const [a, b] = [++last % SOCKETS, ++last % SOCKETS];
   try {
     // the server first: it speaks when it is spoken to, and what is sent on to a socket that is in no map is lost
@@ -61,15 +67,12 @@ function join(socket: Socket, { own, other }: { readonly own: number; readonly o
   ends.setUint32(4, socket.remotePort ?? 0);
   const key = new Uint8Array(ends.buffer);
   flows.update(key, word(other));
+  socket.once('close', () => flows.delete(key));
   const fd = sockets.descriptorOf(socket) ?? -1;
   peers.update(word(own), new Uint8Array([...word(fd), 0, 0, 0, 0]));
   const reader = sockets.readerOf(socket, fd);
   reader.stop();
-  socket.resume().once('close', () => {
-    reader[Symbol.dispose]();
-    flows.delete(key);
-    open.delete(socket);
-  });
+  socket.resume().once('close', () => reader[Symbol.dispose]());
   return fd;
 }
 
