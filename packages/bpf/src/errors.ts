@@ -21,6 +21,7 @@ export type ErrorCode =
   | 'snapshot' // a file of a map's entries that is cut or damaged, or that cannot be read or written
   | 'migration' // entries of a pinned map that cannot be taken along into its next form
   | 'rollback' // a change failed, and so did taking it back: something of it is left
+  | 'closing' // several things failed to close; all others are closed
   | 'argument'; // a value handed in is out of its range or of the wrong shape
 
 export interface ErrorOptions {
@@ -94,6 +95,19 @@ export class RollbackError extends TailraceError {
     super('rollback', `${lineOf(cause)}; and taking that back failed: ${failures.map(lineOf).join('; ')}`, {
       hint: 'stop it, or run it again where it is persistent: what is left goes with that',
       cause,
+    });
+    this.failures = failures;
+  }
+}
+
+/** Several things failed to close. Everything else is closed: nothing kept one thing from being closed because another had failed. */
+export class ClosingError extends TailraceError {
+  /** What closing failed with, in that order. */
+  readonly failures: readonly unknown[];
+
+  constructor(what: string, failures: readonly unknown[]) {
+    super('closing', `${what} was closed, but for ${failures.length} parts of it: ${failures.map(lineOf).join('; ')}`, {
+      cause: failures[0],
     });
     this.failures = failures;
   }

@@ -1,5 +1,5 @@
 /** A store of a user's own, on an engine: what it puts into maps, what it sees of them, and what becomes of its errors. */
-import type { Batch, Engine } from '@tailrace/bpf';
+import { type Batch, ClosingError, type Engine } from '@tailrace/bpf';
 import { arrayMap, defineFunction, hash, override, stage, u32, u64 } from '@tailrace/stage';
 import { expect, test } from 'vitest';
 import type { StoredMap } from './map-store.ts';
@@ -103,5 +103,22 @@ export function mapStoreSuite(engine: Engine): void {
     const running = await edge.run(engine, { services: [override(MapStore, store)] });
     await expect(running.stop()).rejects.toThrow('the disk is full');
     for (const { loaded } of seen) expect(() => loaded.lookup(new Uint8Array(4))).toThrow();
+  });
+
+  test('several errors while maps are closed are one, and the others are closed', async () => {
+    const seen: StoredMap[] = [];
+    const store: MapStore = {
+      opened: (map) => void seen.push(map),
+      closing({ name }) {
+        if (name !== 'meter/others') throw new RangeError(`${name}: the disk is full`);
+      },
+    };
+    const running = await edge.run(engine, { services: [override(MapStore, store)] });
+    const error = await running.stop().catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(ClosingError);
+    expect(error).toMatchObject({ code: 'closing', failures: [{ name: 'RangeError' }, { name: 'RangeError' }] });
+    expect((error as ClosingError).message).toContain("pipeline 'edge'");
+    for (const { loaded } of seen) expect(() => loaded.lookup(new Uint8Array(4))).toThrow();
+    await expect(running.stop()).rejects.toBe(error);
   });
 }

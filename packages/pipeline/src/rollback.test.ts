@@ -1,6 +1,6 @@
-import { RollbackError, TailraceError } from '@tailrace/bpf';
+import { ClosingError, RollbackError, TailraceError } from '@tailrace/bpf';
 import { expect, test } from 'vitest';
-import { takenBack, tellingBoth } from './rollback.ts';
+import { allDone, takenBack, tellingBoth } from './rollback.ts';
 import { makeAll, type Step } from './transition.ts';
 
 const fails = (message: string) => async (): Promise<never> => {
@@ -60,4 +60,19 @@ test('what disposing suppresses is told first, however often it is taken back', 
   expect(error.message).toBe('first; and taking that back failed: at once; second; third');
   expect(error.cause).toMatchObject({ message: 'first' });
   expect(error.failures).toHaveLength(3);
+});
+
+test('all steps of an end are made, and one error tells of those that failed', async () => {
+  log.length = 0;
+  const closing = async () => {
+    await using stack = new AsyncDisposableStack();
+    for (const message of ['third', 'second']) stack.defer(fails(message));
+  };
+  const error = await caught(allDone("pipeline 'edge'", fails('first'), closing, () => void log.push('closed')));
+  expect(error).toBeInstanceOf(ClosingError);
+  expect(error.message).toMatchInlineSnapshot(`"pipeline 'edge' was closed, but for 3 parts of it: first; second; third"`);
+  expect(error).toMatchObject({ code: 'closing', failures: [{ message: 'first' }, { message: 'second' }, { message: 'third' }] });
+  expect(log).toEqual(['closed']);
+  await expect(allDone('it', fails('alone'))).rejects.toMatchObject({ code: 'syscall', message: 'alone' });
+  await allDone('it', () => 7);
 });

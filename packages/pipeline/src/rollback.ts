@@ -1,5 +1,5 @@
-/** Changes that fail and cannot be taken back whole: one error tells what went wrong first, and what went wrong then. */
-import { RollbackError } from '@tailrace/bpf';
+/** Changes that fail and cannot be taken back whole, and ends that fail more than once: one error tells all of it. */
+import { ClosingError, RollbackError } from '@tailrace/bpf';
 
 /** Takes something back after `error`, one after the other, each whatever becomes of the others. Returns what is to be thrown. */
 export async function takenBack(error: unknown, ...undo: readonly (() => unknown)[]): Promise<unknown> {
@@ -15,6 +15,13 @@ export async function tellingBoth<T>(make: () => Promise<T>): Promise<T> {
   } catch (error) {
     throw withFailures(error, []);
   }
+}
+
+/** Does all of it, one after the other, each whatever becomes of the others. Throws what failed, or a ClosingError where several did. */
+export async function allDone(what: string, ...steps: readonly (() => unknown)[]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const step of steps) await Promise.try(step).catch((failure: unknown) => void failures.push(...inOrder(failure)));
+  if (failures.length > 0) throw failures.length === 1 ? failures[0] : new ClosingError(what, failures);
 }
 
 function withFailures(error: unknown, others: readonly unknown[]): unknown {

@@ -15,7 +15,7 @@ import { type Drop, observedPackets } from './observed-packets.ts';
 import { type PipelineEvent, pipelineEvents } from './pipeline-events.ts';
 import type { MapRegistry } from './registry.ts';
 import { nothingToReplay, type Replay, type ReplayTotals } from './replay.ts';
-import { tellingBoth } from './rollback.ts';
+import { allDone, tellingBoth } from './rollback.ts';
 import type { Running, TestPacket } from './running.ts';
 import { type Canary, RunningCanary } from './running-canary.ts';
 import { type ChainStats, type Stats, sumOf } from './stats.ts';
@@ -228,17 +228,23 @@ class RunningPipeline implements AsyncDisposable {
     throw new ArgumentError(`pipeline '${this.name}' is not persistent: ${otherwise}`, { hint: 'run(engine, { persist: true })' });
   }
 
-  /** Makes a change in its turn. Also one that failed may have been made. */
+  /** Closes everything, behind changes that are under way. */
   async #end(ending: Ending): Promise<void> {
     this.#stopped.next();
     this.#stopped.complete();
     await this.#queue;
-    await this.#canary?.live.end();
-    this.#canary?.end();
-    await this.#parts.live.idle();
-    if (this.#parts.keeper) this.#parts.keeper.ending = ending;
-    await this.#parts.resources.disposeAsync();
-    this.#changed.complete();
+    const { live, keeper, resources } = this.#parts;
+    await allDone(
+      `pipeline '${this.name}'`,
+      () => this.#canary?.live.end(),
+      () => this.#canary?.end(),
+      () => live.idle(),
+      () => {
+        if (keeper) keeper.ending = ending;
+        return resources.disposeAsync();
+      },
+      () => this.#changed.complete(),
+    );
   }
 
   #checkRunning(): void {
