@@ -7,6 +7,7 @@ import type { Batch, MapSpec } from '@tailrace/bpf';
 import { readAttribute } from './attribute.ts';
 import { bpfError, tryBpf } from './bpf.ts';
 import { Errno } from './errno.ts';
+import { inPasses } from './map-pass.ts';
 import { nameOf, walk } from './map-walk.ts';
 import { allocate, allocateCopy } from './memory.ts';
 
@@ -35,10 +36,11 @@ export function readParts(map: BatchTarget): Iterable<Batch> {
     case 'perCpuArray':
       // Hashes are read bucket by bucket, under its lock; arrays have all their keys all the time.
       return readBatches(map, () => true);
-    case 'lpmTrie': {
-      const met = new Map<string, Uint8Array>();
-      return readBatches(map, (key) => !met.has(nameOf(key)) && met.set(nameOf(key), key), met);
-    }
+    case 'lpmTrie':
+      return inPasses(() => {
+        const met = new Map<string, Uint8Array>();
+        return readBatches(map, (key) => !met.has(nameOf(key)) && met.set(nameOf(key), key), met);
+      });
     default:
       return readEach(map, []);
   }

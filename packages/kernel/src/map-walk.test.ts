@@ -41,21 +41,6 @@ const read = (map: Restless, met: readonly number[] = []): number[] =>
     ),
   ].map(([key]) => key[0] ?? -1);
 
-test('a trie is walked twice: what the kernel passed over the first time is there, once', () => {
-  const map = new Restless([5, 3, 9]);
-  const walks = { count: 0 };
-  const trie = {
-    spec: { ...map.spec, type: 'lpmTrie' as const },
-    lookup: (key: Uint8Array) => map.lookup(key),
-    nextKey: (key?: Uint8Array) => {
-      if (key === undefined) walks.count += 1;
-      const next = map.nextKey(key);
-      return walks.count === 1 && next?.[0] === 3 ? map.nextKey(next) : next;
-    },
-  };
-  expect([...walk(trie)].map(([key]) => key[0])).toEqual([5, 9, 3]);
-});
-
 test('a map at rest: each key once, in its order, with one call for each and one lookup', () => {
   const map = new Restless([5, 3, 9]);
   expect(read(map)).toEqual([5, 3, 9]);

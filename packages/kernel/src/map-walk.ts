@@ -2,14 +2,13 @@
  * Reading a map key by key while others change it. The kernel finds the next key from the one before: where that one is
  * gone, it starts over at the first. So a walk remembers the keys it has met, in their order, and where it meets one again
  * goes on behind the last of them that is still there. Entries that stay keep their order in every kind, so none of them is
- * passed over, and no key is given twice. But for tries: beside a key that is being replaced the kernel may pass over others
- * (trie_get_next_key of kernel/bpf/lpm_trie.c), so they are walked again until nothing new is met, four times at most.
+ * passed over, and no key is given twice; but for what map-pass.ts tells of tries.
  */
-import { type MapType, TailraceError } from '@tailrace/bpf';
+import { TailraceError } from '@tailrace/bpf';
 
 /** The part of a map that a walk needs. */
 export interface WalkTarget {
-  readonly spec: { readonly name: string; readonly maxEntries: number; readonly type?: MapType };
+  readonly spec: { readonly name: string; readonly maxEntries: number };
   lookup(key: Uint8Array): Uint8Array | undefined;
   nextKey(key?: Uint8Array): Uint8Array | undefined;
 }
@@ -17,31 +16,13 @@ export interface WalkTarget {
 /** Calls beyond `maxEntries` for which a walk asks before it gives up, and how many times `maxEntries` besides. */
 const PATIENCE = { calls: 4096, rounds: 16 } as const;
 
-/** Of a trie. */
-const MOST_WALKS = 4;
-
 /**
  * All entries, each key once. `met` holds keys that were read already, in the map's order; they are not given again.
  * Throws TailraceError (`conflict`) where keys come and go faster than they can be read.
  */
 export function* walk(map: WalkTarget, met: readonly Uint8Array[] = []): Generator<readonly [key: Uint8Array, value: Uint8Array]> {
+  const path = [...met];
   const seen = new Set(met.map(nameOf));
-  yield* walkOnce(map, [...met], seen);
-  if (map.spec.type !== 'lpmTrie') return;
-  for (let walks = 1, isNew = true; isNew && walks < MOST_WALKS; walks++) {
-    isNew = false;
-    for (const entry of walkOnce(map, [], new Set())) {
-      const name = nameOf(entry[0]);
-      if (seen.has(name)) continue;
-      seen.add(name);
-      isNew = true;
-      yield entry;
-    }
-  }
-}
-
-/** Goes on behind `path`; adds to it, and to `seen`, what it meets. */
-function* walkOnce(map: WalkTarget, path: Uint8Array[], seen: Set<string>): Generator<readonly [key: Uint8Array, value: Uint8Array]> {
   let calls = PATIENCE.calls + PATIENCE.rounds * map.spec.maxEntries;
   const next = (key?: Uint8Array): Uint8Array | undefined => {
     if (calls-- > 0) return map.nextKey(key);
