@@ -12,11 +12,13 @@ export default defineConfig({
         test: {
           name: 'unit',
           setupFiles: ['test/property-seed.ts'],
-          // the kernel's tests come after: they watch real time and want the machine for themselves
+          // not beside the kernel's tests: those watch real time and want the machine for themselves
           sequence: { groupOrder: 0 },
           include: ['{packages,examples,bench}/**/*.test.ts', 'test/**/*.test.ts'],
           exclude: ['**/node_modules/**', '**/*.kernel.test.ts'],
-          // many of them compile stages, and as many run at a time as there are cores
+          // as many at a time as there are cores, each of them for many files: to load the packages takes longer than most of the tests
+          maxWorkers: '100%',
+          isolate: false,
           testTimeout: 30_000,
         },
       },
