@@ -3,9 +3,9 @@
  * chain of each hook or the other, and what is left goes with the next process, or with the pipeline.
  */
 import { RollbackError, TailraceError } from '@tailrace/bpf';
-import { createNamespace, kernel, type NetworkNamespace, PacketSocket, Rtnetlink, setSysctl } from '@tailrace/kernel';
+import { kernel, type NetworkNamespace, PacketSocket, Rtnetlink } from '@tailrace/kernel';
 import { keptPipelines, stopKept } from '@tailrace/pipeline';
-import { eventually } from '@tailrace/testing';
+import { eventually, quietNamespace } from '@tailrace/testing';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { failuresLeft, injectFailure } from '../packages/kernel/src/syscall.ts';
 import { AT, keptEdge, PROBE } from './kept-edge.ts';
@@ -20,8 +20,7 @@ let right: PacketSocket;
 let open: Running | undefined;
 
 beforeAll(() => {
-  namespace = createNamespace();
-  setSysctl(namespace, 'net/ipv6/conf/default/disable_ipv6', 1);
+  namespace = quietNamespace();
   route = new Rtnetlink(namespace);
   route.createVeth({ name: 'left' }, { name: 'right' });
   for (const end of ['left', 'right']) route.change(end, { up: true });

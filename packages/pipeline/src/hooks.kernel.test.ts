@@ -1,17 +1,17 @@
 /** One pipeline at all three hooks of an interface: real packets, metadata from XDP to TC ingress, swaps at both directions. */
 import { createSocket } from 'node:dgram';
-import { bindUdp, createNamespace, kernel, type NetworkNamespace, Rtnetlink, setSysctl } from '@tailrace/kernel';
+import { bindUdp, kernel, type NetworkNamespace, Rtnetlink } from '@tailrace/kernel';
 import { stage } from '@tailrace/stage';
+import { quietNamespace } from '@tailrace/testing';
 import { expect, test } from 'vitest';
 import { count, edge, hooksSuite, tenants, totals } from './hooks.suite.ts';
 
-/** Two namespaces joined by a veth: `near` has the interface under test. Nobody but the test speaks: IPv6 is off, so counters stand still. */
+/** Two namespaces joined by a veth: `near` has the interface under test. */
 class Wire implements Disposable {
-  readonly near = createNamespace();
-  readonly far = createNamespace();
+  readonly near = quietNamespace();
+  readonly far = quietNamespace();
 
   constructor() {
-    for (const side of [this.near, this.far]) setSysctl(side, 'net/ipv6/conf/default/disable_ipv6', 1);
     using route = new Rtnetlink(this.near);
     route.createVeth({ name: 'near0' }, { name: 'far0', namespace: this.far });
     using other = new Rtnetlink(this.far);

@@ -2,7 +2,8 @@
 import { createSocket } from 'node:dgram';
 import { readdirSync, readlinkSync } from 'node:fs';
 import type { Engine } from '@tailrace/bpf';
-import { bindUdp, createNamespace, kernel, Rtnetlink, setSysctl } from '@tailrace/kernel';
+import { bindUdp, kernel, Rtnetlink } from '@tailrace/kernel';
+import { quietNamespace } from '@tailrace/testing';
 import { expect, test } from 'vitest';
 import { edge, last, liveSuite, watched } from './live.suite.ts';
 import { pipeline } from './pipeline.ts';
@@ -34,10 +35,8 @@ test('an error at any step leaves no file open', async () => {
 });
 
 test('real packets on an interface', async () => {
-  using namespace = createNamespace();
+  using namespace = quietNamespace();
   using route = new Rtnetlink(namespace);
-  // nobody but the test speaks, so that counters stand still
-  setSysctl(namespace, 'net/ipv6/conf/default/disable_ipv6', 1);
   route.createVeth({ name: 'left' }, { name: 'right' });
   for (const [name, address] of [
     ['left', '10.9.0.1/24'],

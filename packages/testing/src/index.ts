@@ -19,6 +19,7 @@ export { SimulationError } from './live-view.ts';
 export * from './mutation.ts';
 export * from './outcome.ts';
 export * from './packet.ts';
+export { quietNamespace } from './quiet-namespace.ts';
 export * from './run.ts';
 export * from './simulated-handle.ts';
 export type { OffloadedVlan } from './simulated-headers.ts';

@@ -2,16 +2,8 @@
  * The smallest network: the interfaces `left` and `right`, joined by a veth in a namespace of their own, with frames as bytes at
  * both. Hosts with addresses are `topology`'s.
  */
-import {
-  createNamespace,
-  type KernelEngine,
-  type KernelOptions,
-  kernel,
-  type NetworkNamespace,
-  PacketSocket,
-  Rtnetlink,
-  setSysctl,
-} from '@tailrace/kernel';
+import { type KernelEngine, type KernelOptions, kernel, type NetworkNamespace, PacketSocket, Rtnetlink } from '@tailrace/kernel';
+import { quietNamespace } from './quiet-namespace.ts';
 
 /** `using wire = new Wire()`. Needs root. */
 export class Wire implements Disposable {
@@ -24,9 +16,8 @@ export class Wire implements Disposable {
   /** No frames but those of the test cross it: IPv6 is off. Throws NetlinkError and SyscallError, leaving nothing behind. */
   constructor() {
     using stack = new DisposableStack();
-    this.namespace = stack.use(createNamespace());
+    this.namespace = stack.use(quietNamespace());
     this.route = stack.use(new Rtnetlink(this.namespace));
-    setSysctl(this.namespace, 'net/ipv6/conf/default/disable_ipv6', 1);
     this.route.createVeth({ name: 'left' }, { name: 'right' });
     for (const end of ['left', 'right']) this.route.change(end, { up: true });
     this.left = stack.use(new PacketSocket(this.namespace, 'left'));
