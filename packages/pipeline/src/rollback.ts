@@ -3,9 +3,7 @@ import { ClosingError, RollbackError } from '@tailrace/bpf';
 
 /** Takes something back after `error`, one after the other, each whatever becomes of the others. Returns what is to be thrown. */
 export async function takenBack(error: unknown, ...undo: readonly (() => unknown)[]): Promise<unknown> {
-  const failures: unknown[] = [];
-  for (const one of undo) await Promise.try(one).catch((failure: unknown) => void failures.push(failure));
-  return withFailures(error, failures);
+  return withFailures(error, await failuresOf(undo));
 }
 
 /** Makes something that takes itself back by `using`: where both fail, one error tells it. */
@@ -19,9 +17,15 @@ export async function tellingBoth<T>(make: () => Promise<T>): Promise<T> {
 
 /** Does all of it, one after the other, each whatever becomes of the others. Throws what failed, or a ClosingError where several did. */
 export async function allDone(what: string, ...steps: readonly (() => unknown)[]): Promise<void> {
-  const failures: unknown[] = [];
-  for (const step of steps) await Promise.try(step).catch((failure: unknown) => void failures.push(...inOrder(failure)));
+  const failures = (await failuresOf(steps)).flatMap((failure) => [...inOrder(failure)]);
   if (failures.length > 0) throw failures.length === 1 ? failures[0] : new ClosingError(what, failures);
+}
+
+/** Does all of it, one after the other, and returns what failed. */
+async function failuresOf(steps: readonly (() => unknown)[]): Promise<readonly unknown[]> {
+  const failures: unknown[] = [];
+  for (const step of steps) await Promise.try(step).catch((failure: unknown) => void failures.push(failure));
+  return failures;
 }
 
 function withFailures(error: unknown, others: readonly unknown[]): unknown {
