@@ -39,7 +39,8 @@ export function readParts(map: BatchTarget): Iterable<Batch> {
     case 'lpmTrie':
       return inPasses(() => {
         const met = new Map<string, Uint8Array>();
-        return readBatches(map, (key) => !met.has(nameOf(key)) && met.set(nameOf(key), key), met);
+        // one that is there already does not make it larger
+        return readBatches(map, (key) => met.size < met.set(nameOf(key), key).size, met);
       });
     default:
       return readEach(map, []);
